@@ -1,0 +1,63 @@
+"""Errors that a person can act on. Each front end turns a `BagindexError` into one line."""
+
+from __future__ import annotations
+
+
+class BagindexError(Exception):
+    """Base of all errors that bagindex raises on purpose; its text says what to do next."""
+
+
+class SourceError(BagindexError):
+    """The source cannot be read as labelled images."""
+
+
+class LabelError(BagindexError):
+    """The source's labels do not fit the model's classes."""
+
+
+class WeightsError(BagindexError):
+    """The checkpoint cannot be used."""
+
+
+class SettingsError(BagindexError):
+    """Options contradict each other, or an index that is already there."""
+
+
+class SpaceError(BagindexError):
+    """The disk is too small for what is asked."""
+
+
+class LockedError(BagindexError):
+    """Another process is writing the index."""
+
+
+class TooManyRejectsError(BagindexError):
+    """More files could not be indexed than the user allows."""
+
+
+class EvidenceRangeError(BagindexError):
+    """A feature or logit is not finite or does not fit into float16."""
+
+
+class IndexNotFoundError(BagindexError):
+    """There is no such index."""
+
+
+class IncompleteIndexError(BagindexError):
+    """The index's build has not finished."""
+
+
+class DamagedIndexError(BagindexError):
+    """A file of the index is missing or not what it should be."""
+
+
+class QueryError(BagindexError):
+    """A question cannot be answered as it is put."""
+
+
+class UnknownClassError(QueryError):
+    """No class of the index is called so."""
+
+
+class OutputError(BagindexError):
+    """A result cannot be written as asked."""

@@ -1,0 +1,87 @@
+"""From a model's output to the numbers that are stored: rounding, image logits, maxima. Pure numpy.
+
+Features and evidence are rounded to float16 *first*; maxima and rankings come from the rounded evidence, in the order
+(logit descending, patch_id ascending), so that every path to an answer gives the same one. Means and predictions come
+from the unrounded values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bagindex.compute import PatchOutput
+from bagindex.errors import EvidenceRangeError
+
+FLOAT16_MAX = 65504.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The numbers of a batch of N images with P patches, D feature dimensions and C classes.
+
+    Attributes:
+        features: float16 [N, P, D].
+        evidence: float16 [N, P, C], each patch's logit for each class.
+        max_logit: float32 [N, C], the largest rounded evidence for a class.
+        max_cell: int64 [N, C], the first cell of the grid (row-major) where it stands.
+        logits: float32 [N, C], the image's logits: the mean of its unrounded patch logits (section 2 of the paper).
+        top: int32 [N, min(5, C)], the classes with the largest logits, largest first, equal ones by id.
+        probability: float32 [N], the softmax of the logits at the predicted class, `top[:, 0]`.
+    """
+
+    features: NDArray[np.float16]
+    evidence: NDArray[np.float16]
+    max_logit: NDArray[np.float32]
+    max_cell: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    top: NDArray[np.int32]
+    probability: NDArray[np.float32]
+
+
+def reduce(output: PatchOutput) -> Evidence:
+    """Round a batch and take its means and maxima.
+
+    Raises:
+        EvidenceRangeError: a value is not finite, or float16 cannot hold it.
+    """
+    features = to_float16(output.features, "feature")
+    evidence = to_float16(output.logits, "logit")
+    logits = output.logits.mean(axis=1, dtype=np.float64).astype(np.float32)
+    top = np.argsort(-logits, axis=1, kind="stable")[:, :5].astype(np.int32)
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    # argmax takes the first of equal values, which is the one with the lowest patch_id.
+    cells = evidence.argmax(axis=1)
+    return Evidence(
+        features=features,
+        evidence=evidence,
+        max_logit=np.take_along_axis(evidence, cells[:, None], axis=1)[:, 0].astype(np.float32),
+        max_cell=cells.astype(np.int64),
+        logits=logits,
+        top=top,
+        probability=(1.0 / shifted.sum(axis=1)).astype(np.float32),
+    )
+
+
+def to_float16(values: NDArray[np.float32], what: str) -> NDArray[np.float16]:
+    """Round to the nearest float16.
+
+    Raises:
+        EvidenceRangeError: a value is not finite, or beyond what float16 holds.
+    """
+    largest = float(np.abs(values).max(initial=0.0))
+    if not largest <= FLOAT16_MAX:
+        raise EvidenceRangeError(
+            f"the model gives a {what} of {largest:g}, and an index holds finite values up to {FLOAT16_MAX:g} "
+            "(float16): the weights are damaged, or need another scale"
+        )
+    return values.astype(np.float16)
+
+
+def rounding_error(rounded: NDArray[np.float16]) -> NDArray[np.float32]:
+    """The most by which each float16 value can differ from what it was rounded from: half a unit in its last place."""
+    # At the lower end of a binade the value may have been rounded up from below, where units are smaller: no harm.
+    units: NDArray[np.float16] = np.spacing(np.abs(rounded))
+    return units.astype(np.float32) / np.float32(2)

@@ -1,0 +1,107 @@
+"""Patch grid <-> pixel boxes, model input <-> original picture. Pure functions.
+
+A *box* is `(x0, y0, x1, y1)` in pixels, x to the right, y down, the upper ends excluded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bagindex.errors import SettingsError
+from bagindex_schemas.records import Grid, Transform
+
+Box = tuple[int, int, int, int]
+FloatBox = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the model's input lies in a picture.
+
+    The picture (`width` × `height`, after EXIF rotation) is resized to `resized_width` × `resized_height`; the input's
+    upper left corner is at (`crop_left`, `crop_top`) of that.
+    """
+
+    width: int
+    height: int
+    resized_width: int
+    resized_height: int
+    crop_left: int
+    crop_top: int
+
+
+def place(transform: Transform, width: int, height: int) -> Placement:
+    """Placement of the input in a `width` × `height` picture, as torchvision's `Resize` and `CenterCrop` do it."""
+    short, long = min(width, height), max(width, height)
+    resized_long = int(transform.resize * long / short)
+    resized_width, resized_height = (
+        (transform.resize, resized_long) if width <= height else (resized_long, transform.resize)
+    )
+    return Placement(
+        width=width,
+        height=height,
+        resized_width=resized_width,
+        resized_height=resized_height,
+        crop_left=round((resized_width - transform.crop_width) / 2.0),
+        crop_top=round((resized_height - transform.crop_height) / 2.0),
+    )
+
+
+def to_source(box: Box, placement: Placement) -> FloatBox:
+    """Map a box of the model's input onto the picture (float pixels, after EXIF rotation)."""
+    x_scale = placement.width / placement.resized_width
+    y_scale = placement.height / placement.resized_height
+    x0, y0, x1, y1 = box
+    return (
+        (x0 + placement.crop_left) * x_scale,
+        (y0 + placement.crop_top) * y_scale,
+        (x1 + placement.crop_left) * x_scale,
+        (y1 + placement.crop_top) * y_scale,
+    )
+
+
+def make_grid(receptive_field: int, stride: int, height: int, width: int) -> Grid:
+    """Grid of an unpadded patch model over a `height` × `width` input.
+
+    Raises:
+        SettingsError: the input is smaller than one patch.
+    """
+    if min(height, width) < receptive_field:
+        raise SettingsError(
+            f"an input of {width} x {height} pixels is smaller than one patch of "
+            f"{receptive_field} x {receptive_field}: give a larger --image-size"
+        )
+    return Grid(
+        receptive_field=receptive_field,
+        stride=stride,
+        rows=(height - receptive_field) // stride + 1,
+        cols=(width - receptive_field) // stride + 1,
+    )
+
+
+def patch_box(grid: Grid, row: int, col: int) -> Box:
+    """Pixels of the model's input that patch (`row`, `col`) sees."""
+    x0, y0 = col * grid.stride, row * grid.stride
+    return (x0, y0, x0 + grid.receptive_field, y0 + grid.receptive_field)
+
+
+def locate(grid: Grid, patch_id: int) -> tuple[int, int, int]:
+    """`(image_id, row, col)` of a patch."""
+    image_id, cell = divmod(patch_id, grid.patches)
+    row, col = divmod(cell, grid.cols)
+    return image_id, row, col
+
+
+def patch_ids(grid: Grid, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ids of all patches of the images, image by image, shape (images · rows · cols,)."""
+    first = image_ids.astype(np.int64) * grid.patches
+    ids: NDArray[np.int64] = (first[:, None] + np.arange(grid.patches, dtype=np.int64)).reshape(-1)
+    return ids
+
+
+def boxes_overlap(a: Box, b: Box) -> bool:
+    """Whether two boxes share a pixel."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -1,0 +1,87 @@
+"""Where indexes live, and which one is meant."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+from bagindex.errors import IndexNotFoundError, SettingsError
+from bagindex.store import IndexDirectory
+from bagindex.text import some
+
+
+def home() -> Path:
+    """`BAGINDEX_HOME`, else the platform's folder for data."""
+    return Path(os.environ.get("BAGINDEX_HOME") or platformdirs.user_data_path("bagindex"))
+
+
+def named(name: str) -> IndexDirectory:
+    """The place of the index of that name.
+
+    Raises:
+        SettingsError: no index can be called so.
+    """
+    if not re.fullmatch(r"[^\W_][\w. -]*", name):
+        raise SettingsError(f"an index cannot be called {name!r}: use letters, digits, space, dot, - and _")
+    return IndexDirectory(home() / name)
+
+
+def all_indexes() -> list[IndexDirectory]:
+    """The indexes under `home()`, by name."""
+    if not home().is_dir():
+        return []
+    return [directory for path in sorted(home().iterdir()) if (directory := IndexDirectory(path)).exists()]
+
+
+def unused(name: str, same_place: Callable[[IndexDirectory], bool]) -> IndexDirectory:
+    """The first of `name`, `name-2`, `name-3` … that no index has, or that one has of which `same_place` holds."""
+    base = re.sub(r"[^\w. -]", "-", name).lstrip("_. -") or "index"
+    number = 1
+    while True:
+        directory = named(base if number == 1 else f"{base}-{number}")
+        if not directory.exists() or same_place(directory):
+            return directory
+        number += 1
+
+
+def find(which: str | os.PathLike[str] | None) -> tuple[IndexDirectory, str | None]:
+    """The index that is meant, and a remark for the user where a choice was made.
+
+    Args:
+        which: a name or a path; None means `BAGINDEX_INDEX`, else the only one there is, else the latest built.
+
+    Raises:
+        IndexNotFoundError: there is none.
+    """
+    which = which or os.environ.get("BAGINDEX_INDEX") or None
+    if which is not None:
+        return _given(os.fspath(which)), None
+    directories = all_indexes()
+    if not directories:
+        raise IndexNotFoundError(f"there is no index under {home()} yet: make one with `bagindex build SOURCE`")
+    if len(directories) == 1:
+        return directories[0], None
+    latest = max(directories, key=_built)
+    names = some([directory.root.name for directory in directories])
+    return latest, f"using the latest index, {latest.root.name} (-i chooses: {names})"
+
+
+def _given(which: str) -> IndexDirectory:
+    for directory in (IndexDirectory(home() / which), IndexDirectory(Path(which))):
+        if directory.exists():
+            return directory
+    known = some([directory.root.name for directory in all_indexes()]) or "none"
+    raise IndexNotFoundError(f"there is no index {which}; by name there are: {known}")
+
+
+def _built(directory: IndexDirectory) -> float:
+    for name in ("CURRENT", "index.json"):
+        try:
+            return (directory.root / name).stat().st_mtime
+        except FileNotFoundError:
+            continue
+    return 0.0

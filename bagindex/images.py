@@ -1,0 +1,168 @@
+"""From the bytes of a picture file to the model's input. Imports neither torch nor anything that writes.
+
+The rules: EXIF rotation is applied; the first frame of an animation is taken; transparency is laid over white; grey,
+palette, CMYK and YCbCr become RGB as Pillow converts them; 16-bit grey is scaled (65535 becomes 255), not cut off;
+colour profiles are not applied (torchvision does not either).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from bagindex.geometry import Placement, place
+from bagindex_schemas.records import RejectCode, Transform
+
+MAX_PIXELS = 178_956_970
+"""Pictures with more pixels are taken for decompression bombs (Pillow's own limit for an error)."""
+MIN_SIDE = 8
+"""A picture with a shorter side has less in it than one step of the patch grid."""
+MAX_ASPECT = 100
+"""A picture more elongated than this would become enormous when its shorter side is resized."""
+
+# Only formats that Pillow decodes by itself: EPS and the like start other programs.
+_FORMATS = (
+    "AVIF",
+    "BMP",
+    "DIB",
+    "GIF",
+    "ICO",
+    "JPEG",
+    "JPEG2000",
+    "MPO",
+    "PNG",
+    "PPM",
+    "TGA",
+    "TIFF",
+    "WEBP",
+)
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*")
+_CUT_SHORT = ("truncated", "unexpected end", "end of file", "broken data stream", "not enough image data")
+
+# Large pictures are refused by MAX_PIXELS below; Pillow's warning at half of that would only reach the terminal.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class Rejected(Exception):  # noqa: N818 (not an error: the build goes on)
+    """A file that cannot be indexed, with the code and the message for the `rejects` table."""
+
+    def __init__(self, code: RejectCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture: `pixels` is the model's input before normalisation, uint8 [height, width, RGB]."""
+
+    pixels: NDArray[np.uint8]
+    placement: Placement
+    sha256: str
+
+
+def read_picture(data: bytes, transform: Transform) -> Picture:
+    """Decode `data` and cut the model's input out of it.
+
+    Raises:
+        Rejected: it is no picture, or none that can be indexed.
+    """
+    if not data:
+        raise Rejected(RejectCode.EMPTY, "the file is empty")
+    try:
+        image = _decode(data)
+    except Rejected:
+        raise
+    except UnidentifiedImageError:
+        raise _unidentified(data) from None
+    except Image.DecompressionBombError:
+        raise Rejected(RejectCode.TOO_LARGE, f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # decoders raise whatever they like on hostile input
+        raise _decoder_failure(error) from None
+    placement = place(transform, image.width, image.height)
+    resized = image.resize((placement.resized_width, placement.resized_height), resample=Image.Resampling.BILINEAR)
+    left, top = placement.crop_left, placement.crop_top
+    crop = resized.crop((left, top, left + transform.crop_width, top + transform.crop_height))
+    return Picture(np.array(crop, dtype=np.uint8), placement, hashlib.sha256(data).hexdigest())
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An RGB copy of any picture, by the rules of this module.
+
+    Raises:
+        Rejected: its pixel values have no stated range (float and 32-bit pictures) or colours (CIE Lab).
+    """
+    if image.mode.startswith("I"):
+        return _grey16(image)
+    if image.mode in ("F", "LAB", "HSV"):
+        raise Rejected(RejectCode.UNSUPPORTED, f"pixel format {image.mode} has no fixed meaning as RGB")
+    if image.has_transparency_data or image.mode in ("RGBa", "La"):
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(white, over).convert("RGB")
+    return image.convert("RGB")
+
+
+def _decode(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Rejected(RejectCode.TOO_LARGE, f"{image.width} x {image.height} is over {MAX_PIXELS:,} pixels")
+        if min(image.size) < MIN_SIDE:
+            raise Rejected(RejectCode.TOO_SMALL, f"{image.width} x {image.height}: a side is under {MIN_SIDE} pixels")
+        if max(image.size) > MAX_ASPECT * min(image.size):
+            raise Rejected(
+                RejectCode.TOO_ELONGATED,
+                f"{image.width} x {image.height} is more elongated than {MAX_ASPECT}:1",
+            )
+        image.load()
+        return _upright(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    rgb = to_rgb(image)
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # damaged EXIF says nothing about the picture: leave it as it is
+        orientation = 1
+    if orientation not in (2, 3, 4, 5, 6, 7, 8):
+        return rgb
+    # exif_transpose takes the orientation from the copy's own EXIF, which `convert` may have dropped.
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    rgb.info = {"exif": exif.tobytes()}
+    return ImageOps.exif_transpose(rgb)
+
+
+def _grey16(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise Rejected(RejectCode.UNSUPPORTED, "32-bit grey values have no stated range")
+    grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _unidentified(data: bytes) -> Rejected:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        (size,) = struct.unpack("<I", data[4:8])
+        if size + 8 > len(data):
+            return Rejected(RejectCode.TRUNCATED, f"{len(data):,} of {size + 8:,} bytes are there")
+        return Rejected(RejectCode.DAMAGED, "starts like a WebP picture but cannot be opened")
+    if data.startswith(_MAGIC):
+        return Rejected(RejectCode.DAMAGED, "starts like a picture but cannot be opened")
+    return Rejected(RejectCode.NOT_AN_IMAGE, "no picture format that bagindex reads")
+
+
+def _decoder_failure(error: Exception) -> Rejected:
+    text = " ".join(str(error).split()) or type(error).__name__
+    cut = isinstance(error, EOFError) or any(words in text.lower() for words in _CUT_SHORT)
+    return Rejected(RejectCode.TRUNCATED if cut else RejectCode.DAMAGED, text)

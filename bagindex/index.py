@@ -1,0 +1,343 @@
+"""`Index`: build one, open one, ask it. The command line and the service call this and nothing else."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from bagindex import home
+from bagindex.errors import QueryError, SettingsError, UnknownClassError
+from bagindex.store import IndexDirectory
+from bagindex.text import some
+from bagindex_schemas.records import ClassRecord, Keep, ModelRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bagindex.build import BuildReport
+    from bagindex.catalog import Catalog
+    from bagindex.compute import Compute
+    from bagindex.info import IndexInfo
+    from bagindex.observer import BuildObserver
+    from bagindex.results import Patch, QueryResult, TopPatches
+    from bagindex.verify import VerifyReport
+
+PathLike = str | os.PathLike[str]
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+class Index:
+    """An index of patches and their evidence.
+
+    Make one with `Index.build`, open one with `Index.open`. It reads only, may be used as a context manager, and
+    answers from the state that the index was in when the first question was asked.
+    """
+
+    def __init__(self, directory: IndexDirectory, *, remark: str | None = None) -> None:
+        self._directory = directory
+        self._manifest = directory.manifest()
+        self._opened: Catalog | None = None
+        self.remark = remark
+        """Which index was taken, where that was not said."""
+        self.report: BuildReport | None = None
+        """What the build did, where this index comes from `Index.build`."""
+
+    @classmethod
+    def open(cls, which: PathLike | None = None) -> Index:
+        """Open an index by name or path.
+
+        Args:
+            which: None means `BAGINDEX_INDEX`, else the only index there is, else the latest built.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            DamagedIndexError: its `index.json` cannot be read.
+        """
+        directory, remark = home.find(which)
+        return cls(directory, remark=remark)
+
+    @classmethod
+    def list(cls) -> Sequence[IndexInfo]:
+        """All indexes that have a name, finished or not."""
+        from bagindex.info import describe_index
+
+        return [describe_index(directory) for directory in home.all_indexes()]
+
+    @classmethod
+    def build(
+        cls,
+        source: PathLike,
+        *,
+        model: str | None = None,
+        weights: PathLike | None = None,
+        classes: str | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        layout: str = "auto",
+        labels: PathLike | None = None,
+        class_map: PathLike | None = None,
+        follow_symlinks: bool = False,
+        name: str | None = None,
+        out: PathLike | None = None,
+        keep: str = "features",
+        pixels: bool = True,
+        limit: int | None = None,
+        strict: bool = False,
+        max_errors: int | None = None,
+        restart: bool = False,
+        device: str = "auto",
+        batch_size: int | None = None,
+        workers: int | None = None,
+        observer: BuildObserver | None = None,
+        compute: Compute | None = None,
+    ) -> Index:
+        """Index a folder of images, or go on with an index that was begun; what is committed is not computed again.
+
+        Args:
+            source: the folder.
+            model: `bagnet9`, `bagnet17` or `bagnet33`; by default what the weights are.
+            weights: a `.safetensors`, `.pth` or `.pth.tar` checkpoint.
+            classes: a file that names the classes in the order of the logits, or `imagenet`; by default the
+                checkpoint's own.
+            image_size: side of the model's input in pixels, or (height, width); by default the checkpoint's own.
+            layout: `folders` (labels from the folders' names), `flat` (no labels) or `auto`.
+            labels: a CSV file with the columns `path` and `label`.
+            class_map: a CSV file with the columns `source` and `class`, for labels that are not class names.
+            follow_symlinks: index what symbolic links point to.
+            name: the index's name; by default made from the source's path.
+            out: the index's folder, instead of a name.
+            keep: `features`, `evidence` or `summary`; see `bagindex_schemas.records.Keep`.
+            pixels: keep the model's inputs, without which patches cannot be shown.
+            limit: index only so many images, evenly spread over the source.
+            strict: stop at the first file that cannot be indexed.
+            max_errors: stop when more files than this cannot be indexed.
+            restart: begin anew, dropping what is there.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            batch_size: images that the model takes at a time; by default what suits the device.
+            workers: threads that decode; by default one per core, at most 16.
+            observer: hears of the progress.
+            compute: a model of your own, instead of `model`, `weights`, `classes` and `image_size`.
+
+        Returns:
+            The index, opened; `report` says what was done.
+
+        Raises:
+            BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.open_folder`.
+        """
+        from bagindex.build import BuildSettings, build
+        from bagindex.prepare import ModelOptions, SourceOptions, class_ids, open_model, open_source
+        from bagindex.sources import Layout
+
+        if name is not None and out is not None:
+            raise SettingsError("give --name or --out, not both")
+        for option, number in (("--limit", limit), ("--batch-size", batch_size), ("--workers", workers)):
+            if number is not None and number < 1:
+                raise SettingsError(f"{option} starts at 1")
+        settings = BuildSettings(
+            keep=_choice(Keep, keep, "--keep"),
+            pixels=pixels,
+            limit=limit,
+            max_rejects=0 if strict else max_errors,
+            restart=restart,
+            **({} if workers is None else {"workers": workers}),
+        )
+        opened = open_source(
+            SourceOptions(
+                place=Path(source),
+                layout=_choice(Layout, layout, "--layout"),
+                labels=_path(labels),
+                class_map=_path(class_map),
+                follow_symlinks=follow_symlinks,
+            )
+        )
+        if out is not None:
+            directory = IndexDirectory(Path(out))
+        elif name is not None:
+            directory = home.named(name)
+        else:
+            directory = home.unused(opened.name, lambda other: other.manifest().plan.source.location == opened.location)
+        if compute is None:
+            size = (image_size, image_size) if isinstance(image_size, int) else image_size
+            compute = open_model(ModelOptions(model, _path(weights), classes, size, device, batch_size))
+        report = build(directory, opened, class_ids(opened, compute, _path(class_map)), compute, settings, observer)
+        index = cls(directory)
+        index.report = report
+        return index
+
+    @property
+    def path(self) -> Path:
+        """The index's folder."""
+        return self._directory.root
+
+    @property
+    def classes(self) -> tuple[ClassRecord, ...]:
+        """The classes, in the order of the logits."""
+        return self._manifest.plan.classes
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models."""
+        return tuple(self._manifest.models)
+
+    def info(self) -> IndexInfo:
+        """Source, models, settings and sizes."""
+        from bagindex.info import describe_index
+
+        return describe_index(self._directory)
+
+    def verify(self) -> VerifyReport:
+        """Check every file's hash and the five invariants of the design."""
+        from bagindex.verify import verify
+
+        return verify(self._directory)
+
+    def find_class(self, text: str | int) -> ClassRecord:
+        """The class of that name, wnid or id; case does not matter where it is not needed.
+
+        Raises:
+            UnknownClassError: there is none; the message suggests some that are near.
+        """
+        wanted = str(text)
+        for same in (str.__eq__, lambda a, b: a.casefold() == b.casefold()):
+            found = [record for record in self.classes if same(record.name, wanted) or same(record.wnid or "", wanted)]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise UnknownClassError(f"{wanted!r} may be {some([record.name for record in found])}: say which")
+        if re.fullmatch(r"\d{1,9}", wanted) and int(wanted) < len(self.classes):
+            return self.classes[int(wanted)]
+        names = {record.name.casefold(): record.name for record in self.classes}
+        near = difflib.get_close_matches(wanted.casefold(), names, n=3, cutoff=0.6)
+        near += [key for key in names if wanted.casefold() in key and key not in near][:3]
+        hint = (
+            f"did you mean {' or '.join(repr(names[key]) for key in near)}?"
+            if near
+            else (f"there are {some([record.name for record in self.classes])}")
+        )
+        raise UnknownClassError(f"no class is called {wanted!r}: {hint}")
+
+    def top_patches(
+        self,
+        class_: str | int,
+        *,
+        wrong_class: bool = False,
+        any_class: bool = False,
+        k: int = 7,
+        per_image: int = 1,
+        overlap: bool = False,
+        predicted_as: str | int | None = None,
+        misclassified: bool = False,
+        where: str | None = None,
+        model: str | None = None,
+    ) -> TopPatches:
+        """The patches with most evidence for a class: the paper's Figure 3.
+
+        Args:
+            class_: name, wnid or id of the class.
+            wrong_class: look in images of other classes, instead of in images of the class.
+            any_class: look in all images, unlabelled ones too.
+            k: how many patches.
+            per_image: how many of one image at most; more than one do not overlap, unless `overlap` allows it.
+            overlap: see `per_image`.
+            predicted_as: only images that the model predicts as this class.
+            misclassified: only labelled images that the model predicts as another class.
+            where: an SQL condition on the columns of `images`, `predicted`, `predicted_name` and `probability`.
+            model: which model; may be left out where there is one.
+
+        Raises:
+            UnknownClassError: no such class.
+            QueryError: options that contradict each other, or that the index cannot answer.
+        """
+        from bagindex.results import TopPatches
+        from bagindex.top_patches import Images, Question, answer
+
+        if wrong_class and any_class:
+            raise QueryError("ask for the wrong class or for any, not both")
+        question = Question(
+            class_=self.find_class(class_),
+            images=Images.WRONG_CLASS if wrong_class else Images.ANY if any_class else Images.RIGHT_CLASS,
+            k=k,
+            per_image=per_image,
+            overlap=overlap,
+            predicted_as=None if predicted_as is None else self.find_class(predicted_as),
+            misclassified=misclassified,
+            where=where,
+        )
+        record = self._model(model)
+        return TopPatches(f"{question} ({record.name})", answer(self._catalog, record, question), self._crops)
+
+    def sql(self, query: str) -> QueryResult:
+        """Run one query that reads: tables `classes`, `models`, `images`, `rejects`; views `evidence`,
+        `image_evidence`, `predictions`, `features`, `pixels`.
+
+        Raises:
+            QueryError: it is no SQL, more than one statement, or would write.
+        """
+        from bagindex.query import run
+
+        return run(self._catalog, query)
+
+    def close(self) -> None:
+        """Close the catalog. The index opens it again when it is asked something."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def __enter__(self) -> Index:
+        """The index itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Path and models."""
+        return f"Index({str(self.path)!r}, models={list(self.models)})"
+
+    @property
+    def _catalog(self) -> Catalog:
+        from bagindex.catalog import Catalog
+
+        if self._opened is None:
+            self._opened = Catalog(self._directory)
+        return self._opened
+
+    def _model(self, name: str | None) -> ModelRecord:
+        models = {key: self._manifest.models[key] for key in self._catalog.models if key in self._manifest.models}
+        if name is None and len(models) == 1:
+            return next(iter(models.values()))
+        if name is None:
+            raise QueryError(f"this index has several models: say --model, one of {', '.join(models)}")
+        if name not in models:
+            raise QueryError(f"this index has no model {name!r}: it has {', '.join(models)}")
+        return models[name]
+
+    def _crops(self, patches: Sequence[Patch]) -> Sequence[NDArray[np.uint8]]:
+        from bagindex.reading import image_pixels
+
+        pixels = image_pixels(self._directory, self._manifest.plan, {patch.image_id for patch in patches})
+        crops = []
+        for patch in patches:
+            x0, y0, x1, y1 = patch.box
+            crops.append(pixels[patch.image_id][y0:y1, x0:x1])
+        return crops
+
+
+def _path(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _choice(kind: type[_Choice], value: str, option: str) -> _Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        raise SettingsError(f"{option} is one of {', '.join(kind)}, not {value!r}") from None

@@ -1,0 +1,126 @@
+"""Class lists, and the way from a source's labels to the model's classes. A label is never guessed."""
+
+from __future__ import annotations
+
+import csv
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from bagindex.errors import LabelError
+from bagindex.text import some
+from bagindex_schemas.records import ClassRecord
+
+
+def read_class_map(path: Path) -> dict[str, str | None]:
+    """Read a CSV with the columns `source` and `class`: the model's class for each of the source's labels.
+
+    An empty `class` makes the images of that label unlabelled.
+    """
+    rows = read_csv_rows(path, ("source", "class"))
+    mapping: dict[str, str | None] = {}
+    for line, row in rows:
+        if row["source"] in mapping:
+            raise LabelError(f"{path}, line {line}: {row['source']!r} is mapped twice")
+        mapping[row["source"]] = row["class"] or None
+    return mapping
+
+
+def map_labels(
+    labels: Sequence[str], classes: Sequence[ClassRecord], mapping: dict[str, str | None] | None = None
+) -> dict[str, int | None]:
+    """Class id of each of the source's labels, by the class's exact name or wnid. A label is never guessed.
+
+    Raises:
+        LabelError: a label is not one of the model's classes, and no mapping says what it is.
+    """
+    by_name = {_normal(record.name): record.class_id for record in classes}
+    by_wnid = {record.wnid: record.class_id for record in classes if record.wnid}
+    mapping = mapping or {}
+    known: dict[str, int | None] = {}
+    unknown: list[str] = []
+    for label in sorted(set(labels)):
+        target = mapping.get(label, label)
+        if target is None:
+            known[label] = None
+        elif (class_id := by_name.get(_normal(target), by_wnid.get(target))) is not None:
+            known[label] = class_id
+        else:
+            unknown.append(target)
+    if unknown:
+        raise LabelError(
+            f"{len(unknown)} of the source's {len(set(labels))} labels are not classes of the model: "
+            f"{some(unknown)}; the model knows {some([record.name for record in classes])}. "
+            "Say what they are with --class-map FILE, a CSV with the columns source,class "
+            "(an empty class leaves those images unlabelled)"
+        )
+    return known
+
+
+def read_classes(path: Path) -> tuple[ClassRecord, ...]:
+    """Read a class list, in the order of the logits: a name on each line, or a CSV with name and wnid columns.
+
+    Raises:
+        LabelError: it is empty, not text, or names a class twice.
+    """
+    lines = _read_text(path).splitlines()
+    header = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
+    if "name" in header:
+        rows = [row for _, row in read_csv_rows(path, ("name",))]
+        if "class_id" in header and [row["class_id"] for row in rows] != [str(i) for i in range(len(rows))]:
+            raise LabelError(f"{path}: class_id must count from 0, without gaps, in the order of the logits")
+        records = [
+            ClassRecord(class_id=i, name=row["name"], wnid=row.get("wnid") or None) for i, row in enumerate(rows)
+        ]
+    else:
+        names = [line.strip() for line in lines if line.strip()]
+        records = [ClassRecord(class_id=i, name=name) for i, name in enumerate(names)]
+    return check_classes(records, str(path))
+
+
+def check_classes(records: Sequence[ClassRecord], origin: str) -> tuple[ClassRecord, ...]:
+    """The records as a tuple, if every name is there and there once."""
+    if not records:
+        raise LabelError(f"{origin} names no classes")
+    if any(not record.name for record in records):
+        raise LabelError(f"{origin} has a class without a name")
+    twice = [name for name, n in Counter(_normal(record.name) for record in records).items() if n > 1]
+    if twice:
+        raise LabelError(f"{origin} names a class twice: {some(twice)}")
+    return tuple(records)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise LabelError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise LabelError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+
+
+def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Rows as (line number, cells by lower-case column name), every one of `columns` present."""
+    try:
+        reader = csv.reader(_read_text(path).splitlines(), strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise LabelError(f"{path} is not a CSV file: {error}") from None
+    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
+    if missing := [name for name in columns if name not in header]:
+        raise LabelError(
+            f"{path} needs a first line with the columns {','.join(columns)}; "
+            f"{','.join(missing)} is not there (it has {','.join(header) or 'nothing'})"
+        )
+    parsed = []
+    for line, row in rows[1:]:
+        if len(row) != len(header):
+            raise LabelError(f"{path}, line {line}: {len(row)} cells where the header has {len(header)}")
+        parsed.append((line, {name: cell.strip() for name, cell in zip(header, row, strict=True)}))
+    return parsed
+
+
+def _normal(name: str) -> str:
+    # The same letters may be stored composed or decomposed (file systems differ); that is not guessing.
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,130 @@
+"""BagNets as their authors define them (Brendel & Bethge, ICLR 2019, appendix A.1 and Figure A.1).
+
+A ResNet-50 without padding in which only the first block of some layers has a 3 × 3 convolution, so that an output cell
+sees q × q pixels and nothing else. State-dict keys and shapes are those of the authors' checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+STRIDE = 8
+_BLOCKS = (3, 4, 6, 3)
+_STRIDES = (2, 2, 2, 1)
+_EXPANSION = 4
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A member of the family: the first `layers_with_3x3` of the four layers hold one 3 × 3 convolution each."""
+
+    name: str
+    receptive_field: int
+    layers_with_3x3: int
+
+
+ARCHITECTURES = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture("bagnet9", receptive_field=9, layers_with_3x3=2),
+        Architecture("bagnet17", receptive_field=17, layers_with_3x3=3),
+        Architecture("bagnet33", receptive_field=33, layers_with_3x3=4),
+    )
+}
+"""The registry: the one place that knows a model by its name."""
+
+
+class Bottleneck(nn.Module):
+    """1 × 1, k × k (k = 1 or 3, unpadded) and 1 × 1 convolution around a cropped residual."""
+
+    def __init__(self, inputs: int, channels: int, stride: int, kernel: int, downsample: bool) -> None:
+        super().__init__()
+        outputs = channels * _EXPANSION
+        self.conv1 = nn.Conv2d(inputs, channels, 1, bias=False)
+        self.bn1: nn.Module = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, kernel, stride=stride, bias=False)
+        self.bn2: nn.Module = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, outputs, 1, bias=False)
+        self.bn3: nn.Module = nn.BatchNorm2d(outputs)
+        self.downsample = (
+            nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+            if downsample
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C', H', W']."""
+        out = torch.relu(self.bn1(self.conv1(x)))
+        out = torch.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        residual = x if self.downsample is None else self.downsample(x)
+        # An unpadded 3 × 3 convolution is smaller; the authors cut the residual at the bottom and on the right.
+        residual = residual[:, :, : out.shape[2], : out.shape[3]]
+        return torch.relu(out + residual)
+
+
+class BagNet(nn.Module):
+    """A BagNet of any number of classes and any width.
+
+    Args:
+        architecture: which member of the family.
+        classes: number of classes.
+        width: factor on every layer's channels; 1 is the authors' model, whose features have 2048 dimensions.
+    """
+
+    def __init__(self, architecture: Architecture, classes: int, width: float = 1.0) -> None:
+        super().__init__()
+        self.architecture = architecture
+        base = round(64 * width)
+        self.conv1 = nn.Conv2d(3, base, 1, bias=False)
+        self.conv2 = nn.Conv2d(base, base, 3, bias=False)
+        self.bn1: nn.Module = nn.BatchNorm2d(base)
+        inputs = base
+        for i, (blocks, stride) in enumerate(zip(_BLOCKS, _STRIDES, strict=True)):
+            channels = base * 2**i
+            kernel = 3 if i < architecture.layers_with_3x3 else 1
+            layer = [Bottleneck(inputs, channels, stride, kernel, downsample=True)]
+            inputs = channels * _EXPANSION
+            layer += [Bottleneck(inputs, channels, 1, 1, downsample=False) for _ in range(1, blocks)]
+            self.add_module(f"layer{i + 1}", nn.Sequential(*layer))
+        self.feature_size = inputs
+        self.fc = nn.Linear(inputs, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Patch features of normalised images: float [N, 3, H, W] -> float [N, rows, cols, feature_size]."""
+        x = torch.relu(self.bn1(self.conv2(self.conv1(x))))
+        for i in range(1, 5):
+            x = self.get_submodule(f"layer{i}")(x)
+        return x.permute(0, 2, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Image logits, the mean of the patch logits (section 2): [N, 3, H, W] -> [N, classes]."""
+        logits: Tensor = self.fc(self.features(x)).mean(dim=(1, 2))
+        return logits
+
+
+def fold_batch_norms(model: BagNet) -> BagNet:
+    """Merge every batch norm into the convolution before it, in place; the same function, about twice as fast."""
+    model.eval()
+    model.conv2, model.bn1 = fuse_conv_bn_eval(model.conv2, _norm(model.bn1)), nn.Identity()
+    for block in model.modules():
+        if isinstance(block, Bottleneck):
+            block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, _norm(block.bn1)), nn.Identity()
+            block.conv2, block.bn2 = fuse_conv_bn_eval(block.conv2, _norm(block.bn2)), nn.Identity()
+            block.conv3, block.bn3 = fuse_conv_bn_eval(block.conv3, _norm(block.bn3)), nn.Identity()
+            if block.downsample is not None:
+                conv, norm = block.downsample
+                if not isinstance(conv, nn.Conv2d):
+                    raise TypeError("downsample begins with a convolution")
+                block.downsample = nn.Sequential(fuse_conv_bn_eval(conv, _norm(norm)))
+    return model
+
+
+def _norm(module: nn.Module) -> nn.BatchNorm2d:
+    if not isinstance(module, nn.BatchNorm2d):
+        raise TypeError(f"expected a batch norm that is not folded yet, not {type(module).__name__}")
+    return module

@@ -1,0 +1,118 @@
+"""Rows to text, JSON, CSV or a file."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import decimal
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from bagindex.errors import OutputError
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def to_json(rows: Rows) -> str:
+    """A list of objects, one on each line. What JSON lacks: NaN and infinities become null, bytes hexadecimal."""
+    lines = [json.dumps(_plain(row), ensure_ascii=False) for row in rows]
+    return "[" + ",\n ".join(lines) + "]\n"
+
+
+def to_csv(columns: Sequence[str], rows: Rows) -> str:
+    """RFC 4180 with a header and LF; lists and structures as JSON, NULL as nothing."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row[name]) for name in columns] for row in rows)
+    return text.getvalue()
+
+
+def print_table(
+    columns: Sequence[str], rows: Rows, file: TextIO | None = None, title: str | None = None, width: int | None = None
+) -> None:
+    """Print a table; on a terminal it fits the width, elsewhere each row is one line, whole."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=file, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=file, highlight=False, width=width or 10_000, color_system=None)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for name in columns:
+        numeric = all(isinstance(row[name], int | float | None) and not isinstance(row[name], bool) for row in rows)
+        table.add_column(_printable(name), justify="right" if numeric and rows else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_shown(row[name]) for name in columns))
+    with console.capture() as capture:
+        console.print(table, markup=False)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    print("\n".join(lines).strip("\n"), file=file)
+
+
+def table_text(columns: Sequence[str], rows: Rows, title: str | None = None, width: int | None = None) -> str:
+    """What `print_table` prints elsewhere than on a terminal."""
+    text = io.StringIO()
+    print_table(columns, rows, text, title, width)
+    return text.getvalue()
+
+
+def save(path: str | os.PathLike[str], writers: Mapping[str, Callable[[Path], object]]) -> None:
+    """Write a file by its ending: aside first, then renamed, so that a failure leaves what was there.
+
+    Raises:
+        OutputError: the ending is none of `writers`', or the file cannot be written.
+    """
+    target = Path(path)
+    writer = writers.get(target.suffix.lower())
+    if writer is None:
+        raise OutputError(f"{target.name}: the ending says what to write, one of {', '.join(writers)}")
+    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    try:
+        writer(temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
+
+
+def _cell(value: Any) -> Any:
+    plain = _plain(value)
+    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | dict) else plain
+
+
+def _shown(value: Any) -> str:
+    plain = _plain(value) if not isinstance(value, float) else value
+    if plain is None:
+        return ""
+    if isinstance(plain, float):
+        return f"{plain:.6g}"
+    return _printable(json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | dict) else str(plain))
+
+
+def _printable(text: str) -> str:
+    # File and class names may hold control characters, which would act on the terminal.
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

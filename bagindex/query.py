@@ -1,0 +1,62 @@
+"""Free SQL over an index, reading only."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from bagindex.catalog import VIEWS, Catalog, select_tree
+from bagindex.errors import QueryError
+from bagindex.results import QueryResult
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?\s", re.IGNORECASE)
+
+
+def run(catalog: Catalog, query: str) -> QueryResult:
+    """Run one statement that reads.
+
+    Raises:
+        QueryError: it is no SQL, more than one statement, writes, or fails.
+    """
+    try:
+        explained = _EXPLAIN.match(query)
+        if select_tree(catalog.connection, query[explained.end() :] if explained else query) is None:
+            raise QueryError(
+                "only one statement that reads is run: SELECT, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN "
+                "(and PIVOT, where it names its values: PIVOT t ON c IN (...))"
+            )
+        catalog.bind_views(query)
+        relation = catalog.connection.sql(query)
+        return QueryResult(_unique(relation.to_arrow_table()))
+    except duckdb.Error as error:
+        raise QueryError(_explain(catalog, error)) from None
+
+
+def _unique(table: pa.Table) -> pa.Table:
+    """Number the columns whose name is there already: rows become dictionaries later."""
+    names: list[str] = []
+    for name in table.column_names:
+        number, unique = 1, name
+        while unique in names:
+            number += 1
+            unique = f"{name}_{number}"
+        names.append(unique)
+    return table.rename_columns(names)
+
+
+def _explain(catalog: Catalog, error: duckdb.Error) -> str:
+    text = str(error).strip()
+    missing = re.search(r"Table with name (\w+) does not exist", text)
+    if missing and missing[1].lower() in VIEWS:
+        return (
+            f"this index does not keep {missing[1].lower()} (see `bagindex info`): build it with a higher --keep "
+            "level, or with --pixels"
+        )
+    # DuckDB points at the place in lines of their own; the rest is one line.
+    parts = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(parts)

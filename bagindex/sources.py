@@ -1,0 +1,252 @@
+"""Where labelled images come from: folders of pictures.
+
+A source lists its entries once, in the order of their paths' bytes; an entry's place in that list is its image_id.
+Labels are the source's own class names here; `bagindex.labels` turns them into the model's classes, or refuses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from bagindex.errors import LabelError, SourceError
+from bagindex.images import Rejected
+from bagindex.labels import read_csv_rows
+from bagindex.text import path_text
+from bagindex_schemas.records import RejectCode, SourceRecord
+
+_CLUTTER = frozenset({b"Thumbs.db", b"desktop.ini"})
+_PICTURE_ENDINGS = (
+    *(b".avif", b".bmp", b".gif", b".ico", b".jp2", b".jpeg", b".jpg", b".pgm", b".png", b".ppm"),
+    *(b".tga", b".tif", b".tiff", b".webp"),
+)
+
+
+class Layout(StrEnum):
+    """How a folder holds its labels."""
+
+    AUTO = "auto"
+    FOLDERS = "folders"
+    FLAT = "flat"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a source. `rejected` says why it cannot be read, where the listing knows that already."""
+
+    path: bytes
+    size: int
+    label: str | None = None
+    rejected: Rejected | None = None
+
+    @property
+    def text(self) -> str:
+        """The path as text; bytes that are not UTF-8 show as `\\xNN`."""
+        return path_text(self.path)
+
+
+class Source(Protocol):
+    """Labelled image files."""
+
+    @property
+    def kind(self) -> str:
+        """What sort of source it is; part of the index's identity."""
+
+    @property
+    def name(self) -> str:
+        """A short name for people, from which an index's default name is made."""
+
+    @property
+    def location(self) -> str:
+        """A hash of the place, so that a second source of the same name is told apart."""
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """All files, in the order of image_id."""
+
+    def read(self, entry: Entry) -> bytes:
+        """The file's bytes; raises `Rejected` when they cannot be had."""
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Files below one folder of the local disk."""
+
+    root: Path
+    layout: Layout
+    name: str
+    entries: Sequence[Entry]
+    follow_symlinks: bool = False
+    labels_sha256: str | None = field(default=None)
+
+    @property
+    def kind(self) -> str:
+        """`folders`, `flat` or `csv`."""
+        return "csv" if self.labels_sha256 else self.layout.value
+
+    @property
+    def location(self) -> str:
+        """Hash of the folder's absolute path."""
+        return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+
+    def read(self, entry: Entry) -> bytes:
+        """Read one file; it must still be a regular file (and no symlink, unless they are followed)."""
+        path = os.path.join(os.fsencode(self.root), entry.path)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags if self.follow_symlinks else flags | os.O_NOFOLLOW)
+            with open(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise Rejected(RejectCode.NOT_REGULAR, "not a regular file")
+                return file.read()
+        except FileNotFoundError:
+            raise Rejected(RejectCode.MISSING, "the file is not there") from None
+        except PermissionError:
+            raise Rejected(RejectCode.PERMISSION, "the file may not be read") from None
+        except OSError as error:
+            raise Rejected(RejectCode.IO_ERROR, error.strerror or str(error)) from None
+
+
+def open_folder(
+    root: Path,
+    *,
+    layout: Layout = Layout.AUTO,
+    labels: Path | None = None,
+    follow_symlinks: bool = False,
+) -> FolderSource:
+    """List the files of a folder.
+
+    Args:
+        root: the folder.
+        layout: `folders` takes the first folder below `root` for the label (torchvision's `ImageFolder`), `flat`
+            has no labels, `auto` tells the two apart.
+        labels: a CSV file with the columns `path` (relative to `root`) and `label`.
+        follow_symlinks: index what symbolic links point to; by default they are rejected.
+
+    Raises:
+        SourceError: no folder, no files, or a layout that can be read in two ways.
+    """
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise SourceError(f"the source {root} {what}: give a folder of pictures")
+    root = root.resolve()
+    found = sorted(_walk(os.fsencode(root), follow_symlinks), key=lambda entry: entry.path)
+    digest: str | None = None
+    if labels is not None:
+        if layout is Layout.FOLDERS:
+            raise SourceError("labels come from the CSV file or from the folders: give one of the two")
+        layout = Layout.FLAT
+        found, digest = _label_by_csv(root, found, labels)
+    elif layout is Layout.AUTO:
+        layout = _guess_layout(root, found)
+    if layout is Layout.FOLDERS:
+        found = [_label_by_folder(entry) for entry in found if b"/" in entry.path]
+    if not found:
+        raise SourceError(f"no files in {root}: give a folder of pictures")
+    return FolderSource(root, layout, _source_name(root), found, follow_symlinks, digest)
+
+
+def describe(source: Source) -> SourceRecord:
+    """What an index remembers of a source; `fingerprint` covers every path, size and label."""
+    digest = hashlib.sha256()
+    for entry in source.entries:
+        label = "" if entry.label is None else "=" + entry.label
+        code = entry.rejected.code if entry.rejected else ""
+        digest.update(b"%d:%s\0%d\0%s\0%s\n" % (len(entry.path), entry.path, entry.size, label.encode(), code.encode()))
+    return SourceRecord(
+        kind=source.kind,
+        name=source.name,
+        location=source.location,
+        fingerprint=digest.hexdigest(),
+        files=len(source.entries),
+    )
+
+
+def _walk(root: bytes, follow: bool) -> Iterator[Entry]:
+    # The chain of (device, inode) above a folder, so that a link to a parent does not loop.
+    top = os.stat(root)
+    pending: list[tuple[bytes, frozenset[tuple[int, int]]]] = [(b"", frozenset({(top.st_dev, top.st_ino)}))]
+    while pending:
+        folder, above = pending.pop()
+        try:
+            children = list(os.scandir(os.path.join(root, folder)))
+        except OSError as error:
+            if not folder:
+                raise SourceError(f"cannot list {path_text(root)}: {error.strerror}") from None
+            yield _refused(folder, RejectCode.PERMISSION, "the folder may not be read")
+            continue
+        for child in children:
+            if child.name.startswith(b".") or child.name in _CLUTTER:
+                continue
+            path = os.path.join(folder, child.name)
+            if child.is_symlink() and not follow:
+                yield _refused(path, RejectCode.SYMLINK, "a symbolic link: index it with --follow-symlinks")
+                continue
+            try:
+                info = child.stat()
+            except OSError as error:
+                code = RejectCode.MISSING if isinstance(error, FileNotFoundError) else RejectCode.IO_ERROR
+                yield _refused(path, code, error.strerror or str(error))
+                continue
+            if stat.S_ISDIR(info.st_mode):
+                key = (info.st_dev, info.st_ino)
+                if key in above:
+                    yield _refused(path, RejectCode.SYMLINK, "a symbolic link to a folder above it")
+                else:
+                    pending.append((path, above | {key}))
+            elif stat.S_ISREG(info.st_mode):
+                yield Entry(path, info.st_size)
+            else:
+                yield _refused(path, RejectCode.NOT_REGULAR, "not a regular file")
+
+
+def _refused(path: bytes, code: RejectCode, message: str) -> Entry:
+    return Entry(path, 0, rejected=Rejected(code, message))
+
+
+def _guess_layout(root: Path, entries: Sequence[Entry]) -> Layout:
+    loose = sum(b"/" not in e.path and e.path.lower().endswith(_PICTURE_ENDINGS) for e in entries)
+    nested = sum(b"/" in e.path for e in entries)
+    if loose and nested:
+        raise SourceError(
+            f"{root} holds both pictures and folders: say --layout folders (labels from the folders' names; "
+            "loose files are left out) or --layout flat (no labels)"
+        )
+    return Layout.FOLDERS if nested else Layout.FLAT
+
+
+def _label_by_folder(entry: Entry) -> Entry:
+    return Entry(entry.path, entry.size, path_text(entry.path.split(b"/", 1)[0]), entry.rejected)
+
+
+def _label_by_csv(root: Path, found: Sequence[Entry], labels: Path) -> tuple[list[Entry], str]:
+    # A CSV has no way to write bytes that are not UTF-8, so such files are found by their `\xNN` text.
+    by_text = {entry.text: entry for entry in found}
+    labelled: dict[str, Entry] = {}
+    for line, row in read_csv_rows(labels, ("path", "label")):
+        text = os.path.normpath(row["path"])
+        if text.startswith(("/", "..")):
+            raise LabelError(f"{labels}, line {line}: {row['path']!r} is not below {root}")
+        if text in labelled:
+            raise LabelError(f"{labels}, line {line}: {text!r} is listed twice")
+        entry = by_text.get(text) or _refused(
+            os.fsencode(text), RejectCode.MISSING, f"listed in {labels.name}, but not there"
+        )
+        labelled[text] = Entry(entry.path, entry.size, row["label"] or None, entry.rejected)
+    listing_file = os.path.relpath(labels.resolve(), root)
+    rest = [entry for text, entry in by_text.items() if text not in labelled and text != listing_file]
+    entries = sorted([*labelled.values(), *rest], key=lambda entry: entry.path)
+    return entries, hashlib.sha256(labels.read_bytes()).hexdigest()
+
+
+def _source_name(root: Path) -> str:
+    generic = {"val", "validation", "valid", "train", "test", "images", "imgs", "pictures", "photos", "data"}
+    if root.name.lower() in generic and root.parent.name:
+        return f"{root.parent.name}-{root.name}"
+    return root.name or "root"

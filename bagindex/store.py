@@ -1,0 +1,237 @@
+"""An index's folder: what is committed, how it gets there, and who may write.
+
+A shard is written into `shard-N.tmp-PID`, every file fsynced, `shard.json` last, then the folder is renamed and its
+parent fsynced. The rename is the commit: a shard exists whole or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from bagindex.errors import DamagedIndexError, IndexNotFoundError, LockedError, SettingsError
+from bagindex_schemas.records import FORMAT_VERSION, IndexManifest, Record, ShardManifest
+
+IMAGES = "images"
+"""The folder of the shards that belong to no model."""
+
+_OUR_FILES = re.compile(r"index\.json|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?")
+_IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|model\.safetensors")
+_REBUILD = "run `bagindex verify` to see what is damaged"
+_RecordType = TypeVar("_RecordType", bound=Record)
+
+
+@dataclass(frozen=True)
+class IndexDirectory:
+    """The folder of one index. `kind` below is `images` or a model's name."""
+
+    root: Path
+
+    def exists(self) -> bool:
+        """Whether an index has been begun here."""
+        return (self.root / "index.json").is_file()
+
+    def manifest(self) -> IndexManifest:
+        """`index.json`.
+
+        Raises:
+            IndexNotFoundError: there is none.
+            DamagedIndexError: it is no record of this format.
+        """
+        if not self.exists():
+            raise IndexNotFoundError(f"no index at {self.root}: `bagindex list` shows what there is")
+        return _read_record(self.root / "index.json", IndexManifest)
+
+    def write_manifest(self, manifest: IndexManifest) -> None:
+        """Put a new `index.json` in place of the old one."""
+        self.write_file("index.json", manifest.model_dump_json(indent=1).encode())
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a file below the root so that readers see the old one or the new one, and it outlives a power cut."""
+        path = self.root / name
+        created = not path.parent.exists()
+        path.parent.mkdir(exist_ok=True)
+        if created:
+            fsync_folder(self.root)
+        temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        self.publish(temporary, path)
+
+    def publish(self, temporary: Path, path: Path) -> None:
+        """Rename a finished file into place."""
+        os.rename(temporary, path)
+        fsync_folder(path.parent)
+
+    def shard_path(self, kind: str, shard: int) -> Path:
+        """The folder of a committed shard."""
+        return self.root / kind / f"shard-{shard:05d}"
+
+    def committed(self, kind: str) -> list[int]:
+        """Numbers of the committed shards, ascending."""
+        names = os.listdir(self.root / kind) if (self.root / kind).is_dir() else []
+        return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"shard-(\d{5,})", name)))
+
+    def shard_manifest(self, kind: str, shard: int) -> ShardManifest:
+        """`shard.json` of a committed shard, its files' sizes checked.
+
+        Raises:
+            DamagedIndexError: a file is missing or has another size.
+        """
+        folder = self.shard_path(kind, shard)
+        manifest = _read_record(folder / "shard.json", ShardManifest)
+        for name, record in manifest.files.items():
+            try:
+                size = (folder / name).stat().st_size
+            except FileNotFoundError:
+                raise DamagedIndexError(f"{folder / name} is missing: {_REBUILD}") from None
+            if size != record.bytes:
+                raise DamagedIndexError(f"{folder / name} has {size} bytes, not {record.bytes}: {_REBUILD}")
+        return manifest
+
+    @contextmanager
+    def new_shard(self, kind: str, shard: int) -> Iterator[Path]:
+        """A temporary folder for a shard's files; leaving it without an error and after `commit` is the commit."""
+        final = self.shard_path(kind, shard)
+        if not final.parent.exists():
+            final.parent.mkdir()
+            fsync_folder(self.root)
+        temporary = final.with_name(f"{final.name}.tmp-{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        if not (temporary / "shard.json").is_file():
+            raise RuntimeError(f"{temporary} is left without shard.json")
+        os.rename(temporary, final)
+        fsync_folder(final.parent)
+
+    def finish_shard(self, temporary: Path, manifest: ShardManifest) -> None:
+        """Fsync a shard's files and write `shard.json`, which completes the folder."""
+        for name in manifest.files:
+            with (temporary / name).open("rb") as file:
+                os.fsync(file.fileno())
+        with (temporary / "shard.json").open("wb") as file:
+            file.write(manifest.model_dump_json(indent=1).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        fsync_folder(temporary)
+
+    def free_bytes(self) -> int:
+        """Bytes that can still be written where the index is, or will be."""
+        folder = self.root
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the index's lock: one writer, any number of readers. It dies with the process.
+
+        Raises:
+            LockedError: another process is writing.
+            SettingsError: the folder holds something else.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise SettingsError(f"{self.root} is a file: give --out another place")
+        foreign = self._foreign()
+        if foreign:
+            raise SettingsError(f"{self.root} holds something else ({foreign}): give --out an empty or new folder")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.root / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise SettingsError(f"cannot write to {self.root}: {error.strerror}; give --out another place") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise LockedError(
+                f"process {holder or 'unknown'} is writing {self.root}: wait until it ends, or stop it"
+            ) from None
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            self._sweep()
+            yield
+        finally:
+            os.close(descriptor)
+
+    def clear(self) -> None:
+        """Remove the index, but not its lock; `index.json` first, so that a half-removed index is no index."""
+        (self.root / "index.json").unlink(missing_ok=True)
+        fsync_folder(self.root)
+        for child in self.root.iterdir():
+            if child.name == "LOCK" or not _is_ours(child):
+                continue
+            if child.is_dir():
+                shutil.rmtree(child)
+            else:
+                child.unlink()
+        fsync_folder(self.root)
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file())
+
+    def _sweep(self) -> None:
+        # Only the lock's holder writes, so every temporary name is a dead process's.
+        for pattern in ("*.tmp-*", "*/*.tmp-*"):
+            for path in list(self.root.glob(pattern)):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+
+    def _foreign(self) -> str | None:
+        if not self.root.exists() or self.exists():
+            return None
+        return next((child.name for child in sorted(self.root.iterdir()) if not _is_ours(child)), None)
+
+
+def _is_ours(child: Path) -> bool:
+    if child.is_symlink() or not child.is_dir():
+        return _OUR_FILES.fullmatch(child.name) is not None
+    return all(_IN_OUR_FOLDERS.match(name) for name in os.listdir(child))
+
+
+def fsync_folder(path: Path) -> None:
+    """Wait until a folder's entries are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_record(path: Path, record: type[_RecordType]) -> _RecordType:
+    try:
+        parsed = record.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise DamagedIndexError(f"{path} is missing: {_REBUILD}") from None
+    except OSError as error:
+        raise DamagedIndexError(f"cannot read {path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DamagedIndexError(f"{path} is damaged ({where or 'JSON'}: {first['msg']}): {_REBUILD}") from None
+    if isinstance(parsed, IndexManifest) and parsed.format != FORMAT_VERSION:
+        raise DamagedIndexError(
+            f"{path} has format {parsed.format}, this bagindex reads {FORMAT_VERSION}: use the version that made it"
+        )
+    return parsed

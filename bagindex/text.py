@@ -1,0 +1,25 @@
+"""Wording that several modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def path_text(path: bytes) -> str:
+    """A path's bytes as valid Unicode; what is not UTF-8 shows as `\\xNN`."""
+    return path.decode("utf-8", "backslashreplace")
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes for people, in powers of 1000: `812 MB`."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB" if count < 999.5 else f"{count / 1000:.3g} TB"
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first few names, quoted, and how many there are."""
+    shown = ", ".join(repr(name) for name in names[:most])
+    return f"{shown}, … ({len(names)} in all)" if len(names) > most else shown

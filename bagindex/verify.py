@@ -1,0 +1,236 @@
+"""Is everything in an index what it was when it was written, and do its numbers agree with each other?
+
+The hashes are the guarantee: Parquet does not notice a flipped bit. The five invariants then show that the stored
+numbers are a BagNet's evidence, and not merely unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bagindex import catalog, invariants
+from bagindex.errors import BagindexError
+from bagindex.geometry import patch_box
+from bagindex.invariants import Outcome, ShardNumbers
+from bagindex.reading import image_pixels
+from bagindex.shards import hash_files, images_digest
+from bagindex.store import IMAGES, IndexDirectory
+from bagindex_schemas.records import ModelRecord
+
+if TYPE_CHECKING:
+    from bagindex.compute import Compute
+
+IMAGES_RUN_AGAIN = 8
+PATCHES_RUN_AGAIN = 4
+"""In each shard, so many patches of so many images are run through the model again; a seeded sample."""
+
+
+class Status(StrEnum):
+    """Outcome of a check."""
+
+    OK = "ok"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass
+class Check:
+    """One thing that is checked: how many of what, and what is wrong."""
+
+    name: str
+    unit: str
+    checked: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> Status:
+        """Failed where there are problems, skipped where there was nothing to check."""
+        if self.problems:
+            return Status.FAILED
+        return Status.OK if self.checked else Status.SKIPPED
+
+    def run(self, what: str, action: Callable[[], Outcome]) -> None:
+        """Take in what `action` finds; whatever goes wrong while damaged data is read is a finding too."""
+        try:
+            checked, problems = action()
+        except (BagindexError, OSError, ValueError, KeyError, IndexError, pa.ArrowException, duckdb.Error) as error:
+            checked, problems = 0, [f"{what}: {catalog.first_line(error)}"]
+        self.checked += checked
+        self.problems += problems
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """All checks of an index."""
+
+    path: Path
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that is wrong."""
+        return [problem for check in self.checks for problem in check.problems]
+
+
+def verify(directory: IndexDirectory) -> VerifyReport:
+    """Check a whole index. What is wrong is reported, not raised; numbers of a damaged shard are not looked at.
+
+    Raises:
+        IndexNotFoundError: there is no index.
+        DamagedIndexError: `index.json` cannot be read, so that nothing can be said.
+    """
+    manifest = directory.manifest()
+    records = Check("records", "shards")
+    hashes = Check("hashes", "files")
+    means = Check("1. the mean of patch logits is the image's", "logits")
+    linear = Check("2. feature · W + b is the evidence", "logits")
+    maxima = Check("3. image_evidence is the maximum of evidence", "maxima")
+    alone = Check("4. a patch run alone gives its feature", "patches")
+    coverage = Check("5. every file is an image or a reject", "files")
+    agreement = Check("the catalog agrees with the shards", "rows")
+    digest = manifest.plan.digest()
+    shards = range(len(manifest.plan.shards))
+    sound: set[tuple[str, int]] = set()
+    for kind in (IMAGES, *manifest.models):
+        for shard in shards:
+            before = len(records.problems) + len(hashes.problems)
+            where = f"{kind}/shard-{shard:05d}"
+            records.run(where, lambda: _check_record(directory, kind, shard, digest))  # noqa: B023 (called at once)
+            if len(records.problems) + len(hashes.problems) == before:
+                hashes.run(where, lambda: _check_hashes(directory, kind, shard))  # noqa: B023
+            if len(records.problems) + len(hashes.problems) == before:
+                sound.add((kind, shard))
+    for shard in shards:
+        if (IMAGES, shard) in sound:
+            kinds = [kind for kind in manifest.models if (kind, shard) in sound]
+            coverage.run(f"images/shard-{shard:05d}", lambda: _check_coverage(directory, shard, kinds))  # noqa: B023
+    for record in manifest.models.values():
+        hashes.run(record.name, lambda: _check_weights(directory, record))  # noqa: B023
+        if any(problem.startswith(f"{record.name}/model.safetensors") for problem in hashes.problems):
+            continue
+        model = _Model(directory, record)
+        for shard in (shard for shard in shards if (record.name, shard) in sound):
+            where = f"{record.name}/shard-{shard:05d}"
+            try:
+                numbers = invariants.load(directory, record, shard, len(manifest.plan.classes))
+            except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+                maxima.problems.append(f"{where}: {catalog.first_line(error)}")
+                continue
+            means.run(where, lambda: invariants.check_means(numbers))  # noqa: B023
+            linear.run(where, lambda: model.check_linear(numbers))  # noqa: B023
+            maxima.run(where, lambda: invariants.check_maxima(numbers))  # noqa: B023
+            if (IMAGES, shard) in sound and manifest.plan.pixels:
+                alone.run(where, lambda: model.check_alone(numbers, shard))  # noqa: B023
+    if (directory.root / "CURRENT").exists():
+        agreement.run("catalog", lambda: catalog.check(directory))
+    return VerifyReport(directory.root, (records, hashes, means, linear, maxima, alone, coverage, agreement))
+
+
+def _check_record(directory: IndexDirectory, kind: str, shard: int, plan_digest: str) -> Outcome:
+    where = f"{kind}/shard-{shard:05d}"
+    if not directory.shard_path(kind, shard).is_dir():
+        return 1, [f"{where} is missing: run the same `bagindex build` command again"]
+    manifest = directory.shard_manifest(kind, shard)
+    problems = []
+    if manifest.shard != shard or manifest.kind != ("images" if kind == IMAGES else "model"):
+        problems.append(f"{where}/shard.json belongs to another shard")
+    if manifest.plan_sha256 != plan_digest:
+        problems.append(f"{where} was made for another plan than that of index.json")
+    return 1, problems
+
+
+def _check_hashes(directory: IndexDirectory, kind: str, shard: int) -> Outcome:
+    recorded = directory.shard_manifest(kind, shard).files
+    found = hash_files(directory.shard_path(kind, shard))
+    found.pop("shard.json")
+    where = f"{kind}/shard-{shard:05d}"
+    problems = [f"{where}/{name} does not belong to the index" for name in found.keys() - recorded.keys()]
+    problems += [
+        f"{where}/{name} is damaged: its SHA-256 is not the recorded one"
+        for name, record in recorded.items()
+        if found.get(name) != record
+    ]
+    return len(recorded), problems
+
+
+def _check_weights(directory: IndexDirectory, record: ModelRecord) -> Outcome:
+    path = directory.root / record.name / "model.safetensors"
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != record.file_sha256:
+        return 1, [f"{record.name}/model.safetensors is missing or damaged"]
+    return 1, []
+
+
+def _check_coverage(directory: IndexDirectory, shard: int, models: list[str]) -> Outcome:
+    folder = directory.shard_path(IMAGES, shard)
+    span = directory.manifest().plan.shards[shard]
+    images = pq.read_table(folder / "images.parquet", columns=["image_id", "sha256"])
+    rejects = pq.read_table(folder / "rejects.parquet", columns=["image_id"])
+    ids, hashes = images["image_id"].to_pylist(), images["sha256"].to_pylist()
+    problems = []
+    if sorted(ids + rejects["image_id"].to_pylist()) != list(range(span.first, span.first + span.count)):
+        problems.append(f"images/{folder.name}: images and rejects are not the files of the plan")
+    digest = images_digest(list(zip(ids, hashes, strict=True)))
+    problems += [
+        f"{kind}/{folder.name} was computed from other images"
+        for kind in (IMAGES, *models)
+        if directory.shard_manifest(kind, shard).images_sha256 != digest
+    ]
+    return span.count, problems
+
+
+class _Model:
+    """The stored weights of a model; the network itself is loaded when a patch is to be run."""
+
+    def __init__(self, directory: IndexDirectory, record: ModelRecord) -> None:
+        self._directory = directory
+        self._record = record
+        self._path = directory.root / record.name / "model.safetensors"
+        self._compute: Compute | None = None
+
+    def check_linear(self, numbers: ShardNumbers) -> Outcome:
+        from safetensors import safe_open
+
+        with safe_open(str(self._path), framework="np") as file:
+            weight, bias = (file.get_tensor(name).astype(np.float32) for name in ("fc.weight", "fc.bias"))
+        return invariants.check_linear(numbers, weight, bias)
+
+    def check_alone(self, numbers: ShardNumbers, shard: int) -> Outcome:
+        if numbers.features is None:
+            return 0, []
+        if self._compute is None:
+            self._compute = self._load()
+        grid = self._record.grid
+        rng = np.random.default_rng(shard)
+        images = rng.permutation(len(numbers.image_ids))[:IMAGES_RUN_AGAIN]
+        chosen = {int(numbers.image_ids[image]): int(image) for image in images}
+        pixels = image_pixels(self._directory, self._directory.manifest().plan, chosen)
+        checked, problems = 0, []
+        for image_id, image in sorted(chosen.items()):
+            cells = np.sort(rng.permutation(grid.patches)[:PATCHES_RUN_AGAIN])
+            boxes = [patch_box(grid, *divmod(int(cell), grid.cols)) for cell in cells]
+            crops = np.stack([pixels[image_id][y0:y1, x0:x1] for x0, y0, x1, y1 in boxes])
+            features = self._compute.run(crops).features[:, 0]
+            count, found = invariants.check_alone(numbers, image, cells, features)
+            checked += count
+            problems += found
+        return checked, problems
+
+    def _load(self) -> Compute:
+        from bagindex.prepare import ModelOptions, open_model
+
+        return open_model(ModelOptions(weights=self._path, device="cpu"))

@@ -1,0 +1,190 @@
+"""Reading and writing checkpoints: the authors' state dict, with what is known about it.
+
+`.safetensors` files may carry metadata: `model` (architecture), `classes` (JSON list of names, in the order of the
+logits), `resize` and `crop` (pixels; `crop` is a number or HEIGHTxWIDTH). `.pth` and `.pth.tar` files are read with
+torch's restricted unpickler only; a file that needs more is refused, for it could run any code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from bagindex.errors import LabelError, WeightsError
+from bagindex.labels import check_classes
+from bagindex.model import ARCHITECTURES, Architecture, BagNet
+from bagindex_schemas.records import ClassRecord, Transform
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint: weights as they are on disk, and what the file says about them (None where it says nothing)."""
+
+    state: Mapping[str, Tensor]
+    sha256: str
+    architecture: Architecture
+    width: float
+    class_count: int
+    classes: tuple[ClassRecord, ...] | None
+    transform: Transform | None
+
+    def build(self) -> BagNet:
+        """The model, in float32, ready for inference.
+
+        Raises:
+            WeightsError: a tensor is missing, has the wrong shape or is not finite.
+        """
+        model = BagNet(self.architecture, self.class_count, self.width)
+        wanted = model.state_dict()
+        # Checkpoints of old torch versions have no num_batches_tracked; inference does not use it.
+        optional = {key for key in wanted if key.endswith("num_batches_tracked")}
+        if missing := sorted(wanted.keys() - self.state.keys() - optional):
+            raise WeightsError(f"these weights are no {self.architecture.name}: {missing[0]} is missing")
+        if extra := sorted(self.state.keys() - wanted.keys()):
+            raise WeightsError(f"these weights are no {self.architecture.name}: {extra[0]} has no place in it")
+        for key, tensor in self.state.items():
+            if tensor.shape != wanted[key].shape:
+                raise WeightsError(
+                    f"{key} has shape {list(tensor.shape)}, but a {self.architecture.name} with "
+                    f"{self.class_count} classes has {list(wanted[key].shape)} there"
+                )
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise WeightsError(f"{key} holds values that are not finite: the weights are damaged")
+        model.load_state_dict({**wanted, **self.state})
+        return model.float().eval()
+
+
+def read_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
+    """Read a `.safetensors`, `.pth`, `.pt` or `.pth.tar` file.
+
+    Args:
+        path: the file.
+        model: the architecture that it is meant to be; taken from the file when None.
+
+    Raises:
+        WeightsError: it cannot be read, would run code, or is another model than `model`.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}: give --weights FILE")
+    if path.name.endswith(".safetensors"):
+        state, metadata = _read_safetensors(path)
+    elif path.name.endswith((".pth", ".pt", ".pth.tar")):
+        state, metadata = _read_pickle(path), {}
+    else:
+        raise WeightsError(f"{path.name}: weights end in .safetensors, .pth, .pt or .pth.tar")
+    architecture = _architecture(state, metadata.get("model"), model)
+    linear, stem = state.get("fc.weight"), state.get("conv1.weight")
+    if linear is None or stem is None or linear.ndim != 2 or stem.ndim != 4:
+        raise WeightsError(f"{path.name} holds no BagNet: fc.weight or conv1.weight is missing")
+    return Checkpoint(
+        state=state,
+        sha256=file_sha256(path),
+        architecture=architecture,
+        width=stem.shape[0] / 64,
+        class_count=linear.shape[0],
+        classes=_classes(metadata, linear.shape[0], path.name),
+        transform=_transform(metadata, path.name),
+    )
+
+
+def to_safetensors(checkpoint: Checkpoint, classes: tuple[ClassRecord, ...], transform: Transform) -> bytes:
+    """The checkpoint as a `.safetensors` file: the same bytes each time, readable by `read_checkpoint`."""
+    metadata = {
+        "model": checkpoint.architecture.name,
+        "classes": json.dumps([record.name for record in classes], ensure_ascii=False),
+        "resize": str(transform.resize),
+        "crop": f"{transform.crop_height}x{transform.crop_width}",
+    }
+    return sort_header(save({key: value.contiguous() for key, value in checkpoint.state.items()}, metadata))
+
+
+def sort_header(data: bytes) -> bytes:
+    """Put a safetensors file's metadata in order: the library writes it in a different one in every process."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise WeightsError(
+            f"{path} holds more than tensors, and loading it could run any code: it is refused. "
+            "Save its state dict alone, or as .safetensors"
+        ) from None
+    except Exception as error:  # torch raises several kinds on files that are no checkpoints
+        raise WeightsError(f"{path} is not a readable checkpoint: {_first_line(error)}") from None
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise WeightsError(f"{path} holds no state dict")
+    # DataParallel, with which the authors trained, puts this before every key.
+    return {str(key).removeprefix("module."): value for key, value in loaded.items()}
+
+
+def _architecture(state: Mapping[str, Tensor], stated: str | None, asked: str | None) -> Architecture:
+    kernels = [state.get(f"layer{i}.0.conv2.weight") for i in range(1, 5)]
+    count = sum(kernel is not None and kernel.shape[-1] == 3 for kernel in kernels)
+    found = next((a for a in ARCHITECTURES.values() if a.layers_with_3x3 == count), None)
+    if found is None or any(kernel is None for kernel in kernels):
+        raise WeightsError(f"these weights are no BagNet that bagindex knows ({', '.join(ARCHITECTURES)})")
+    for name, origin in ((asked, "--model says"), (stated, "the file's metadata says")):
+        if name is not None and name != found.name:
+            raise WeightsError(f"{origin} {name}, but the weights are those of a {found.name}")
+    return found
+
+
+def _classes(metadata: Mapping[str, str], count: int, name: str) -> tuple[ClassRecord, ...] | None:
+    if "classes" not in metadata:
+        return None
+    try:
+        names = json.loads(metadata["classes"])
+        records = [ClassRecord(class_id=i, name=text) for i, text in enumerate(names)]
+        if len(records) == count:
+            return check_classes(records, name)
+    except (ValueError, TypeError, LabelError) as error:
+        raise WeightsError(f"{name}: its `classes` metadata is no list of names: {_first_line(error)}") from None
+    raise WeightsError(f"{name} has {count} logits, but its metadata names {len(records)} classes")
+
+
+def _transform(metadata: Mapping[str, str], name: str) -> Transform | None:
+    if "resize" not in metadata or "crop" not in metadata:
+        return None
+    try:
+        sides = [int(side) for side in metadata["crop"].split("x")]
+        return Transform(resize=int(metadata["resize"]), crop_height=sides[0], crop_width=sides[-1])
+    except ValueError:
+        raise WeightsError(f"{name}: its `resize` and `crop` metadata are no numbers of pixels") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,75 @@
+"""The typer app, and the one place where errors become messages."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from bagindex.errors import BagindexError
+
+app = typer.Typer(
+    name="bagindex",
+    help="Which local image evidence does a model decide on? Index every patch that a BagNet sees, and ask.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from bagindex import __version__
+
+        typer.echo(f"bagindex {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+    if debug:
+        os.environ["BAGINDEX_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0, 1 for an error, 2 for wrong usage, 130 when interrupted."""
+    from bagindex_cli import build, look, query
+
+    for module in (build, query, look):
+        module.register(app)
+    try:
+        app()
+    except BagindexError as error:
+        _fail(str(error), error)
+    except KeyboardInterrupt as error:
+        _fail("stopped; what is committed stays, and the same command goes on from there", error, status=130)
+    except BrokenPipeError:
+        # The reader has seen enough. Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError as error:
+        _fail("out of memory: give a smaller --batch-size or --image-size, or fewer --workers", error)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(f"{error.strerror or error}{where}", error)
+    except Exception as error:
+        _fail(f"{type(error).__name__}: {error}; this is a bug: please report it with what --debug shows", error)
+
+
+def _fail(message: str, error: BaseException, status: int = 1) -> None:
+    if os.environ.get("BAGINDEX_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"bagindex: {message}", file=sys.stderr)
+    sys.exit(status)

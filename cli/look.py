@@ -1,0 +1,114 @@
+"""`bagindex info`, `bagindex list` and `bagindex verify`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from bagindex import Index, output
+from bagindex.text import bytes_text
+from bagindex_cli.common import Format, FormatOption, IndexOption, open_index, print_rows
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(info)
+    app.command("list")(list_indexes)
+    app.command()(verify)
+
+
+def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> None:
+    """What an index holds: source, models, settings, sizes."""
+    found = open_index(index).info()
+    if format_ is Format.JSON:
+        typer.echo(output.to_json([found.to_dict()])[1:-2])
+        return
+    transform = found.transform
+    rows: list[dict[str, Any]] = [
+        {"what": "index", "value": found.name},
+        {"what": "path", "value": str(found.path)},
+        {"what": "source", "value": found.source},
+        {"what": "state", "value": "complete" if found.complete else "not finished: run the same build again"},
+        {"what": "images", "value": f"{found.images:,} in {found.shards} shards"},
+        {"what": "rejects", "value": f"{found.rejects:,}"},
+        {"what": "classes", "value": f"{found.classes:,}"},
+        {
+            "what": "input",
+            "value": f"{transform.crop_height} x {transform.crop_width} pixels (height x width), centre of the picture "
+            f"resized to {transform.resize}",
+        },
+        {"what": "size", "value": f"{bytes_text(found.bytes)} ({_sizes(found.table_bytes)})"},
+    ]
+    for model in found.models:
+        grid = model.grid
+        environment = model.environment
+        rows += [
+            {"what": "model", "value": model.name},
+            {
+                "what": "  network",
+                "value": f"{model.architecture}, width {model.width:g}, {model.parameters:,} parameters, "
+                f"{model.feature_size} features",
+            },
+            {
+                "what": "  patches",
+                "value": f"{model.patches:,}: {grid.rows} x {grid.cols} an image, {grid.receptive_field} x "
+                f"{grid.receptive_field} pixels, {grid.stride} apart",
+            },
+            {"what": "  shards", "value": f"{model.shards} of {found.shards}"},
+            {"what": "  keeps", "value": f"{model.keep} ({_sizes(model.table_bytes)})"},
+            {
+                "what": "  computed",
+                "value": f"{model.precision} on {environment.device}, batches of {environment.batch_size}, "
+                f"{environment.threads} threads, "
+                + ", ".join(f"{name} {version}" for name, version in environment.versions.items()),
+            },
+            {"what": "  weights", "value": f"SHA-256 {model.weights_sha256}"},
+        ]
+    print_rows(["what", "value"], rows, format_)
+
+
+def list_indexes(format_: FormatOption = Format.TABLE) -> None:
+    """The indexes that have a name."""
+    rows = [
+        {
+            "name": found.name,
+            "models": ", ".join(model.name for model in found.models),
+            "images": found.images,
+            "keeps": ", ".join(sorted({model.keep for model in found.models})),
+            "bytes": found.bytes if format_ is not Format.TABLE else bytes_text(found.bytes),
+            "complete": found.complete if format_ is not Format.TABLE else "yes" if found.complete else "no",
+            "path": str(found.path),
+        }
+        for found in Index.list()
+    ]
+    if not rows and format_ is Format.TABLE:
+        typer.echo("no indexes yet: make one with `bagindex build SOURCE`")
+        return
+    print_rows(["name", "models", "images", "keeps", "bytes", "complete", "path"], rows, format_)
+
+
+def verify(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> None:
+    """Check every file's hash, and that the stored numbers are the model's evidence. Exit status 1 if they are not."""
+    with open_index(index) as opened:
+        report = opened.verify()
+    rows = [
+        {
+            "check": check.name,
+            "result": check.status.value,
+            "checked": f"{check.checked:,} {check.unit}" if format_ is Format.TABLE else check.checked,
+            "problems": len(check.problems) if format_ is Format.TABLE else check.problems,
+        }
+        for check in report.checks
+    ]
+    print_rows(["check", "result", "checked", "problems"], rows, format_)
+    if format_ is Format.TABLE:
+        for problem in report.problems:
+            typer.echo(f"  {problem}")
+        typer.echo(f"{report.path}: {'sound' if report.ok else 'damaged'}")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _sizes(table_bytes: dict[str, int]) -> str:
+    return ", ".join(f"{name} {bytes_text(size)}" for name, size in table_bytes.items())

@@ -1,0 +1,105 @@
+"""`bagindex top-patches` and `bagindex sql`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bagindex_cli.common import Format, FormatOption, IndexOption, OutputOption, open_index, print_rows, remark
+
+_SHOWN_ROWS = 1000
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("top-patches")(top_patches)
+    app.command()(sql)
+
+
+def top_patches(
+    class_: Annotated[str, typer.Argument(metavar="CLASS", help="Name, wnid or id of a class.", show_default=False)],
+    right_class: Annotated[bool, typer.Option("--right-class", help="In images of the class: the default.")] = False,
+    wrong_class: Annotated[bool, typer.Option("--wrong-class", help="In images of any other class.")] = False,
+    any_class: Annotated[bool, typer.Option("--any", help="In all images, unlabelled ones too.")] = False,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many patches.")] = 7,
+    per_image: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many of one image at most; they do not overlap.")
+    ] = 1,
+    overlap: Annotated[bool, typer.Option("--overlap", help="Let patches of one image overlap.")] = False,
+    predicted_as: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Only images that the model predicts as CLASS.")
+    ] = None,
+    misclassified: Annotated[
+        bool, typer.Option("--misclassified", help="Only images that the model gets wrong.")
+    ] = False,
+    where: Annotated[
+        str | None, typer.Option(metavar="SQL", help='Only images of which this holds, e.g. "width > 500".')
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Which of the index's models.")] = None,
+    index: IndexOption = None,
+    format_: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+) -> None:
+    """The patches with most evidence for a class (Figure 3 of the BagNet paper).
+
+        bagindex top-patches dress
+        bagindex top-patches dress --wrong-class -o dress.png
+
+    FILE ends in .png (the patches as pictures), .json, .csv or .parquet.
+    """
+    if right_class + wrong_class + any_class > 1:
+        raise typer.BadParameter("--right-class, --wrong-class and --any exclude each other")
+    with open_index(index) as opened:
+        result = opened.top_patches(
+            class_,
+            wrong_class=wrong_class,
+            any_class=any_class,
+            k=k,
+            per_image=per_image,
+            overlap=overlap,
+            predicted_as=predicted_as,
+            misclassified=misclassified,
+            where=where,
+            model=model,
+        )
+        if not result:
+            remark(f"no patch answers this: {result.question}")
+        if output is not None:
+            result.save(output)
+            remark(f"wrote {output}")
+        elif format_ is Format.TABLE:
+            print_rows(result.columns, result.table_rows(), format_, title=result.question)
+        else:
+            print_rows(result.fields(), result.to_dicts(), format_)
+
+
+def sql(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="SQL that reads; - reads it from stdin.")],
+    index: IndexOption = None,
+    format_: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+) -> None:
+    """Ask anything, in DuckDB's SQL.
+
+    Tables: classes, models, images, rejects. Views: evidence (a row for each class and patch), image_evidence (for
+    each class and image: the strongest patch, the mean), predictions, features, pixels.
+
+        bagindex sql "SELECT label_name, max(logit) FROM evidence WHERE class = 'dress' AND NOT correct GROUP BY 1"
+        bagindex sql "DESCRIBE evidence"
+
+    FILE ends in .json, .csv or .parquet.
+    """
+    with open_index(index) as opened:
+        result = opened.sql(sys.stdin.read() if query == "-" else query)
+        if output is not None:
+            result.save(output)
+            remark(f"wrote {len(result):,} rows to {output}")
+            return
+        rows = result.to_dicts()
+        if format_ is Format.TABLE and len(rows) > _SHOWN_ROWS:
+            print_rows(result.columns, rows[:_SHOWN_ROWS], format_)
+            remark(f"the first {_SHOWN_ROWS:,} of {len(rows):,} rows; --format csv or -o FILE gives all")
+        else:
+            print_rows(result.columns, rows, format_)

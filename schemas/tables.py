@@ -1,0 +1,79 @@
+"""Arrow schemas of the Parquet files, one per table."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+
+def _column(name: str, type_: pa.DataType, nullable: bool = False) -> pa.Field:
+    return pa.field(name, type_, nullable=nullable)
+
+
+def _array(element: pa.DataType, size: int) -> pa.DataType:
+    return pa.list_(pa.field("element", element, nullable=False), size)
+
+
+IMAGES = pa.schema(
+    [
+        _column("image_id", pa.int64()),
+        _column("path", pa.string()),
+        _column("path_bytes", pa.binary(), nullable=True),
+        _column("label", pa.int32(), nullable=True),
+        _column("width", pa.int32()),
+        _column("height", pa.int32()),
+        _column("sha256", pa.string()),
+        _column("resized_width", pa.int32()),
+        _column("resized_height", pa.int32()),
+        _column("crop_left", pa.int32()),
+        _column("crop_top", pa.int32()),
+    ]
+)
+"""`path` is relative to the source; where its bytes are not UTF-8, `path_bytes` holds them and `path` shows the
+odd ones as `\\xNN`. `width` and `height` are pixels after EXIF rotation; the last four columns place the model's
+input in the picture (see `bagindex.geometry.Placement`)."""
+
+REJECTS = pa.schema(
+    [
+        _column("image_id", pa.int64()),
+        _column("path", pa.string()),
+        _column("path_bytes", pa.binary(), nullable=True),
+        _column("code", pa.string()),
+        _column("message", pa.string()),
+    ]
+)
+"""`image_id` is the place in the listing, which no image takes."""
+
+PIXELS = pa.schema([_column("image_id", pa.int64()), _column("pixels", pa.binary())])
+"""`pixels` is the model's input before normalisation: uint8, height × width × RGB, C order."""
+
+IMAGE_EVIDENCE = pa.schema(
+    [
+        _column("class_id", pa.int32()),
+        _column("image_id", pa.int64()),
+        _column("max_logit", pa.float32()),
+        _column("patch_id", pa.int64()),
+        _column("mean_logit", pa.float32()),
+    ]
+)
+"""Sorted by class_id, image_id."""
+
+EVIDENCE = pa.schema([_column("class_id", pa.int32()), _column("patch_id", pa.int64()), _column("logit", pa.float16())])
+"""Sorted by class_id, patch_id; one row group per class."""
+
+
+def predictions(classes: int) -> pa.Schema:
+    """Schema of the predictions of a model with `classes` classes (top 5, or all where there are fewer)."""
+    return pa.schema(
+        [
+            _column("image_id", pa.int64()),
+            _column("predicted", pa.int32()),
+            _column("top5", _array(pa.int32(), min(5, classes))),
+            _column("probability", pa.float32()),
+            _column("logits", _array(pa.float32(), classes)),
+        ]
+    )
+
+
+def features(feature_size: int) -> pa.Schema:
+    """Schema of patch features, float16[feature_size]; one row group per image."""
+    return pa.schema([_column("patch_id", pa.int64()), _column("feature", _array(pa.float16(), feature_size))])
