@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -88,6 +89,7 @@ def build(
         EvidenceRangeError: the model gives values that cannot be stored.
     """
     observer = observer or BuildObserver()
+    catalog.check_place(directory)
     if settings.limit is not None:
         source = _Part(source, settings.limit)
     wanted = make_plan(source, compute, settings)
@@ -171,21 +173,23 @@ class _Run:
             model = None
             if not has_model:
                 folder = stack.enter_context(self._directory.new_shard(self._compute.name, shard))
-                model = _ModelShard(folder, self._compute, self._settings.keep, self._plan.shards[shard].count)
+                capacity = self._plan.shards[shard].count
+                model = stack.enter_context(_ModelShard(folder, self._compute, self._settings.keep, capacity))
             if has_images:
                 digest = self._directory.shard_manifest(IMAGES, shard).images_sha256
                 self._feed(self._committed_inputs(shard), model)
             else:
-                digest = self._images_shard(stack.enter_context(self._directory.new_shard(IMAGES, shard)), shard, model)
+                images_folder = stack.enter_context(self._directory.new_shard(IMAGES, shard))
+                writer = stack.enter_context(ImagesShardWriter(images_folder, self._plan.pixels))
+                self._feed(self._fresh_inputs(shard, writer), model)
+                digest = self._finish_images(images_folder, shard, writer, has_model)
             if model is not None:
                 rows, offsets = model.close()
                 self._complete(folder, shard, digest, rows, self._compute.environment, offsets)
 
-    def _images_shard(self, folder: Path, shard: int, model: _ModelShard | None) -> str:
-        writer = ImagesShardWriter(folder, self._plan.pixels)
-        self._feed(self._fresh_inputs(shard, writer), model)
+    def _finish_images(self, folder: Path, shard: int, writer: ImagesShardWriter, has_model: bool) -> str:
         rows = writer.close()
-        if model is None:
+        if has_model:
             known = self._directory.shard_manifest(self._compute.name, shard).images_sha256
             if known != writer.images_sha256:
                 raise SourceError("the source has changed since it was indexed: begin anew with --restart")
@@ -266,6 +270,12 @@ class _ModelShard:
         )
         self._ids: list[int] = []
         self._pixels: list[NDArray[np.uint8]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.__exit__()
 
     def add(self, image_id: int, pixels: NDArray[np.uint8]) -> None:
         self._ids.append(image_id)

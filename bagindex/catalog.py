@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -19,9 +19,8 @@ from typing import Any
 
 import duckdb
 
-from bagindex.errors import DamagedIndexError, IncompleteIndexError
+from bagindex.errors import DamagedIndexError, IncompleteIndexError, SettingsError
 from bagindex.store import IMAGES, IndexDirectory
-from bagindex_schemas import tables
 from bagindex_schemas.records import IndexManifest, ModelRecord
 
 VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels")
@@ -58,6 +57,16 @@ def update(directory: IndexDirectory) -> None:
         (directory.root / f"catalog-{number}.duckdb").unlink()
 
 
+def check_place(directory: IndexDirectory) -> None:
+    """Refuse a folder in which DuckDB cannot open a file.
+
+    Raises:
+        SettingsError: its path has a backslash, which DuckDB takes for a slash.
+    """
+    if "\\" in str(directory.root.resolve()):
+        raise SettingsError(f"DuckDB cannot open files in {directory.root}, for the backslash in its path: move it")
+
+
 def current(directory: IndexDirectory) -> Path:
     """The catalog in force.
 
@@ -81,6 +90,7 @@ class Catalog:
     """A read-only connection to the catalog in force when it was opened."""
 
     def __init__(self, directory: IndexDirectory) -> None:
+        check_place(directory)
         path = current(directory)
         self.manifest = directory.manifest()
         self._directory = directory
@@ -89,6 +99,8 @@ class Catalog:
             config: dict[str, str | bool | int | float | list[str]] = {"python_enable_replacements": False}
             self.connection = duckdb.connect(path, read_only=True, config=config)
             self.models = [row[0] for row in self.connection.execute("SELECT model FROM models").fetchall()]
+            tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
+            self._native = {row[0] for row in tables.fetchall()}
         except duckdb.Error as error:
             raise DamagedIndexError(
                 f"{path} cannot be read ({first_line(error)}): {_REMAKE.format(directory.root)}"
@@ -107,13 +119,16 @@ class Catalog:
         for view in VIEWS:
             if view not in self._bound and re.search(rf"\b{view}\b", text, re.IGNORECASE):
                 self._bound.add(view)
-                body = _view(self._directory, self.manifest, self.models, view, self._directory.root.resolve())
+                body = _view(self.manifest, self.models, view, self.relation)
                 if body is not None:
                     self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
 
-    def evidence_files(self, model: str) -> str:
-        """SQL for the list of a model's evidence files, with absolute paths."""
-        return _file_list(self._directory, model, "evidence", self._directory.root.resolve())
+    def relation(self, kind: str, table: str) -> str:
+        """SQL for a table of a model (or of `images`): the native one, or its Parquet files by absolute paths."""
+        name = f"{table}/{kind}"
+        if name in self._native:
+            return f'stored."{name}"'
+        return f"read_parquet({_file_list(self._directory, kind, table, self._directory.root.resolve())})"
 
 
 def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any] | None:
@@ -125,9 +140,8 @@ def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, An
     statements = connection.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         return None
-    row = connection.execute("SELECT json_serialize_sql(?)", [statements[0].query]).fetchone()
-    text = str(row[0]) if row else "{}"
-    tree: dict[str, Any] = json.loads(text)
+    rows = connection.execute("SELECT json_serialize_sql(?)", [statements[0].query]).fetchall()
+    tree: dict[str, Any] = json.loads(rows[0][0])
     # DuckDB lets a common table expression write: WITH x AS (COPY ... TO ...) counts as a SELECT.
     return None if tree.get("error") or "_QUERY_NODE" in "".join(_node_types(tree)) else tree
 
@@ -166,10 +180,10 @@ def _state(directory: IndexDirectory, manifest: IndexManifest, models: Sequence[
 def _current_state(directory: IndexDirectory) -> str | None:
     try:
         with duckdb.connect(current(directory), read_only=True) as connection:
-            row = connection.execute("SELECT digest FROM stored.state").fetchone()
+            rows = connection.execute("SELECT digest FROM stored.state").fetchall()
     except (IncompleteIndexError, DamagedIndexError, duckdb.Error):
         return None
-    return str(row[0]) if row else None
+    return str(rows[0][0]) if rows else None
 
 
 def _numbers(directory: IndexDirectory) -> list[int]:
@@ -186,45 +200,50 @@ def _statements(directory: IndexDirectory, manifest: IndexManifest, models: Sequ
         rejects=_file_list(directory, IMAGES, "rejects"),
         state=state,
     )
+    native = set()
     for name in models:
         rows = sum(directory.shard_manifest(name, n).rows["image_evidence"] for n in directory.committed(name))
-        yield _sql(
-            "native" if rows <= NATIVE_ROWS else "parquet",
-            model=name,
-            predictions=_file_list(directory, name, "predictions"),
-            image_evidence=_file_list(directory, name, "image_evidence"),
-        )
+        if rows <= NATIVE_ROWS:
+            native.add(name)
+            yield _sql(
+                "native",
+                model=name,
+                predictions=_file_list(directory, name, "predictions"),
+                image_evidence=_file_list(directory, name, "image_evidence"),
+            )
+
+    def relation(kind: str, table: str) -> str:
+        if kind in native and table in ("predictions", "image_evidence"):
+            return f'stored."{table}/{kind}"'
+        return f"read_parquet({_file_list(directory, kind, table)})"
+
     for view in VIEWS:
-        body = _view(directory, manifest, models, view)
+        body = _view(manifest, models, view, relation)
         if body is not None:
             yield f'CREATE VIEW "{view}" AS {body}'
 
 
-def _view(
-    directory: IndexDirectory, manifest: IndexManifest, models: Sequence[str], view: str, base: Path | None = None
-) -> str | None:
+def _view(manifest: IndexManifest, models: Sequence[str], view: str, relation: Callable[[str, str], str]) -> str | None:
     """The view's SELECT over all models that keep what it shows; None when none does."""
     if view == "pixels":
-        return _sql(view, files=_file_list(directory, IMAGES, view, base)) if manifest.plan.pixels else None
-    parts = []
-    for name in models:
-        record = manifest.models[name]
-        if (view == "evidence" and not record.keep.has_evidence) or (
-            view == "features" and not record.keep.has_features
-        ):
-            continue
-        grid = record.grid
-        parts.append(
-            _sql(
-                view,
-                model=name,
-                files=_file_list(directory, name, view, base),
-                patches=grid.patches,
-                cols=grid.cols,
-                stride=grid.stride,
-                receptive_field=grid.receptive_field,
-            )
+        return _sql(view, pixels=relation(IMAGES, "pixels")) if manifest.plan.pixels else None
+    records = [manifest.models[name] for name in models]
+    if view == "evidence":
+        records = [record for record in records if record.keep.has_evidence]
+    if view == "features":
+        records = [record for record in records if record.keep.has_features]
+    parts = [
+        _sql(
+            view,
+            model=record.name,
+            patches=record.grid.patches,
+            cols=record.grid.cols,
+            stride=record.grid.stride,
+            receptive_field=record.grid.receptive_field,
+            **{table: relation(record.name, table) for table in {"predictions", view}},
         )
+        for record in records
+    ]
     return "\nUNION ALL\n".join(parts) if parts else None
 
 
@@ -266,25 +285,31 @@ def _literal(value: str | float) -> str:
 
 def check(directory: IndexDirectory) -> tuple[int, list[str]]:
     """Compare the catalog in force with the Parquet files: rows looked at, and what differs."""
+    from bagindex_schemas import tables
+
     opened = Catalog(directory)
     problems = []
     rows = 0
     try:
-        stored = [("images", IMAGES, "images", tables.IMAGES), ("rejects", IMAGES, "rejects", tables.REJECTS)]
         classes = len(opened.manifest.plan.classes)
+        derived_from = [("images", IMAGES, "images", tables.IMAGES), ("rejects", IMAGES, "rejects", tables.REJECTS)]
         for model in opened.models:
-            stored.append((f'stored."predictions/{model}"', model, "predictions", tables.predictions(classes)))
-            stored.append((f'stored."image_evidence/{model}"', model, "image_evidence", tables.IMAGE_EVIDENCE))
-        for name, kind, table, schema in stored:
+            for table, schema in (
+                ("predictions", tables.predictions(classes)),
+                ("image_evidence", tables.IMAGE_EVIDENCE),
+            ):
+                derived_from.append((opened.relation(model, table), model, table, schema))
+        for name, kind, table, schema in derived_from:
             columns = ", ".join(schema.names)
             files = _file_list(directory, kind, table, directory.root.resolve())
-            digests = []
-            for relation in (name, f"read_parquet({files})"):
-                # A sum, not an exclusive or: two rows that are the same must not cancel out.
-                row = opened.connection.execute(f"SELECT count(*), sum(hash({columns})) FROM {relation}").fetchone()
-                digests.append(row)
-            rows += digests[0][0] if digests[0] else 0
-            if digests[0] != digests[1]:
+            # A sum, not an exclusive or: two rows that are the same must not cancel out.
+            digest = f"SELECT count(*), sum(hash({columns})) FROM"
+            derived, source = (
+                opened.connection.execute(f"{digest} {relation}").fetchall()[0]
+                for relation in (name, f"read_parquet({files})")
+            )
+            rows += derived[0]
+            if derived != source:
                 problems.append(f"catalog: {name} is not what the shards hold: {_REMAKE.format(directory.root)}")
     finally:
         opened.close()

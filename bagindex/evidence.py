@@ -82,6 +82,9 @@ def to_float16(values: NDArray[np.float32], what: str) -> NDArray[np.float16]:
 
 def rounding_error(rounded: NDArray[np.float16]) -> NDArray[np.float32]:
     """The most by which each float16 value can differ from what it was rounded from: half a unit in its last place."""
-    # At the lower end of a binade the value may have been rounded up from below, where units are smaller: no harm.
-    units: NDArray[np.float16] = np.spacing(np.abs(rounded))
-    return units.astype(np.float32) / np.float32(2)
+    values = rounded.astype(np.float32)
+    _, exponent = np.frexp(values)
+    # float16 has 11 significant bits; below 2**-14 its units stay the same. (numpy.spacing overflows at 65504.)
+    exponent = np.where(values == 0, -13, np.maximum(exponent, -13))
+    error: NDArray[np.float32] = np.ldexp(np.float32(1), exponent - 12)
+    return error

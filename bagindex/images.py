@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import struct
 import warnings
 from dataclasses import dataclass
@@ -27,27 +28,23 @@ MIN_SIDE = 8
 MAX_ASPECT = 100
 """A picture more elongated than this would become enormous when its shorter side is resized."""
 
-# Only formats that Pillow decodes by itself: EPS and the like start other programs.
-_FORMATS = (
-    "AVIF",
-    "BMP",
-    "DIB",
-    "GIF",
-    "ICO",
-    "JPEG",
-    "JPEG2000",
-    "MPO",
-    "PNG",
-    "PPM",
-    "TGA",
-    "TIFF",
-    "WEBP",
+# Only formats that Pillow decodes by itself: EPS and the like start other programs. A Pillow may be built without some.
+Image.init()
+_FORMATS = tuple(
+    sorted(
+        {"AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"} & set(Image.OPEN)
+    )
 )
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*")
-_CUT_SHORT = ("truncated", "unexpected end", "end of file", "broken data stream", "not enough image data")
+_MAGIC = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|II[*+]\x00|MM\x00[*+]|RIFF....WEBP"
+    rb"|\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51|....ftypavi[fs]",
+    re.DOTALL,
+)
+_CUT_SHORT = ("truncated", "unexpected end", "end of file", "not enough image data")
 
-# Large pictures are refused by MAX_PIXELS below; Pillow's warning at half of that would only reach the terminal.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow warns of large pictures and damaged metadata: on the terminal, and without the file's name. Large pictures are
+# refused by MAX_PIXELS below.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Rejected(Exception):  # noqa: N818 (not an error: the build goes on)
@@ -78,14 +75,12 @@ def read_picture(data: bytes, transform: Transform) -> Picture:
         raise Rejected(RejectCode.EMPTY, "the file is empty")
     try:
         image = _decode(data)
-    except Rejected:
+    except (Rejected, MemoryError):
         raise
-    except UnidentifiedImageError:
-        raise _unidentified(data) from None
     except Image.DecompressionBombError:
         raise Rejected(RejectCode.TOO_LARGE, f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # decoders raise whatever they like on hostile input
-        raise _decoder_failure(error) from None
+        raise _failure(data, error) from None
     placement = place(transform, image.width, image.height)
     resized = image.resize((placement.resized_width, placement.resized_height), resample=Image.Resampling.BILINEAR)
     left, top = placement.crop_left, placement.crop_top
@@ -99,9 +94,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         Rejected: its pixel values have no stated range (float and 32-bit pictures) or colours (CIE Lab).
     """
-    if image.mode.startswith("I"):
+    # Pillow reads 16-bit PGM, and no other 16-bit format, as mode I; anywhere else that is 32-bit integers.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return _grey16(image)
-    if image.mode in ("F", "LAB", "HSV"):
+    if image.mode in ("I", "F", "LAB", "HSV"):
         raise Rejected(RejectCode.UNSUPPORTED, f"pixel format {image.mode} has no fixed meaning as RGB")
     if image.has_transparency_data or image.mode in ("RGBa", "La"):
         over = image.convert("RGBA")
@@ -142,8 +138,6 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _grey16(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise Rejected(RejectCode.UNSUPPORTED, "32-bit grey values have no stated range")
     grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
@@ -151,18 +145,16 @@ def _grey16(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _unidentified(data: bytes) -> Rejected:
+def _failure(data: bytes, error: Exception) -> Rejected:
+    # Of a WebP file that is cut short, the decoder says no more than that it cannot be read.
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         (size,) = struct.unpack("<I", data[4:8])
         if size + 8 > len(data):
             return Rejected(RejectCode.TRUNCATED, f"{len(data):,} of {size + 8:,} bytes are there")
-        return Rejected(RejectCode.DAMAGED, "starts like a WebP picture but cannot be opened")
-    if data.startswith(_MAGIC):
-        return Rejected(RejectCode.DAMAGED, "starts like a picture but cannot be opened")
-    return Rejected(RejectCode.NOT_AN_IMAGE, "no picture format that bagindex reads")
-
-
-def _decoder_failure(error: Exception) -> Rejected:
+    if isinstance(error, UnidentifiedImageError):
+        if _MAGIC.match(data):
+            return Rejected(RejectCode.DAMAGED, "starts like a picture but cannot be opened")
+        return Rejected(RejectCode.NOT_AN_IMAGE, "no picture format that bagindex reads")
     text = " ".join(str(error).split()) or type(error).__name__
     cut = isinstance(error, EOFError) or any(words in text.lower() for words in _CUT_SHORT)
     return Rejected(RejectCode.TRUNCATED if cut else RejectCode.DAMAGED, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -21,9 +22,10 @@ def read_class_map(path: Path) -> dict[str, str | None]:
     rows = read_csv_rows(path, ("source", "class"))
     mapping: dict[str, str | None] = {}
     for line, row in rows:
-        if row["source"] in mapping:
-            raise LabelError(f"{path}, line {line}: {row['source']!r} is mapped twice")
-        mapping[row["source"]] = row["class"] or None
+        label = _normal(row["source"])
+        if label in mapping:
+            raise LabelError(f"{path}, line {line}: {label!r} is mapped twice")
+        mapping[label] = row["class"] or None
     return mapping
 
 
@@ -40,14 +42,21 @@ def map_labels(
     mapping = mapping or {}
     known: dict[str, int | None] = {}
     unknown: list[str] = []
+    wrong: set[str] = set()
     for label in sorted(set(labels)):
-        target = mapping.get(label, label)
+        target = mapping.get(_normal(label), label)
         if target is None:
             known[label] = None
         elif (class_id := by_name.get(_normal(target), by_wnid.get(target))) is not None:
             known[label] = class_id
+        elif _normal(label) in mapping:
+            wrong.add(target)
         else:
-            unknown.append(target)
+            unknown.append(label)
+    if wrong:
+        raise LabelError(
+            f"--class-map names {some(sorted(wrong))}, but the model knows {some([record.name for record in classes])}"
+        )
     if unknown:
         raise LabelError(
             f"{len(unknown)} of the source's {len(set(labels))} labels are not classes of the model: "
@@ -65,7 +74,7 @@ def read_classes(path: Path) -> tuple[ClassRecord, ...]:
         LabelError: it is empty, not text, or names a class twice.
     """
     lines = _read_text(path).splitlines()
-    header = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
+    header = [cell.strip().lower() for cell in next(csv.reader(lines[:1]), [])]
     if "name" in header:
         rows = [row for _, row in read_csv_rows(path, ("name",))]
         if "class_id" in header and [row["class_id"] for row in rows] != [str(i) for i in range(len(rows))]:
@@ -88,12 +97,15 @@ def check_classes(records: Sequence[ClassRecord], origin: str) -> tuple[ClassRec
     twice = [name for name, n in Counter(_normal(record.name) for record in records).items() if n > 1]
     if twice:
         raise LabelError(f"{origin} names a class twice: {some(twice)}")
+    twice = [wnid for wnid, n in Counter(record.wnid for record in records).items() if wnid and n > 1]
+    if twice:
+        raise LabelError(f"{origin} gives a wnid to two classes: {some(twice)}")
     return tuple(records)
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise LabelError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -103,11 +115,14 @@ def _read_text(path: Path) -> str:
 def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
     """Rows as (line number, cells by lower-case column name), every one of `columns` present."""
     try:
-        reader = csv.reader(_read_text(path).splitlines(), strict=True)
+        # Not by lines: a quoted cell may hold line breaks.
+        reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
         rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise LabelError(f"{path} is not a CSV file: {error}") from None
     header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
+    if twice := [name for name in columns if header.count(name) > 1]:
+        raise LabelError(f"{path} has two columns called {twice[0]}")
     if missing := [name for name in columns if name not in header]:
         raise LabelError(
             f"{path} needs a first line with the columns {','.join(columns)}; "

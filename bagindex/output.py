@@ -114,5 +114,5 @@ def _shown(value: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    # File and class names may hold control characters, which would act on the terminal.
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    # File and class names may hold control characters, which would act on the terminal; EXPLAIN has many lines.
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

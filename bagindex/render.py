@@ -52,7 +52,7 @@ def patch_sheet(crops: Sequence[NDArray[np.uint8]], patches: Sequence[Patch], ti
         sheet.paste(picture, (x + 1, y + 1))
         label = patch.label_name if patch.label_name is not None else "unlabelled"
         lines = (
-            (f"{patch.rank}   {patch.logit:.2f}", _INK),
+            (f"{patch.rank} · {patch.logit:.2f}", _INK),
             (label, _INK),
             (f"predicted {patch.predicted_name}", _FAINT),
         )

@@ -6,9 +6,10 @@ import hashlib
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -38,13 +39,27 @@ class ImageRow:
     placement: Placement
 
 
-class ImagesShardWriter:
+class _Writer:
+    """Open files that are closed whatever happens: a context manager."""
+
+    def __init__(self) -> None:
+        self._open_files = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open_files.close()
+
+
+class ImagesShardWriter(_Writer):
     """Writes `images.parquet`, `rejects.parquet` and, where pixels are kept, `pixels.parquet`.
 
     `add` and `reject` must be called in the order of image_id.
     """
 
     def __init__(self, folder: Path, keep_pixels: bool) -> None:
+        super().__init__()
         self._folder = folder
         self._images: list[ImageRow] = []
         self._rejects: list[dict[str, Any]] = []
@@ -100,21 +115,26 @@ class ImagesShardWriter:
         self._waiting.clear()
 
 
-class ModelShardWriter:
+class ModelShardWriter(_Writer):
     """Writes a model's tables for up to `capacity` images; `add` takes batches in the order of image_id."""
 
     def __init__(
         self, folder: Path, grid: Grid, feature_size: int, class_count: int, keep: Keep, capacity: int
     ) -> None:
+        super().__init__()
         self._folder = folder
         self._grid = grid
         self._class_count = class_count
         self._ids: list[NDArray[np.int64]] = []
         self._batches: list[tuple[NDArray[Any], ...]] = []
-        self._features = _FeatureFile(folder / "features.parquet", grid, feature_size) if keep.has_features else None
-        self._spill = (
-            ClassSpill(folder / "logits.spill", class_count, capacity * grid.patches) if keep.has_evidence else None
-        )
+        self._features: _FeatureFile | None = None
+        self._spill: ClassSpill | None = None
+        if keep.has_features:
+            self._features = _FeatureFile(folder / "features.parquet", grid, feature_size)
+            self._open_files.callback(self._features.close)
+        if keep.has_evidence:
+            self._spill = ClassSpill(folder / "logits.spill", class_count, capacity * grid.patches)
+            self._open_files.callback(self._spill.close)
 
     def add(self, image_ids: NDArray[np.int64], evidence: Evidence) -> None:
         """A batch of images."""
@@ -137,7 +157,7 @@ class ModelShardWriter:
             rows["evidence"] = len(ids) * self._grid.patches * self._class_count
         offsets = None
         if self._features is not None:
-            offsets = self._features.close()
+            offsets = self._features.finish()
             rows["features"] = len(ids) * self._grid.patches
         return rows, offsets
 
@@ -218,9 +238,9 @@ class ClassSpill:
         return np.fromfile(self._file, dtype=np.float16, count=self._filled // 2)
 
     def close(self) -> None:
-        """Remove the file."""
+        """Close and remove the file; may be called again."""
         self._file.close()
-        self._path.unlink()
+        self._path.unlink(missing_ok=True)
 
 
 class _FeatureFile:
@@ -252,7 +272,11 @@ class _FeatureFile:
             self._writer.write_table(table, row_group_size=len(ids))
             self._sums.append(zlib.crc32(values.tobytes()))
 
-    def close(self) -> tuple[int, ...]:
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        self._writer.close()
+
+    def finish(self) -> tuple[int, ...]:
         """Finish the file; the byte offset of each image's values, each checked against what was written."""
         self._writer.close()
         offsets = array_offsets(self._path, column=1, bytes_per_row=self._row_bytes)

@@ -6,6 +6,7 @@ Labels are the source's own class names here; `bagindex.labels` turns them into 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -99,18 +100,15 @@ class FolderSource:
         """Read one file; it must still be a regular file (and no symlink, unless they are followed)."""
         path = os.path.join(os.fsencode(self.root), entry.path)
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        if not self.follow_symlinks:
+            flags |= os.O_NOFOLLOW
         try:
-            descriptor = os.open(path, flags if self.follow_symlinks else flags | os.O_NOFOLLOW)
-            with open(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise Rejected(RejectCode.NOT_REGULAR, "not a regular file")
                 return file.read()
-        except FileNotFoundError:
-            raise Rejected(RejectCode.MISSING, "the file is not there") from None
-        except PermissionError:
-            raise Rejected(RejectCode.PERMISSION, "the file may not be read") from None
         except OSError as error:
-            raise Rejected(RejectCode.IO_ERROR, error.strerror or str(error)) from None
+            raise _reject(error) from None
 
 
 def open_folder(
@@ -146,7 +144,8 @@ def open_folder(
     elif layout is Layout.AUTO:
         layout = _guess_layout(root, found)
     if layout is Layout.FOLDERS:
-        found = [_label_by_folder(entry) for entry in found if b"/" in entry.path]
+        # A link or a folder that cannot be listed may stand for a whole class: it is rejected, not left out.
+        found = [_label_by_folder(entry) for entry in found if b"/" in entry.path or entry.rejected]
     if not found:
         raise SourceError(f"no files in {root}: give a folder of pictures")
     return FolderSource(root, layout, _source_name(root), found, follow_symlinks, digest)
@@ -179,7 +178,7 @@ def _walk(root: bytes, follow: bool) -> Iterator[Entry]:
         except OSError as error:
             if not folder:
                 raise SourceError(f"cannot list {path_text(root)}: {error.strerror}") from None
-            yield _refused(folder, RejectCode.PERMISSION, "the folder may not be read")
+            yield Entry(folder, 0, rejected=_reject(error))
             continue
         for child in children:
             if child.name.startswith(b".") or child.name in _CLUTTER:
@@ -191,8 +190,7 @@ def _walk(root: bytes, follow: bool) -> Iterator[Entry]:
             try:
                 info = child.stat()
             except OSError as error:
-                code = RejectCode.MISSING if isinstance(error, FileNotFoundError) else RejectCode.IO_ERROR
-                yield _refused(path, code, error.strerror or str(error))
+                yield Entry(path, 0, rejected=_reject(error))
                 continue
             if stat.S_ISDIR(info.st_mode):
                 key = (info.st_dev, info.st_ino)
@@ -210,6 +208,18 @@ def _refused(path: bytes, code: RejectCode, message: str) -> Entry:
     return Entry(path, 0, rejected=Rejected(code, message))
 
 
+def _reject(error: OSError) -> Rejected:
+    if isinstance(error, FileNotFoundError):
+        return Rejected(RejectCode.MISSING, "not there")
+    if isinstance(error, PermissionError):
+        return Rejected(RejectCode.PERMISSION, "may not be read")
+    if error.errno == errno.ELOOP:  # O_NOFOLLOW met a link, or links go round in a circle
+        return Rejected(RejectCode.SYMLINK, "a symbolic link that cannot be followed")
+    if isinstance(error, IsADirectoryError) or error.errno == errno.ENXIO:  # a folder, or a socket
+        return Rejected(RejectCode.NOT_REGULAR, "not a regular file")
+    return Rejected(RejectCode.IO_ERROR, error.strerror or str(error))
+
+
 def _guess_layout(root: Path, entries: Sequence[Entry]) -> Layout:
     loose = sum(b"/" not in e.path and e.path.lower().endswith(_PICTURE_ENDINGS) for e in entries)
     nested = sum(b"/" in e.path for e in entries)
@@ -222,7 +232,8 @@ def _guess_layout(root: Path, entries: Sequence[Entry]) -> Layout:
 
 
 def _label_by_folder(entry: Entry) -> Entry:
-    return Entry(entry.path, entry.size, path_text(entry.path.split(b"/", 1)[0]), entry.rejected)
+    folder, below, _ = entry.path.partition(b"/")
+    return Entry(entry.path, entry.size, path_text(folder) if below else None, entry.rejected)
 
 
 def _label_by_csv(root: Path, found: Sequence[Entry], labels: Path) -> tuple[list[Entry], str]:
@@ -236,17 +247,19 @@ def _label_by_csv(root: Path, found: Sequence[Entry], labels: Path) -> tuple[lis
         if text in labelled:
             raise LabelError(f"{labels}, line {line}: {text!r} is listed twice")
         entry = by_text.get(text) or _refused(
-            os.fsencode(text), RejectCode.MISSING, f"listed in {labels.name}, but not there"
+            text.encode(), RejectCode.MISSING, f"listed in {labels.name}, but not there"
         )
         labelled[text] = Entry(entry.path, entry.size, row["label"] or None, entry.rejected)
     listing_file = os.path.relpath(labels.resolve(), root)
-    rest = [entry for text, entry in by_text.items() if text not in labelled and text != listing_file]
+    listed = {entry.path for entry in labelled.values()}
+    rest = [entry for entry in found if entry.path not in listed and entry.text != listing_file]
     entries = sorted([*labelled.values(), *rest], key=lambda entry: entry.path)
     return entries, hashlib.sha256(labels.read_bytes()).hexdigest()
 
 
 def _source_name(root: Path) -> str:
     generic = {"val", "validation", "valid", "train", "test", "images", "imgs", "pictures", "photos", "data"}
-    if root.name.lower() in generic and root.parent.name:
-        return f"{root.parent.name}-{root.name}"
-    return root.name or "root"
+    name = root.name or "root"
+    if name.lower() in generic and root.parent.name:
+        name = f"{root.parent.name}-{name}"
+    return path_text(os.fsencode(name))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 import duckdb
 import numpy as np
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 IMAGES_RUN_AGAIN = 8
 PATCHES_RUN_AGAIN = 4
 """In each shard, so many patches of so many images are run through the model again; a seeded sample."""
+
+
+_READING = (BagindexError, OSError, ValueError, KeyError, IndexError, pa.ArrowException, duckdb.Error)
+"""What reading damaged data may raise."""
+_Arguments = ParamSpec("_Arguments")
 
 
 class Status(StrEnum):
@@ -59,14 +64,29 @@ class Check:
             return Status.FAILED
         return Status.OK if self.checked else Status.SKIPPED
 
-    def run(self, what: str, action: Callable[[], Outcome]) -> None:
-        """Take in what `action` finds; whatever goes wrong while damaged data is read is a finding too."""
+    def run(
+        self, what: str, look: Callable[_Arguments, Outcome], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> bool:
+        """Take in what `look` finds, and whether that is nothing; what goes wrong on the way is a finding too."""
         try:
-            checked, problems = action()
-        except (BagindexError, OSError, ValueError, KeyError, IndexError, pa.ArrowException, duckdb.Error) as error:
+            checked, problems = look(*args, **kwargs)
+        except _READING as error:
             checked, problems = 0, [f"{what}: {catalog.first_line(error)}"]
         self.checked += checked
         self.problems += problems
+        return not problems
+
+
+@dataclass
+class _Checks:
+    records: Check = field(default_factory=lambda: Check("records", "shards"))
+    hashes: Check = field(default_factory=lambda: Check("hashes", "files"))
+    means: Check = field(default_factory=lambda: Check("1. the mean of patch logits is the image's", "logits"))
+    linear: Check = field(default_factory=lambda: Check("2. feature · W + b is the evidence", "logits"))
+    maxima: Check = field(default_factory=lambda: Check("3. image_evidence is the maximum of evidence", "maxima"))
+    alone: Check = field(default_factory=lambda: Check("4. a patch run alone gives its feature", "patches"))
+    coverage: Check = field(default_factory=lambda: Check("5. every file is an image or a reject", "files"))
+    agreement: Check = field(default_factory=lambda: Check("the catalog agrees with the shards", "rows"))
 
 
 @dataclass(frozen=True)
@@ -94,51 +114,52 @@ def verify(directory: IndexDirectory) -> VerifyReport:
         IndexNotFoundError: there is no index.
         DamagedIndexError: `index.json` cannot be read, so that nothing can be said.
     """
+    checks = _Checks()
     manifest = directory.manifest()
-    records = Check("records", "shards")
-    hashes = Check("hashes", "files")
-    means = Check("1. the mean of patch logits is the image's", "logits")
-    linear = Check("2. feature · W + b is the evidence", "logits")
-    maxima = Check("3. image_evidence is the maximum of evidence", "maxima")
-    alone = Check("4. a patch run alone gives its feature", "patches")
-    coverage = Check("5. every file is an image or a reject", "files")
-    agreement = Check("the catalog agrees with the shards", "rows")
-    digest = manifest.plan.digest()
-    shards = range(len(manifest.plan.shards))
-    sound: set[tuple[str, int]] = set()
-    for kind in (IMAGES, *manifest.models):
-        for shard in shards:
-            before = len(records.problems) + len(hashes.problems)
-            where = f"{kind}/shard-{shard:05d}"
-            records.run(where, lambda: _check_record(directory, kind, shard, digest))  # noqa: B023 (called at once)
-            if len(records.problems) + len(hashes.problems) == before:
-                hashes.run(where, lambda: _check_hashes(directory, kind, shard))  # noqa: B023
-            if len(records.problems) + len(hashes.problems) == before:
-                sound.add((kind, shard))
-    for shard in shards:
+    sound = _check_files(directory, checks)
+    for shard in range(len(manifest.plan.shards)):
         if (IMAGES, shard) in sound:
-            kinds = [kind for kind in manifest.models if (kind, shard) in sound]
-            coverage.run(f"images/shard-{shard:05d}", lambda: _check_coverage(directory, shard, kinds))  # noqa: B023
+            models = [name for name in manifest.models if (name, shard) in sound]
+            checks.coverage.run(f"images/shard-{shard:05d}", _check_coverage, directory, shard, models)
     for record in manifest.models.values():
-        hashes.run(record.name, lambda: _check_weights(directory, record))  # noqa: B023
-        if any(problem.startswith(f"{record.name}/model.safetensors") for problem in hashes.problems):
-            continue
-        model = _Model(directory, record)
-        for shard in (shard for shard in shards if (record.name, shard) in sound):
-            where = f"{record.name}/shard-{shard:05d}"
-            try:
-                numbers = invariants.load(directory, record, shard, len(manifest.plan.classes))
-            except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-                maxima.problems.append(f"{where}: {catalog.first_line(error)}")
-                continue
-            means.run(where, lambda: invariants.check_means(numbers))  # noqa: B023
-            linear.run(where, lambda: model.check_linear(numbers))  # noqa: B023
-            maxima.run(where, lambda: invariants.check_maxima(numbers))  # noqa: B023
-            if (IMAGES, shard) in sound and manifest.plan.pixels:
-                alone.run(where, lambda: model.check_alone(numbers, shard))  # noqa: B023
+        if checks.hashes.run(record.name, _check_weights, directory, record):
+            model = _Model(directory, record)
+            for shard in range(len(manifest.plan.shards)):
+                if (record.name, shard) in sound:
+                    _check_numbers(directory, model, shard, (IMAGES, shard) in sound, checks)
     if (directory.root / "CURRENT").exists():
-        agreement.run("catalog", lambda: catalog.check(directory))
-    return VerifyReport(directory.root, (records, hashes, means, linear, maxima, alone, coverage, agreement))
+        checks.agreement.run("catalog", catalog.check, directory)
+    return VerifyReport(directory.root, tuple(vars(checks).values()))
+
+
+def _check_files(directory: IndexDirectory, checks: _Checks) -> set[tuple[str, int]]:
+    """Look at the records and hashes of all shards; the sound ones, as (kind, shard)."""
+    manifest = directory.manifest()
+    digest = manifest.plan.digest()
+    sound = set()
+    for kind in (IMAGES, *manifest.models):
+        for shard in range(len(manifest.plan.shards)):
+            where = f"{kind}/shard-{shard:05d}"
+            if checks.records.run(where, _check_record, directory, kind, shard, digest) and checks.hashes.run(
+                where, _check_hashes, directory, kind, shard
+            ):
+                sound.add((kind, shard))
+    return sound
+
+
+def _check_numbers(directory: IndexDirectory, model: _Model, shard: int, has_images: bool, checks: _Checks) -> None:
+    manifest = directory.manifest()
+    where = f"{model.record.name}/shard-{shard:05d}"
+    try:
+        numbers = invariants.load(directory, model.record, shard, len(manifest.plan.classes))
+    except _READING as error:
+        checks.maxima.problems.append(f"{where}: {catalog.first_line(error)}")
+        return
+    checks.means.run(where, invariants.check_means, numbers)
+    checks.linear.run(where, model.check_linear, numbers)
+    checks.maxima.run(where, invariants.check_maxima, numbers)
+    if has_images and manifest.plan.pixels:
+        checks.alone.run(where, model.check_alone, numbers, shard)
 
 
 def _check_record(directory: IndexDirectory, kind: str, shard: int, plan_digest: str) -> Outcome:
@@ -198,7 +219,7 @@ class _Model:
 
     def __init__(self, directory: IndexDirectory, record: ModelRecord) -> None:
         self._directory = directory
-        self._record = record
+        self.record = record
         self._path = directory.root / record.name / "model.safetensors"
         self._compute: Compute | None = None
 
@@ -210,11 +231,11 @@ class _Model:
         return invariants.check_linear(numbers, weight, bias)
 
     def check_alone(self, numbers: ShardNumbers, shard: int) -> Outcome:
-        if numbers.features is None:
+        if numbers.features is None or not self._is_bagnet():
             return 0, []
         if self._compute is None:
             self._compute = self._load()
-        grid = self._record.grid
+        grid = self.record.grid
         rng = np.random.default_rng(shard)
         images = rng.permutation(len(numbers.image_ids))[:IMAGES_RUN_AGAIN]
         chosen = {int(numbers.image_ids[image]): int(image) for image in images}
@@ -229,6 +250,11 @@ class _Model:
             checked += count
             problems += found
         return checked, problems
+
+    def _is_bagnet(self) -> bool:
+        from bagindex.model import ARCHITECTURES
+
+        return self.record.architecture in ARCHITECTURES
 
     def _load(self) -> Compute:
         from bagindex.prepare import ModelOptions, open_model

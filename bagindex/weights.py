@@ -59,7 +59,9 @@ class Checkpoint:
                     f"{key} has shape {list(tensor.shape)}, but a {self.architecture.name} with "
                     f"{self.class_count} classes has {list(wanted[key].shape)} there"
                 )
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            if wanted[key].is_floating_point() and not tensor.is_floating_point():
+                raise WeightsError(f"{key} holds {tensor.dtype} values: give the weights in floating point")
+            if not bool(torch.isfinite(tensor.float()).all()):
                 raise WeightsError(f"{key} holds values that are not finite: the weights are damaged")
         model.load_state_dict({**wanted, **self.state})
         return model.float().eval()
@@ -85,8 +87,8 @@ def read_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
         raise WeightsError(f"{path.name}: weights end in .safetensors, .pth, .pt or .pth.tar")
     architecture = _architecture(state, metadata.get("model"), model)
     linear, stem = state.get("fc.weight"), state.get("conv1.weight")
-    if linear is None or stem is None or linear.ndim != 2 or stem.ndim != 4:
-        raise WeightsError(f"{path.name} holds no BagNet: fc.weight or conv1.weight is missing")
+    if linear is None or stem is None or (linear.ndim, stem.ndim) != (2, 4) or not linear.numel() or not stem.numel():
+        raise WeightsError(f"{path.name} holds no BagNet: fc.weight or conv1.weight is missing or misshapen")
     return Checkpoint(
         state=state,
         sha256=file_sha256(path),
@@ -137,12 +139,16 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
+        with path.open("rb") as file:
+            start = file.read(4)
+        if not start.startswith((b"PK\x03\x04", b"\x80")):
+            raise WeightsError(f"{path} is no torch checkpoint: download or save it again") from None
         raise WeightsError(
             f"{path} holds more than tensors, and loading it could run any code: it is refused. "
             "Save its state dict alone, or as .safetensors"
         ) from None
     except Exception as error:  # torch raises several kinds on files that are no checkpoints
-        raise WeightsError(f"{path} is not a readable checkpoint: {_first_line(error)}") from None
+        raise WeightsError(f"{path} is not a readable checkpoint, or cut short: {_first_line(error)}") from None
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
@@ -153,7 +159,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 def _architecture(state: Mapping[str, Tensor], stated: str | None, asked: str | None) -> Architecture:
     kernels = [state.get(f"layer{i}.0.conv2.weight") for i in range(1, 5)]
-    count = sum(kernel is not None and kernel.shape[-1] == 3 for kernel in kernels)
+    count = sum(kernel is not None and kernel.shape[-1:] == (3,) for kernel in kernels)
     found = next((a for a in ARCHITECTURES.values() if a.layers_with_3x3 == count), None)
     if found is None or any(kernel is None for kernel in kernels):
         raise WeightsError(f"these weights are no BagNet that bagindex knows ({', '.join(ARCHITECTURES)})")
@@ -168,6 +174,8 @@ def _classes(metadata: Mapping[str, str], count: int, name: str) -> tuple[ClassR
         return None
     try:
         names = json.loads(metadata["classes"])
+        if not isinstance(names, list) or not all(isinstance(text, str) for text in names):
+            raise TypeError(metadata["classes"][:80])
         records = [ClassRecord(class_id=i, name=text) for i, text in enumerate(names)]
         if len(records) == count:
             return check_classes(records, name)
@@ -177,13 +185,13 @@ def _classes(metadata: Mapping[str, str], count: int, name: str) -> tuple[ClassR
 
 
 def _transform(metadata: Mapping[str, str], name: str) -> Transform | None:
-    if "resize" not in metadata or "crop" not in metadata:
+    if "resize" not in metadata and "crop" not in metadata:
         return None
     try:
-        sides = [int(side) for side in metadata["crop"].split("x")]
-        return Transform(resize=int(metadata["resize"]), crop_height=sides[0], crop_width=sides[-1])
-    except ValueError:
-        raise WeightsError(f"{name}: its `resize` and `crop` metadata are no numbers of pixels") from None
+        height, _, width = metadata["crop"].partition("x")
+        return Transform(resize=int(metadata["resize"]), crop_height=int(height), crop_width=int(width or height))
+    except (KeyError, ValueError):
+        raise WeightsError(f"{name}: its `resize` and `crop` metadata are not both numbers of pixels") from None
 
 
 def _first_line(error: Exception) -> str:

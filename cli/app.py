@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bagindex.errors import BagindexError
+from bagindex_cli import build, look, query
 
 app = typer.Typer(
     name="bagindex",
@@ -41,12 +42,12 @@ def options(
         os.environ["BAGINDEX_DEBUG"] = "1"
 
 
+for module in (build, query, look):
+    module.register(app)
+
+
 def main() -> None:
     """Run the command line. Exit status: 0, 1 for an error, 2 for wrong usage, 130 when interrupted."""
-    from bagindex_cli import build, look, query
-
-    for module in (build, query, look):
-        module.register(app)
     try:
         app()
     except BagindexError as error:

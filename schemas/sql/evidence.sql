@@ -6,7 +6,7 @@ SELECT '$model' AS model, c.name AS class, e.class_id, e.patch_id, e.patch_id //
        (((e.patch_id % $patches) % $cols) * $stride + $receptive_field)::INTEGER AS x1,
        (((e.patch_id % $patches) // $cols) * $stride + $receptive_field)::INTEGER AS y1,
        i.label, i.label_name, i.label = e.class_id AS correct, p.predicted, e.logit
-FROM read_parquet($files) AS e
+FROM $evidence AS e
 JOIN classes AS c ON c.class_id = e.class_id
 JOIN images AS i ON i.image_id = e.patch_id // $patches
-JOIN stored."predictions/$model" AS p ON p.image_id = i.image_id
+JOIN $predictions AS p ON p.image_id = i.image_id

@@ -6,6 +6,6 @@ SELECT '$model' AS model, f.patch_id, f.patch_id // $patches AS image_id,
        (((f.patch_id % $patches) % $cols) * $stride + $receptive_field)::INTEGER AS x1,
        (((f.patch_id % $patches) // $cols) * $stride + $receptive_field)::INTEGER AS y1,
        i.label, i.label_name, p.predicted, f.feature
-FROM read_parquet($files) AS f
+FROM $features AS f
 JOIN images AS i ON i.image_id = f.patch_id // $patches
-JOIN stored."predictions/$model" AS p ON p.image_id = i.image_id
+JOIN $predictions AS p ON p.image_id = i.image_id

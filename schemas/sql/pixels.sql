@@ -1,2 +1,2 @@
 -- The model's inputs before normalisation: uint8, height × width × RGB.
-SELECT image_id, pixels FROM read_parquet($files)
+SELECT image_id, pixels FROM $pixels

@@ -1,0 +1,214 @@
+"""The catalog: views, moved indexes, and queries that may not write."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import duckdb
+import pytest
+from fakes import LinearCompute, MemorySource
+
+from bagindex import Index, catalog
+from bagindex.build import BuildSettings, build
+from bagindex.errors import DamagedIndexError, QueryError, SettingsError
+from bagindex.store import IndexDirectory
+from bagindex_schemas.records import Keep
+
+CLASSES = ('it\'s "quoted", $and', "日本語 class\nwith a line", "")
+CLASS_IDS = {"a": 0, "b": 1}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    source = MemorySource(["a", "b", None, "a", "b"], frozenset({4}))
+    path = tmp_path / "index"
+    build(IndexDirectory(path), source, CLASS_IDS, LinearCompute(CLASSES), BuildSettings(shard_size=2, workers=1))
+    return path
+
+
+def test_views_have_the_columns_of_the_design(folder: Path) -> None:
+    with Index.open(folder) as index:
+        for view, columns in {
+            "evidence": "model class class_id patch_id image_id row col x0 y0 x1 y1 label label_name correct predicted "
+            "logit",
+            "image_evidence": "model class class_id image_id patch_id row col x0 y0 x1 y1 label label_name correct "
+            "predicted max_logit mean_logit",
+            "predictions": "model image_id path label label_name correct predicted predicted_name probability top5 "
+            "logits",
+            "features": "model patch_id image_id row col x0 y0 x1 y1 label label_name predicted feature",
+            "classes": "class_id wnid name",
+            "rejects": "image_id path path_bytes code message",
+            "pixels": "image_id pixels",
+        }.items():
+            assert index.sql(f"FROM {view} LIMIT 0").columns == columns.split()
+
+
+def test_views_agree_with_each_other(folder: Path) -> None:
+    with Index.open(folder) as index:
+        rows = index.sql(
+            """
+            SELECT count(*) AS n FROM image_evidence AS i JOIN (
+                SELECT model, class_id, image_id, max(logit) AS logit, arg_max(patch_id, (logit, -patch_id)) AS patch_id
+                FROM evidence GROUP BY ALL
+            ) AS e ON e.class_id = i.class_id AND e.image_id = i.image_id
+            WHERE e.logit = i.max_logit AND e.patch_id = i.patch_id"""
+        )
+        assert rows.to_dicts() == [{"n": 12}]
+        correct = index.sql("SELECT class_id, label, correct FROM evidence GROUP BY ALL")
+        assert all(
+            row["correct"] == (None if row["label"] is None else row["label"] == row["class_id"]) for row in correct
+        )
+
+
+@pytest.mark.parametrize("name", ["moved", "with space", "it's", "a,b", "st*r", "[x]", 'd"q', "größe 中", "{a,b}"])
+def test_moved_index(folder: Path, name: str) -> None:
+    with Index.open(folder) as index:
+        before = index.top_patches(0, any_class=True).to_dicts()
+        logits = index.sql("SELECT sum(logit) AS s FROM evidence").to_dicts()
+    target = folder.parent / "elsewhere" / name
+    target.parent.mkdir()
+    shutil.move(folder, target)
+    with Index.open(target) as index:
+        assert index.top_patches(0, any_class=True).to_dicts() == before
+        assert index.sql("SELECT sum(logit) AS s FROM evidence").to_dicts() == logits
+        assert len(index.top_patches(0, any_class=True).crops()) == len(before)
+        assert index.verify().ok
+
+
+@pytest.mark.parametrize("name", ["plain", "a,b", "it's"])
+def test_built_in_an_odd_folder_and_read_with_plain_duckdb(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    source = MemorySource(["a", "b", None])
+    build(IndexDirectory(folder), source, CLASS_IDS, LinearCompute(CLASSES), BuildSettings(workers=1))
+    monkeypatch.chdir(folder)
+    with duckdb.connect((folder / "CURRENT").read_text().strip(), read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM evidence").fetchall() == [(36,)]
+        assert connection.execute("SELECT count(*) FROM features").fetchall() == [(12,)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "COPY (SELECT 1) TO 'out.csv'",
+        "WITH x AS (COPY (SELECT 1) TO 'out.csv') FROM x",
+        "SELECT * FROM (WITH x AS (COPY (SELECT 1) TO 'out.csv') FROM x)",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO 'out.csv'",
+        "CREATE TABLE t AS SELECT 1",
+        "CREATE TEMP TABLE t AS SELECT 1",
+        "DELETE FROM images",
+        "DROP VIEW evidence",
+        "SELECT 1; SELECT 2",
+        "ATTACH 'out.duckdb'",
+        "SET threads = 1",
+        "PRAGMA database_size",
+        "INSTALL httpfs",
+        "",
+        "  ; ",
+        "not sql at all",
+        "SELECT * FROM nothing",
+        "SELECT 1 +",
+    ],
+)
+def test_only_reading_is_allowed(folder: Path, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    before = sorted(os.listdir(folder))
+    with Index.open(folder) as index:
+        with pytest.raises(QueryError):
+            index.sql(query)
+        assert index.sql("SELECT 1 AS one").to_dicts() == [{"one": 1}]
+    assert sorted(os.listdir(folder)) == before
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "-- a remark\nSELECT 1",
+        "FROM images",
+        "VALUES (1), (2)",
+        "DESCRIBE evidence",
+        "SUMMARIZE images",
+        "SHOW TABLES",
+        "EXPLAIN SELECT * FROM evidence",
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 3) FROM t",
+        "PIVOT (SELECT class_id, logit FROM evidence) ON class_id IN (0, 1) USING max(logit)",
+        "SELECT * FROM images, LATERAL (SELECT 1) WHERE false;",
+    ],
+)
+def test_whatever_reads_is_run(folder: Path, query: str) -> None:
+    with Index.open(folder) as index:
+        assert index.sql(query).columns
+
+
+def test_python_variables_are_no_tables(folder: Path) -> None:
+    with Index.open(folder) as index:
+        manifest = index.sql("SELECT 1").to_arrow()
+        assert manifest.num_rows == 1
+        with pytest.raises(QueryError, match="manifest"):
+            index.sql("SELECT * FROM manifest")
+
+
+def test_names_that_come_twice(folder: Path) -> None:
+    with Index.open(folder) as index:
+        assert index.sql("SELECT 1 AS a, 2 AS a, 3 AS a").to_dicts() == [{"a": 1, "a_2": 2, "a_3": 3}]
+
+
+def test_readers_keep_their_catalog_while_a_model_is_added(folder: Path) -> None:
+    source = MemorySource(["a", "b", None, "a", "b"], frozenset({4}))
+    with Index.open(folder) as reader:
+        before = reader.top_patches(0, any_class=True)
+        for number in range(3):
+            compute = LinearCompute(CLASSES, name=f"other{number}", dimensions=number + 1)
+            build(IndexDirectory(folder), source, CLASS_IDS, compute, BuildSettings(shard_size=2, workers=1))
+            assert reader.top_patches(0, any_class=True, model="linear").patches == before.patches
+    assert (folder / "CURRENT").read_text() == "catalog-4.duckdb\n"
+    assert sorted(path.name for path in folder.glob("catalog-*")) == ["catalog-3.duckdb", "catalog-4.duckdb"]
+
+
+def test_large_index_answers_from_parquet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Index.open(folder) as index:
+        native = index.top_patches(0, any_class=True).patches
+    (folder / "CURRENT").unlink()
+    monkeypatch.setattr(catalog, "NATIVE_ROWS", 1)
+    source = MemorySource(["a", "b", None, "a", "b"], frozenset({4}))
+    build(IndexDirectory(folder), source, CLASS_IDS, LinearCompute(CLASSES), BuildSettings(shard_size=2, workers=1))
+    with Index.open(folder) as index:
+        assert index.top_patches(0, any_class=True).patches == native
+        assert index.verify().ok
+
+
+def test_damaged_catalog_says_how_to_mend_it(folder: Path) -> None:
+    name = (folder / "CURRENT").read_text().strip()
+    (folder / name).write_bytes(b"no database")
+    with Index.open(folder) as index, pytest.raises(DamagedIndexError, match=r"remove .*CURRENT and run the same"):
+        index.top_patches(0)
+    (folder / "CURRENT").unlink()
+    source = MemorySource(["a", "b", None, "a", "b"], frozenset({4}))
+    build(IndexDirectory(folder), source, CLASS_IDS, LinearCompute(CLASSES), BuildSettings(shard_size=2, workers=1))
+    with Index.open(folder) as index:
+        assert index.verify().ok
+
+
+def test_view_that_is_not_kept(tmp_path: Path) -> None:
+    source = MemorySource(["a", "b"])
+    settings = BuildSettings(keep=Keep.EVIDENCE, pixels=False, workers=1)
+    build(IndexDirectory(tmp_path / "i"), source, CLASS_IDS, LinearCompute(CLASSES), settings)
+    with Index.open(tmp_path / "i") as index:
+        for view in ("features", "pixels"):
+            with pytest.raises(QueryError, match=f"does not keep {view}"):
+                index.sql(f"SELECT * FROM {view}")
+        with pytest.raises(QueryError, match="keeps no pixels"):
+            index.top_patches(0).crops()
+
+
+def test_folder_that_duckdb_cannot_open(folder: Path, tmp_path: Path) -> None:
+    source = MemorySource(["a"])
+    with pytest.raises(SettingsError, match="backslash"):
+        build(IndexDirectory(tmp_path / "a\\b"), source, CLASS_IDS, LinearCompute(CLASSES), BuildSettings(workers=1))
+    assert not (tmp_path / "a\\b").exists()
+    moved = folder.rename(tmp_path / "c\\d")
+    with Index.open(moved) as index, pytest.raises(SettingsError, match="backslash"):
+        index.top_patches(0)

@@ -1,0 +1,52 @@
+"""Rounding and reductions against plain arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bagindex.compute import PatchOutput
+from bagindex.errors import EvidenceRangeError
+from bagindex.evidence import reduce, rounding_error, to_float16
+
+logit_arrays = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 8)),
+    elements=st.one_of(st.integers(-3, 3), st.floats(-1000, 1000, width=32)),
+)
+
+
+@given(logits=logit_arrays)
+def test_reduce(logits: np.ndarray) -> None:
+    found = reduce(PatchOutput(logits, logits))
+    for n, image in enumerate(logits):
+        means = [float(np.float32(sum(float(v) for v in image[:, c]) / len(image))) for c in range(image.shape[1])]
+        np.testing.assert_allclose(found.logits[n], means, rtol=1e-6, atol=1e-30)
+        order = sorted(range(image.shape[1]), key=lambda c: (-found.logits[n, c], c))
+        assert found.top[n].tolist() == order[:5]
+        exponentials = np.exp(np.float64(found.logits[n]) - found.logits[n].max())
+        assert found.probability[n] == pytest.approx(exponentials.max() / exponentials.sum(), rel=1e-6)
+        for c in range(image.shape[1]):
+            rounded = [float(np.float16(v)) for v in image[:, c]]
+            assert found.max_logit[n, c] == max(rounded)
+            assert found.max_cell[n, c] == rounded.index(max(rounded))
+
+
+@given(values=hnp.arrays(np.float32, 20, elements=st.floats(-65504, 65504, width=32)))
+def test_rounding_error_bounds_the_rounding(values: np.ndarray) -> None:
+    rounded = to_float16(values, "logit")
+    assert (np.abs(rounded.astype(np.float64) - values) <= rounding_error(rounded)).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 65505.0, -70000.0])
+def test_values_that_cannot_be_stored(bad: float) -> None:
+    good = np.zeros((1, 2, 3), np.float32)
+    wrong = good.copy()
+    wrong[0, 1, 2] = bad
+    with pytest.raises(EvidenceRangeError, match="logit"):
+        reduce(PatchOutput(good, wrong))
+    with pytest.raises(EvidenceRangeError, match="feature"):
+        reduce(PatchOutput(wrong, good))

@@ -1,0 +1,136 @@
+"""Tables, JSON, CSV and pictures of every kind of value."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import decimal
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bagindex import Index, output, render
+from bagindex.errors import OutputError
+from bagindex.results import Patch
+
+ROWS = [
+    {
+        "text": 'a "quoted", text\nof two lines',
+        "float": float("nan"),
+        "decimal": decimal.Decimal("12345678901234567890"),
+        "date": datetime.date(2019, 5, 6),
+        "bytes": b"\xff\x00",
+        "list": [1.5, None],
+        "none": None,
+        "flag": True,
+    }
+]
+COLUMNS = list(ROWS[0])
+
+
+def test_json_is_json() -> None:
+    assert json.loads(output.to_json(ROWS)) == [
+        {
+            "text": 'a "quoted", text\nof two lines',
+            "float": None,
+            "decimal": 12345678901234567890,
+            "date": "2019-05-06",
+            "bytes": "ff00",
+            "list": [1.5, None],
+            "none": None,
+            "flag": True,
+        }
+    ]
+    assert json.loads(output.to_json([])) == []
+
+
+def test_csv_is_read_back() -> None:
+    (row,) = csv.DictReader(io.StringIO(output.to_csv(COLUMNS, ROWS)))
+    assert row["text"] == ROWS[0]["text"]
+    assert json.loads(row["list"]) == [1.5, None]
+    assert (row["none"], row["float"], row["flag"]) == ("", "", "True")
+
+
+def test_table_is_whole_and_harmless() -> None:
+    long = "x" * 500
+    text = output.table_text(["a", "b"], [{"a": long, "b": "\x1b[31mred"}, {"a": "[bold]", "b": 0.1 + 0.2}])
+    assert long in text
+    assert "\x1b" not in text
+    assert "\\x1b[31mred" in text
+    assert "[bold]" in text
+    assert "0.3" in text
+
+
+def test_save_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("before")
+
+    def fail(target: Path) -> None:
+        target.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left"):
+        output.save(path, {".json": fail})
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["a.json"]
+    with pytest.raises(OutputError, match=r"one of \.json"):
+        output.save(tmp_path / "a.jpeg", {".json": fail})
+
+
+def make_patch(rank: int, label: str | None) -> Patch:
+    return Patch(
+        *(rank, "bagnet33", "a class", 0, rank, rank, "a.png", None if label is None else 0, label, 0, "other"),
+        *(0, 0, (0, 0, 9, 9), (0.0, 0.0, 9.0, 9.0), 1.5),
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 25])
+def test_patch_sheet(count: int) -> None:
+    rng = np.random.default_rng(count)
+    crops = [rng.integers(0, 256, (33, 33, 3), dtype=np.uint8) for _ in range(count)]
+    patches = [
+        make_patch(i + 1, ["a very long label that does not fit", "", None, "日本語"][i % 4]) for i in range(count)
+    ]
+    sheet = render.patch_sheet(crops, patches, "title")
+    pixels = np.asarray(sheet)
+    assert pixels.shape[2] == 3
+    for crop in crops:
+        # Every pixel of every patch stands in the sheet, enlarged and unchanged.
+        block = crop.repeat(5, axis=0).repeat(5, axis=1)
+        places = np.argwhere((pixels[: -block.shape[0], : -block.shape[1]] == block[0, 0]).all(axis=2))
+        assert any(
+            np.array_equal(pixels[y : y + block.shape[0], x : x + block.shape[1]], block) for y, x in places.tolist()
+        )
+
+
+def test_picture_of_nothing_says_so() -> None:
+    with Image.open(io.BytesIO(render.to_png(render.patch_sheet([], [], "nothing")))) as picture:
+        assert picture.width > 50
+        assert len(set(picture.convert("L").get_flattened_data())) > 2
+
+
+def test_notebook_shows_pictures(example_index: Index) -> None:
+    data = example_index.top_patches("cross")._repr_png_()
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.format == "PNG"
+    rows = example_index.sql("SELECT '<b>' AS x FROM range(101)")
+    text = rows._repr_html_()
+    assert "&lt;b&gt;" in text
+    assert "100 of 101 rows" in text
+
+
+def test_crops_are_the_inputs_pixels(example_index: Index, example_folder: Path) -> None:
+    from bagindex.images import read_picture
+    from bagindex_schemas.records import Transform
+
+    transform = Transform(resize=96, crop_height=96, crop_width=96)
+    result = example_index.top_patches("ring", any_class=True, k=20)
+    for patch, crop in zip(result, result.crops(), strict=True):
+        picture = read_picture((example_folder / "pictures" / patch.path).read_bytes(), transform)
+        x0, y0, x1, y1 = patch.box
+        np.testing.assert_array_equal(crop, picture.pixels[y0:y1, x0:x1])
