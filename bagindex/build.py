@@ -92,7 +92,7 @@ def build(
     catalog.check_place(directory)
     if settings.limit is not None:
         source = _Part(source, settings.limit)
-    wanted = make_plan(source, compute, settings)
+    wanted = _make_plan(source, class_ids, compute, settings)
     record, weights = _model_record(compute, settings)
     with directory.writing():
         fresh = settings.restart or not directory.exists()
@@ -104,12 +104,12 @@ def build(
         committed_model = set() if fresh else set(directory.committed(compute.name))
         owed = plan.owed(wanted, committed_images, committed_model)
         if owed:
-            _check_space(directory, wanted, owed, compute, settings.keep, observer, settings.restart)
+            _check_space(directory, wanted, owed, record, settings.restart, observer)
         if fresh:
             directory.clear()
             directory.write_manifest(IndexManifest(plan=wanted, models={}))
         _register(directory, record, weights, observer)
-        run = _Run(directory, wanted, source, class_ids, compute, settings, observer)
+        run = _Run(directory, wanted, source, compute, settings, observer)
         started = time.monotonic()
         for shard in owed:
             run.shard(shard, has_images=shard in committed_images, has_model=shard in committed_model)
@@ -118,13 +118,13 @@ def build(
     return _report(directory, compute.name, run.computed, seconds)
 
 
-def make_plan(source: Source, compute: Compute, settings: BuildSettings) -> Plan:
-    """The plan of a new index."""
+def _make_plan(source: Source, class_ids: Mapping[str, int | None], compute: Compute, settings: BuildSettings) -> Plan:
     files = len(source.entries)
     return Plan(
         source=describe(source),
         transform=compute.transform,
         classes=compute.classes,
+        labels=dict(class_ids),
         pixels=settings.pixels,
         shards=plan.cut(files, settings.shard_size or plan.shard_size(files)),
     )
@@ -150,7 +150,6 @@ class _Run:
         directory: IndexDirectory,
         wanted: Plan,
         source: Source,
-        class_ids: Mapping[str, int | None],
         compute: Compute,
         settings: BuildSettings,
         observer: BuildObserver,
@@ -160,7 +159,6 @@ class _Run:
         self._plan = wanted
         self._digest = wanted.digest()
         self._source = source
-        self._class_ids = class_ids
         self._compute = compute
         self._settings = settings
         self._observer = observer
@@ -212,7 +210,7 @@ class _Run:
                 writer.reject(image_id, entry.path, picture)
                 self._count_reject(entry, picture)
             else:
-                label = None if entry.label is None else self._class_ids[entry.label]
+                label = None if entry.label is None else self._plan.labels[entry.label]
                 row = ImageRow(image_id, entry.path, label, picture.sha256, picture.placement)
                 writer.add(row, picture.pixels)
                 yield image_id, picture.pixels
@@ -326,6 +324,8 @@ def _check_same(manifest: IndexManifest, wanted: Plan, record: ModelRecord) -> N
         differences.append(f"input {_input_text(had.transform)} then, {_input_text(wanted.transform)} now")
     if had.classes != wanted.classes:
         differences.append("the model's class list")
+    if had.labels != wanted.labels:
+        differences.append("what the labels mean (--class-map)")
     if had.pixels != wanted.pixels:
         differences.append(f"--{'' if had.pixels else 'no-'}pixels then")
     if not differences and had.shards != wanted.shards:
@@ -351,14 +351,14 @@ def _check_space(
     directory: IndexDirectory,
     wanted: Plan,
     owed: Sequence[int],
-    compute: Compute,
-    keep: Keep,
-    observer: BuildObserver,
+    model: ModelRecord,
     restart: bool,
+    observer: BuildObserver,
 ) -> None:
     def needed(level: Keep) -> plan.Estimate:
-        return plan.estimate(wanted, owed, compute.grid, compute.feature_size, level)
+        return plan.estimate(wanted, owed, model.model_copy(update={"keep": level}))
 
+    keep = model.keep
     free = directory.free_bytes() + (directory.size() if restart else 0)
     observer.planned(needed(keep), free)
     if needed(keep).peak > free:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
 
-from bagindex.errors import IndexNotFoundError, SettingsError
+from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
 from bagindex.store import IndexDirectory
 from bagindex.text import some
 
@@ -37,13 +36,13 @@ def all_indexes() -> list[IndexDirectory]:
     return [directory for path in sorted(home().iterdir()) if (directory := IndexDirectory(path)).exists()]
 
 
-def unused(name: str, same_place: Callable[[IndexDirectory], bool]) -> IndexDirectory:
-    """The first of `name`, `name-2`, `name-3` … that no index has, or that one has of which `same_place` holds."""
+def for_source(name: str, location: str) -> IndexDirectory:
+    """The first of `name`, `name-2` … that no index has, or that the index of the source at `location` has."""
     base = re.sub(r"[^\w. -]", "-", name).lstrip("_. -") or "index"
     number = 1
     while True:
         directory = named(base if number == 1 else f"{base}-{number}")
-        if not directory.exists() or same_place(directory):
+        if not directory.exists() or _location(directory) == location:
             return directory
         number += 1
 
@@ -68,6 +67,13 @@ def find(which: str | os.PathLike[str] | None) -> tuple[IndexDirectory, str | No
     latest = max(directories, key=_built)
     names = some([directory.root.name for directory in directories])
     return latest, f"using the latest index, {latest.root.name} (-i chooses: {names})"
+
+
+def _location(directory: IndexDirectory) -> str | None:
+    try:
+        return directory.manifest().plan.source.location
+    except DamagedIndexError:
+        return None
 
 
 def _given(which: str) -> IndexDirectory:

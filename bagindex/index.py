@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bagindex.build import BuildReport
     from bagindex.catalog import Catalog
     from bagindex.compute import Compute
-    from bagindex.info import IndexInfo
+    from bagindex.info import IndexInfo, IndexSummary
     from bagindex.observer import BuildObserver
     from bagindex.results import Patch, QueryResult, TopPatches
     from bagindex.verify import VerifyReport
@@ -64,11 +64,11 @@ class Index:
         return cls(directory, remark=remark)
 
     @classmethod
-    def list(cls) -> Sequence[IndexInfo]:
-        """All indexes that have a name, finished or not."""
-        from bagindex.info import describe_index
+    def list(cls) -> Sequence[IndexSummary]:
+        """All indexes that have a name, finished or not, damaged ones too."""
+        from bagindex.info import summarise_index
 
-        return [describe_index(directory) for directory in home.all_indexes()]
+        return [summarise_index(directory) for directory in home.all_indexes()]
 
     @classmethod
     def build(
@@ -161,7 +161,7 @@ class Index:
         elif name is not None:
             directory = home.named(name)
         else:
-            directory = home.unused(opened.name, lambda other: other.manifest().plan.source.location == opened.location)
+            directory = home.for_source(opened.name, opened.location)
         if compute is None:
             size = (image_size, image_size) if isinstance(image_size, int) else image_size
             compute = open_model(ModelOptions(model, _path(weights), classes, size, device, batch_size))

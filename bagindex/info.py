@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bagindex.errors import DamagedIndexError
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex_schemas.records import Environment, Grid, Transform
 
@@ -55,6 +56,37 @@ class IndexInfo:
             fields = {**asdict(model), "grid": model.grid.model_dump(), "environment": model.environment.model_dump()}
             models.append(fields)
         return {**asdict(self), "path": str(self.path), "transform": self.transform.model_dump(), "models": models}
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """An index in a line; `state` is `complete`, `not finished` or `damaged`."""
+
+    name: str
+    models: tuple[str, ...]
+    images: int
+    keeps: tuple[str, ...]
+    bytes: int
+    state: str
+    path: Path
+
+
+def summarise_index(directory: IndexDirectory) -> IndexSummary:
+    """Look at an index that may be in any state."""
+    name, path = directory.root.name, directory.root
+    try:
+        found = describe_index(directory)
+    except DamagedIndexError:
+        return IndexSummary(name, (), 0, (), directory.size(), "damaged", path)
+    return IndexSummary(
+        name=name,
+        models=tuple(model.name for model in found.models),
+        images=found.images,
+        keeps=tuple(sorted({model.keep for model in found.models})),
+        bytes=found.bytes,
+        state="complete" if found.complete else "not finished",
+        path=path,
+    )
 
 
 def describe_index(directory: IndexDirectory) -> IndexInfo:

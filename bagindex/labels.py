@@ -39,7 +39,7 @@ def map_labels(
     """
     by_name = {_normal(record.name): record.class_id for record in classes}
     by_wnid = {record.wnid: record.class_id for record in classes if record.wnid}
-    mapping = mapping or {}
+    mapping = {_normal(label): target for label, target in (mapping or {}).items()}
     known: dict[str, int | None] = {}
     unknown: list[str] = []
     wrong: set[str] = set()

@@ -58,13 +58,14 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C', H', W']."""
-        out = torch.relu(self.bn1(self.conv1(x)))
-        out = torch.relu(self.bn2(self.conv2(out)))
+        out = torch.relu_(self.bn1(self.conv1(x)))
+        out = torch.relu_(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         residual = x if self.downsample is None else self.downsample(x)
         # An unpadded 3 × 3 convolution is smaller; the authors cut the residual at the bottom and on the right.
         residual = residual[:, :, : out.shape[2], : out.shape[3]]
-        return torch.relu(out + residual)
+        out += residual
+        return torch.relu_(out)
 
 
 class BagNet(nn.Module):
@@ -96,7 +97,7 @@ class BagNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Patch features of normalised images: float [N, 3, H, W] -> float [N, rows, cols, feature_size]."""
-        x = torch.relu(self.bn1(self.conv2(self.conv1(x))))
+        x = torch.relu_(self.bn1(self.conv2(self.conv1(x))))
         for i in range(1, 5):
             x = self.get_submodule(f"layer{i}")(x)
         return x.permute(0, 2, 3, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from bagindex_schemas.records import Grid, Keep, Plan, ShardRange
+from bagindex_schemas.records import ModelRecord, Plan, ShardRange
 
 FULL_SHARD = 4096
 """Images of a full shard. A query pays for each row group of a class, so shards are large."""
@@ -57,8 +57,9 @@ class Estimate:
         return self.total + self.scratch
 
 
-def estimate(plan: Plan, shards: Sequence[int], grid: Grid, feature_size: int, keep: Keep) -> Estimate:
-    """Bytes of the given shards and of the catalog; the small tables' rates per row were measured."""
+def estimate(plan: Plan, shards: Sequence[int], model: ModelRecord) -> Estimate:
+    """Bytes of the given shards, the weights and the catalog; the small tables' rates per row were measured."""
+    grid, keep = model.grid, model.keep
     ranges = [plan.shards[shard] for shard in shards]
     images = sum(each.count for each in ranges)
     classes = len(plan.classes)
@@ -71,7 +72,8 @@ def estimate(plan: Plan, shards: Sequence[int], grid: Grid, feature_size: int, k
     if keep.has_evidence:
         tables["evidence"] = 2 * patches * classes + 900 * classes * len(ranges)
     if keep.has_features:
-        tables["features"] = 2 * patches * feature_size + 3500 * images
-    tables["catalog"] = 1_000_000 + 10 * images * classes
+        tables["features"] = 2 * patches * model.feature_size + 3500 * images
+    tables["weights"] = 4 * model.parameters
+    tables["catalog"] = 1_500_000 + 10 * images * classes
     scratch = max((each.count for each in ranges), default=0) * grid.patches * classes * 2 if keep.has_evidence else 0
     return Estimate(images, patches, tables, scratch)

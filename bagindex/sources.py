@@ -242,7 +242,7 @@ def _label_by_csv(root: Path, found: Sequence[Entry], labels: Path) -> tuple[lis
     labelled: dict[str, Entry] = {}
     for line, row in read_csv_rows(labels, ("path", "label")):
         text = os.path.normpath(row["path"])
-        if text.startswith(("/", "..")):
+        if text in (".", "..") or text.startswith(("/", "../")):
             raise LabelError(f"{labels}, line {line}: {row['path']!r} is not below {root}")
         if text in labelled:
             raise LabelError(f"{labels}, line {line}: {text!r} is listed twice")

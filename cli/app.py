@@ -52,8 +52,6 @@ def main() -> None:
         app()
     except BagindexError as error:
         _fail(str(error), error)
-    except KeyboardInterrupt as error:
-        _fail("stopped; what is committed stays, and the same command goes on from there", error, status=130)
     except BrokenPipeError:
         # The reader has seen enough. Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

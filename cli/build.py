@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,6 +92,7 @@ def build(
         bagindex build photos/validation --weights clothing-bagnet33.safetensors
     """
     screen = _Screen()
+    signal.signal(signal.SIGTERM, _interrupt)
     with screen:
         index = Index.build(
             source,
@@ -135,13 +138,13 @@ class _Screen(BuildObserver):
     def __enter__(self) -> _Screen:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._progress is not None:
             self._progress.stop()
+        if kind is KeyboardInterrupt:
+            remark("stopped; what is committed stays, and the same command goes on from there")
 
     def planned(self, estimate: Estimate, free: int) -> None:
-        import time
-
         tables = ", ".join(f"{name} {bytes_text(size)}" for name, size in estimate.tables.items() if size > 1_000_000)
         remark(
             f"{estimate.images:,} files, {estimate.patches:,} patches, about {bytes_text(estimate.total)} "
@@ -165,8 +168,6 @@ class _Screen(BuildObserver):
         self._task = self._progress.add_task("indexing", total=estimate.images, rate="")
 
     def advanced(self, files: int) -> None:
-        import time
-
         self._done += files
         elapsed = time.monotonic() - self._started
         rate = f"{self._done / elapsed:.1f} images/s" if elapsed > 1 else ""
@@ -179,6 +180,11 @@ class _Screen(BuildObserver):
 
     def note(self, text: str) -> None:
         remark(text)
+
+
+def _interrupt(*_: object) -> None:
+    """End like Ctrl-C does: temporary files are removed."""
+    raise KeyboardInterrupt
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -70,22 +70,21 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
 
 def list_indexes(format_: FormatOption = Format.TABLE) -> None:
     """The indexes that have a name."""
+    table = format_ is Format.TABLE
     rows = [
         {
-            "name": found.name,
-            "models": ", ".join(model.name for model in found.models),
-            "images": found.images,
-            "keeps": ", ".join(sorted({model.keep for model in found.models})),
-            "bytes": found.bytes if format_ is not Format.TABLE else bytes_text(found.bytes),
-            "complete": found.complete if format_ is not Format.TABLE else "yes" if found.complete else "no",
+            **vars(found),
+            "models": ", ".join(found.models) if table else list(found.models),
+            "keeps": ", ".join(found.keeps) if table else list(found.keeps),
+            "bytes": bytes_text(found.bytes) if table else found.bytes,
             "path": str(found.path),
         }
         for found in Index.list()
     ]
-    if not rows and format_ is Format.TABLE:
+    if not rows and table:
         typer.echo("no indexes yet: make one with `bagindex build SOURCE`")
         return
-    print_rows(["name", "models", "images", "keeps", "bytes", "complete", "path"], rows, format_)
+    print_rows(["name", "models", "images", "keeps", "bytes", "state", "path"], rows, format_)
 
 
 def verify(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> None:

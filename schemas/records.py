@@ -114,6 +114,7 @@ class Plan(Record):
     source: SourceRecord
     transform: Transform
     classes: tuple[ClassRecord, ...]
+    labels: dict[str, int | None] = Field(description="class_id of each of the source's labels; None: unlabelled")
     pixels: bool
     shards: tuple[ShardRange, ...]
 

@@ -22,6 +22,7 @@ from bagindex.errors import (
     TooManyRejectsError,
 )
 from bagindex.observer import BuildObserver
+from bagindex.plan import Estimate
 from bagindex.store import IndexDirectory
 from bagindex_schemas import tables
 from bagindex_schemas.records import Keep
@@ -199,6 +200,25 @@ def test_changed_source_is_refused(tmp_path: Path) -> None:
     changed = MemorySource(["b", *LABELS[1:]], BROKEN)
     with pytest.raises(SettingsError, match="labels have changed"):
         build(IndexDirectory(tmp_path / "i"), changed, CLASS_IDS, LinearCompute("ab"), BuildSettings(shard_size=4))
+
+
+def test_labels_that_mean_something_else_now_are_refused(tmp_path: Path) -> None:
+    run(tmp_path / "i")
+    source, settings = MemorySource(LABELS, BROKEN), BuildSettings(shard_size=4)
+    with pytest.raises(SettingsError, match="--class-map"):
+        build(IndexDirectory(tmp_path / "i"), source, {"a": 1, "b": 0}, LinearCompute("ab"), settings)
+
+
+def test_estimate_is_near_the_truth(example_folder: Path, tmp_path: Path) -> None:
+    totals = []
+
+    class Listen(BuildObserver):
+        def planned(self, estimate: Estimate, free: int) -> None:
+            totals.append(estimate.total)
+
+    weights = example_folder / "bagnet9.safetensors"
+    index = Index.build(example_folder / "pictures", weights=weights, out=tmp_path, pixels=False, observer=Listen())
+    assert totals == [pytest.approx(index.info().bytes, rel=0.1)]
 
 
 def test_other_environment_is_recorded_and_said(tmp_path: Path) -> None:

@@ -120,6 +120,10 @@ def test_which_index(run, index_path: Path, home_folder: Path, monkeypatch: pyte
     missing = run("info", "-i", "other")
     assert missing.status == 1
     assert missing.err == "bagindex: there is no index other; by name there are: 'new', 'old'\n"
+    (home_folder / "new" / "index.json").write_text("{")
+    states = {row["name"]: row["state"] for row in json.loads(run("list", "--format", "json").out)}
+    assert states == {"new": "damaged", "old": "complete"}
+    assert "index.json is damaged" in run("info", "-i", "new").err
 
 
 @pytest.mark.parametrize(
