@@ -28,7 +28,7 @@ from bagindex.shards import ImageRow, ImagesShardWriter, ModelShardWriter, hash_
 from bagindex.sources import Entry, Source, describe
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import bytes_text
-from bagindex_schemas.records import Environment, IndexManifest, Keep, ModelRecord, Plan, ShardManifest, Transform
+from bagindex_schemas.records import Environment, IndexManifest, Keep, ModelRecord, Plan, ShardManifest
 
 
 @dataclass(frozen=True)
@@ -314,22 +314,7 @@ def _model_record(compute: Compute, settings: BuildSettings) -> tuple[ModelRecor
 
 def _check_same(manifest: IndexManifest, wanted: Plan, record: ModelRecord) -> None:
     """Refuse to go on with an index that was begun with other settings, and name them all."""
-    had = manifest.plan
-    differences = []
-    if had.source.files != wanted.source.files:
-        differences.append(f"{had.source.files} files then, {wanted.source.files} now (source or --limit)")
-    elif (had.source.kind, had.source.fingerprint) != (wanted.source.kind, wanted.source.fingerprint):
-        differences.append("the source's files, their sizes or labels have changed")
-    if had.transform != wanted.transform:
-        differences.append(f"input {_input_text(had.transform)} then, {_input_text(wanted.transform)} now")
-    if had.classes != wanted.classes:
-        differences.append("the model's class list")
-    if had.labels != wanted.labels:
-        differences.append("what the labels mean (--class-map)")
-    if had.pixels != wanted.pixels:
-        differences.append(f"--{'' if had.pixels else 'no-'}pixels then")
-    if not differences and had.shards != wanted.shards:
-        differences.append("the cut into shards")
+    differences = plan.differences(manifest.plan, wanted)
     model = manifest.models.get(record.name)
     if model is not None:
         if model.weights_sha256 != record.weights_sha256:
@@ -341,10 +326,6 @@ def _check_same(manifest: IndexManifest, wanted: Plan, record: ModelRecord) -> N
             f"this index was begun with other settings ({'; '.join(differences)}): give the same again, "
             "begin anew with --restart, or make a second index with --name"
         )
-
-
-def _input_text(transform: Transform) -> str:
-    return f"{transform.crop_width} x {transform.crop_height} of {transform.resize} pixels"
 
 
 def _check_space(
@@ -387,25 +368,20 @@ def _register(directory: IndexDirectory, record: ModelRecord, weights: bytes, ob
 
 
 def _report(directory: IndexDirectory, model: str, computed: int, seconds: float) -> BuildReport:
-    rows: Counter[str] = Counter()
-    table_bytes: Counter[str] = Counter()
+    image_rows, image_bytes = directory.totals(IMAGES)
+    model_rows, model_bytes = directory.totals(model)
     rejects: Counter[str] = Counter()
-    for kind in (IMAGES, model):
-        for shard in directory.committed(kind):
-            manifest = directory.shard_manifest(kind, shard)
-            rows.update(manifest.rows)
-            table_bytes.update({name.removesuffix(".parquet"): file.bytes for name, file in manifest.files.items()})
-            if kind == IMAGES and manifest.rows["rejects"]:
-                codes = pq.read_table(directory.shard_path(kind, shard) / "rejects.parquet", columns=["code"])
-                rejects.update(codes["code"].to_pylist())
-    record = directory.manifest().models[model]
+    if image_rows["rejects"]:
+        for shard in directory.committed(IMAGES):
+            codes = pq.read_table(directory.shard_path(IMAGES, shard) / "rejects.parquet", columns=["code"])
+            rejects.update(codes["code"].to_pylist())
     return BuildReport(
         directory=directory.root,
         model=model,
-        images=rows["images"],
+        images=image_rows["images"],
         rejects=dict(rejects.most_common()),
-        patches=rows["images"] * record.grid.patches,
-        table_bytes=dict(table_bytes),
+        patches=model_rows["predictions"] * directory.manifest().models[model].grid.patches,
+        table_bytes={**image_bytes, **model_bytes},
         computed=computed,
         seconds=seconds,
     )

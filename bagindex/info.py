@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bagindex.errors import DamagedIndexError
 from bagindex.store import IMAGES, IndexDirectory
-from bagindex_schemas.records import Environment, Grid, Transform
+from bagindex_schemas.records import ModelRecord, Transform
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model of an index. `shards` of the plan's are committed; `table_bytes` counts those."""
+    """A model of an index. `shards` of the plan's are committed; `patches` and `table_bytes` count those."""
 
-    name: str
-    architecture: str
-    width: float
-    parameters: int
-    feature_size: int
-    grid: Grid
-    keep: str
-    precision: str
-    weights_sha256: str
-    environment: Environment
+    record: ModelRecord
     shards: int
     patches: int
     table_bytes: dict[str, int]
@@ -53,9 +43,9 @@ class IndexInfo:
         """As JSON has it."""
         models = []
         for model in self.models:
-            fields = {**asdict(model), "grid": model.grid.model_dump(), "environment": model.environment.model_dump()}
-            models.append(fields)
-        return {**asdict(self), "path": str(self.path), "transform": self.transform.model_dump(), "models": models}
+            counts = {"shards": model.shards, "patches": model.patches, "table_bytes": model.table_bytes}
+            models.append({**model.record.model_dump(mode="json"), **counts})
+        return {**vars(self), "path": str(self.path), "transform": self.transform.model_dump(), "models": models}
 
 
 @dataclass(frozen=True)
@@ -80,9 +70,9 @@ def summarise_index(directory: IndexDirectory) -> IndexSummary:
         return IndexSummary(name, (), 0, (), directory.size(), "damaged", path)
     return IndexSummary(
         name=name,
-        models=tuple(model.name for model in found.models),
+        models=tuple(model.record.name for model in found.models),
         images=found.images,
-        keeps=tuple(sorted({model.keep for model in found.models})),
+        keeps=tuple(sorted({model.record.keep.value for model in found.models})),
         bytes=found.bytes,
         state="complete" if found.complete else "not finished",
         path=path,
@@ -96,27 +86,12 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
         DamagedIndexError: its records cannot be read.
     """
     manifest = directory.manifest()
-    images, image_bytes = _totals(directory, IMAGES)
+    images, image_bytes = directory.totals(IMAGES)
     models = []
     for record in manifest.models.values():
-        rows, table_bytes = _totals(directory, record.name)
-        models.append(
-            ModelInfo(
-                name=record.name,
-                architecture=record.architecture,
-                width=record.width,
-                parameters=record.parameters,
-                feature_size=record.feature_size,
-                grid=record.grid,
-                keep=record.keep.value,
-                precision=record.precision,
-                weights_sha256=record.weights_sha256,
-                environment=record.environment,
-                shards=len(directory.committed(record.name)),
-                patches=rows["predictions"] * record.grid.patches,
-                table_bytes=table_bytes,
-            )
-        )
+        rows, table_bytes = directory.totals(record.name)
+        patches = rows.get("predictions", 0) * record.grid.patches
+        models.append(ModelInfo(record, len(directory.committed(record.name)), patches, table_bytes))
     shards = len(manifest.plan.shards)
     return IndexInfo(
         name=directory.root.name,
@@ -124,8 +99,8 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
         source=manifest.plan.source.name,
         complete=bool(models) and all(model.shards == shards for model in models),
         shards=shards,
-        images=images["images"],
-        rejects=images["rejects"],
+        images=images.get("images", 0),
+        rejects=images.get("rejects", 0),
         classes=len(manifest.plan.classes),
         transform=manifest.plan.transform,
         pixels=manifest.plan.pixels,
@@ -133,13 +108,3 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
         models=tuple(models),
         bytes=directory.size(),
     )
-
-
-def _totals(directory: IndexDirectory, kind: str) -> tuple[Counter[str], dict[str, int]]:
-    rows: Counter[str] = Counter()
-    table_bytes: Counter[str] = Counter()
-    for shard in directory.committed(kind):
-        manifest = directory.shard_manifest(kind, shard)
-        rows.update(manifest.rows)
-        table_bytes.update({name.removesuffix(".parquet"): file.bytes for name, file in manifest.files.items()})
-    return rows, dict(table_bytes)

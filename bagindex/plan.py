@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from bagindex_schemas.records import ModelRecord, Plan, ShardRange
+from bagindex_schemas.records import ModelRecord, Plan, ShardRange, Transform
 
 FULL_SHARD = 4096
 """Images of a full shard. A query pays for each row group of a class, so shards are large."""
@@ -35,6 +35,30 @@ def spread(files: int, limit: int | None) -> Sequence[int]:
 def owed(plan: Plan, images: Collection[int], model: Collection[int]) -> list[int]:
     """Shards that are not committed for both the images and the model."""
     return [shard for shard in range(len(plan.shards)) if shard not in images or shard not in model]
+
+
+def differences(had: Plan, wanted: Plan) -> list[str]:
+    """In what a plan differs from that of an index, in words; the source may have moved."""
+    found = []
+    if had.source.files != wanted.source.files:
+        found.append(f"{had.source.files} files then, {wanted.source.files} now (source or --limit)")
+    elif (had.source.kind, had.source.fingerprint) != (wanted.source.kind, wanted.source.fingerprint):
+        found.append("the source's files, their sizes or labels have changed")
+    if had.transform != wanted.transform:
+        found.append(f"input {_input_text(had.transform)} then, {_input_text(wanted.transform)} now")
+    if had.classes != wanted.classes:
+        found.append("the model's class list")
+    if had.labels != wanted.labels:
+        found.append("what the labels mean (--class-map)")
+    if had.pixels != wanted.pixels:
+        found.append(f"--{'' if had.pixels else 'no-'}pixels then")
+    if not found and had.shards != wanted.shards:
+        found.append("the cut into shards")
+    return found
+
+
+def _input_text(transform: Transform) -> str:
+    return f"{transform.crop_width} x {transform.crop_height} of {transform.resize} pixels"
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-
-from bagindex.results import Patch
 
 _SIDE = 176
 _GUTTER = 14
@@ -22,12 +21,30 @@ _TEXT = 13
 _LINE = 17
 
 
-def patch_sheet(crops: Sequence[NDArray[np.uint8]], patches: Sequence[Patch], title: str) -> Image.Image:
-    """Patches in rows of up to ten, enlarged, with rank, logit and label under each.
+@dataclass(frozen=True)
+class Caption:
+    """What stands under a patch: rank and logit, the image's label, what the model predicts."""
+
+    rank: int
+    logit: float
+    label: str | None
+    predicted: str
+
+    def lines(self) -> tuple[tuple[str, tuple[int, int, int]], ...]:
+        """Lines of text and their colours."""
+        return (
+            (f"{self.rank} · {self.logit:.2f}", _INK),
+            ("unlabelled" if self.label is None else self.label, _INK),
+            (f"predicted {self.predicted}", _FAINT),
+        )
+
+
+def patch_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[Caption], title: str) -> Image.Image:
+    """Patches in rows of up to ten, enlarged, with a caption under each.
 
     Args:
         crops: the patches' pixels, uint8 [q, q, RGB].
-        patches: what is written under them, in the same order.
+        captions: what is written under them, in the same order.
         title: what is written above.
     """
     scale = max(1, round(_SIDE / crops[0].shape[0])) if len(crops) else 1
@@ -43,22 +60,15 @@ def patch_sheet(crops: Sequence[NDArray[np.uint8]], patches: Sequence[Patch], ti
     draw.text((_GUTTER, _GUTTER), title, fill=_INK, font=_font(_TEXT + 2))
     if not len(crops):
         draw.text((_GUTTER, head), "no such patch", fill=_FAINT, font=_font(_TEXT))
-    for i, (crop, patch) in enumerate(zip(crops, patches, strict=True)):
+    for i, (crop, caption) in enumerate(zip(crops, captions, strict=True)):
         x = _GUTTER + i % per_row * (side + _GUTTER)
         y = head + i // per_row * step
         # Nearest neighbour: every square is one pixel that the model saw.
         picture = Image.fromarray(crop).resize((side - 2, side - 2), Image.Resampling.NEAREST)
         draw.rectangle((x, y, x + side - 1, y + side - 1), outline=_INK)
         sheet.paste(picture, (x + 1, y + 1))
-        label = patch.label_name if patch.label_name is not None else "unlabelled"
-        lines = (
-            (f"{patch.rank} · {patch.logit:.2f}", _INK),
-            (label, _INK),
-            (f"predicted {patch.predicted_name}", _FAINT),
-        )
-        for number, (text, colour) in enumerate(lines):
-            fitted = _fit(text, side)
-            draw.text((x, y + side + 3 + number * _LINE), fitted, fill=colour, font=_font(_TEXT))
+        for number, (text, colour) in enumerate(caption.lines()):
+            draw.text((x, y + side + 3 + number * _LINE), _fit(text, side), fill=colour, font=_font(_TEXT))
     return sheet
 
 

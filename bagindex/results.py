@@ -136,7 +136,8 @@ class TopPatches(Sequence[Patch]):
     def _repr_png_(self) -> bytes:
         from bagindex import render
 
-        return render.to_png(render.patch_sheet(self.crops(), self.patches, self.question))
+        captions = [render.Caption(p.rank, p.logit, p.label_name, p.predicted_name) for p in self.patches]
+        return render.to_png(render.patch_sheet(self.crops(), captions, self.question))
 
     def _write_png(self, path: Path) -> None:
         path.write_bytes(self._repr_png_())

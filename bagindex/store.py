@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,6 +100,16 @@ class IndexDirectory:
             if size != record.bytes:
                 raise DamagedIndexError(f"{folder / name} has {size} bytes, not {record.bytes}: {_REBUILD}")
         return manifest
+
+    def totals(self, kind: str) -> tuple[dict[str, int], dict[str, int]]:
+        """Rows and bytes of each table, over the committed shards."""
+        rows: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
+        for shard in self.committed(kind):
+            manifest = self.shard_manifest(kind, shard)
+            rows.update(manifest.rows)
+            sizes.update({name.removesuffix(".parquet"): record.bytes for name, record in manifest.files.items()})
+        return rows, sizes
 
     @contextmanager
     def new_shard(self, kind: str, shard: int) -> Iterator[Path]:
@@ -220,16 +231,17 @@ def fsync_folder(path: Path) -> None:
 
 
 def _read_record(path: Path, record: type[_RecordType]) -> _RecordType:
+    advice = "put a copy back, or build anew with --restart" if record is IndexManifest else _REBUILD
     try:
         parsed = record.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise DamagedIndexError(f"{path} is missing: {_REBUILD}") from None
+        raise DamagedIndexError(f"{path} is missing: {advice}") from None
     except OSError as error:
         raise DamagedIndexError(f"cannot read {path}: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise DamagedIndexError(f"{path} is damaged ({where or 'JSON'}: {first['msg']}): {_REBUILD}") from None
+        raise DamagedIndexError(f"{path} is damaged ({where or 'JSON'}: {first['msg']}): {advice}") from None
     if isinstance(parsed, IndexManifest) and parsed.format != FORMAT_VERSION:
         raise DamagedIndexError(
             f"{path} has format {parsed.format}, this bagindex reads {FORMAT_VERSION}: use the version that made it"

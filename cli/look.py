@@ -41,14 +41,13 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
         {"what": "size", "value": f"{bytes_text(found.bytes)} ({_sizes(found.table_bytes)})"},
     ]
     for model in found.models:
-        grid = model.grid
-        environment = model.environment
+        record, grid, environment = model.record, model.record.grid, model.record.environment
         rows += [
-            {"what": "model", "value": model.name},
+            {"what": "model", "value": record.name},
             {
                 "what": "  network",
-                "value": f"{model.architecture}, width {model.width:g}, {model.parameters:,} parameters, "
-                f"{model.feature_size} features",
+                "value": f"{record.architecture}, width {record.width:g}, {record.parameters:,} parameters, "
+                f"{record.feature_size} features",
             },
             {
                 "what": "  patches",
@@ -56,14 +55,14 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
                 f"{grid.receptive_field} pixels, {grid.stride} apart",
             },
             {"what": "  shards", "value": f"{model.shards} of {found.shards}"},
-            {"what": "  keeps", "value": f"{model.keep} ({_sizes(model.table_bytes)})"},
+            {"what": "  keeps", "value": f"{record.keep} ({_sizes(model.table_bytes)})"},
             {
                 "what": "  computed",
-                "value": f"{model.precision} on {environment.device}, batches of {environment.batch_size}, "
+                "value": f"{record.precision} on {environment.device}, batches of {environment.batch_size}, "
                 f"{environment.threads} threads, "
                 + ", ".join(f"{name} {version}" for name, version in environment.versions.items()),
             },
-            {"what": "  weights", "value": f"SHA-256 {model.weights_sha256}"},
+            {"what": "  weights", "value": f"SHA-256 {record.weights_sha256}"},
         ]
     print_rows(["what", "value"], rows, format_)
 

@@ -71,7 +71,7 @@ def test_class_map(tmp_path: Path) -> None:
 
 
 def test_class_map_to_what_the_model_does_not_know() -> None:
-    mapping = {"Schleie": "tenhc", "Karpfen": "tenhc", "not in the source": "carp"}
+    mapping: dict[str, str | None] = {"Schleie": "tenhc", "Karpfen": "tenhc", "not in the source": "carp"}
     with pytest.raises(
         LabelError, match=r"--class-map names 'tenhc', but the model knows 'tench', 'great white shark'"
     ):

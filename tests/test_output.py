@@ -16,7 +16,6 @@ from PIL import Image
 
 from bagindex import Index, output, render
 from bagindex.errors import OutputError
-from bagindex.results import Patch
 
 ROWS = [
     {
@@ -82,21 +81,13 @@ def test_save_leaves_what_was_there(tmp_path: Path) -> None:
         output.save(tmp_path / "a.jpeg", {".json": fail})
 
 
-def make_patch(rank: int, label: str | None) -> Patch:
-    return Patch(
-        *(rank, "bagnet33", "a class", 0, rank, rank, "a.png", None if label is None else 0, label, 0, "other"),
-        *(0, 0, (0, 0, 9, 9), (0.0, 0.0, 9.0, 9.0), 1.5),
-    )
-
-
 @pytest.mark.parametrize("count", [0, 1, 7, 25])
 def test_patch_sheet(count: int) -> None:
     rng = np.random.default_rng(count)
     crops = [rng.integers(0, 256, (33, 33, 3), dtype=np.uint8) for _ in range(count)]
-    patches = [
-        make_patch(i + 1, ["a very long label that does not fit", "", None, "日本語"][i % 4]) for i in range(count)
-    ]
-    sheet = render.patch_sheet(crops, patches, "title")
+    labels = ["a very long label that does not fit", "", None, "日本語"]
+    captions = [render.Caption(i + 1, 1.5, labels[i % 4], "other") for i in range(count)]
+    sheet = render.patch_sheet(crops, captions, "title")
     pixels = np.asarray(sheet)
     assert pixels.shape[2] == 3
     for crop in crops:
