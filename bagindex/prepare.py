@@ -80,7 +80,16 @@ def class_ids(source: Source, compute: Compute, class_map: Path | None) -> Mappi
 
 
 def scale(transform: Transform, image_size: tuple[int, int] | None) -> Transform:
-    """The transform for another input size (height, width), the resize in proportion."""
+    """The transform for another input size (height, width), the resize in proportion.
+
+    Raises:
+        SettingsError: the input would be larger than the resized picture.
+    """
+    if transform.resize < max(transform.crop_height, transform.crop_width):
+        raise SettingsError(
+            f"the checkpoint cuts {transform.crop_height} x {transform.crop_width} pixels out of a picture resized to "
+            f"{transform.resize}: mend its `resize` or `crop` metadata"
+        )
     if image_size is None:
         return transform
     height, width = image_size

@@ -22,6 +22,8 @@ from bagindex.labels import read_csv_rows
 from bagindex.text import path_text
 from bagindex_schemas.records import RejectCode, SourceRecord
 
+MAX_BYTES = 2**31
+"""Larger files are not read: they would fill the memory, and the largest picture that is taken is half as large."""
 _CLUTTER = frozenset({b"Thumbs.db", b"desktop.ini"})
 _PICTURE_ENDINGS = (
     *(b".avif", b".bmp", b".gif", b".ico", b".jp2", b".jpeg", b".jpg", b".pgm", b".png", b".ppm"),
@@ -104,8 +106,11 @@ class FolderSource:
             flags |= os.O_NOFOLLOW
         try:
             with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                info = os.fstat(file.fileno())
+                if not stat.S_ISREG(info.st_mode):
                     raise Rejected(RejectCode.NOT_REGULAR, "not a regular file")
+                if info.st_size > MAX_BYTES:
+                    raise Rejected(RejectCode.TOO_LARGE, f"{info.st_size:,} bytes are no picture's")
                 return file.read()
         except OSError as error:
             raise _reject(error) from None

@@ -14,7 +14,7 @@ import pytest
 
 from bagindex.errors import LabelError, SourceError
 from bagindex.images import Rejected
-from bagindex.sources import Entry, FolderSource, Layout, describe, open_folder
+from bagindex.sources import MAX_BYTES, Entry, FolderSource, Layout, describe, open_folder
 from bagindex_schemas.records import RejectCode
 
 
@@ -342,3 +342,11 @@ def test_name_of_a_source(tmp_path: Path, place: str, name: str, monkeypatch: py
     write(tmp_path / place, "1.jpg")
     monkeypatch.chdir(tmp_path / place)
     assert (open_folder(tmp_path / place).name, open_folder(Path(".")).name) == (name, name)
+
+
+def test_a_file_too_large_for_a_picture_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, "huge.png")
+    source = open_folder(tmp_path)
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    assert code_of_reading(source, source.entries[0]) is RejectCode.TOO_LARGE
