@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import example
 import pytest
 
+import example
 from bagindex import Index
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"

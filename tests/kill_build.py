@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fakes import LinearCompute, MemorySource
-
 from bagindex.build import BuildSettings, build
 from bagindex.observer import BuildObserver
 from bagindex.plan import Estimate
 from bagindex.store import IndexDirectory
+from fakes import LinearCompute, MemorySource
 
 LABELS = [("a", "b", None)[i % 3] for i in range(240)]
 CLASS_IDS = {"a": 0, "b": 1}

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fakes import LinearCompute, MemorySource
 
 from bagindex import Index
 from bagindex.build import BuildReport, BuildSettings, build
@@ -26,6 +25,7 @@ from bagindex.plan import Estimate
 from bagindex.store import IndexDirectory
 from bagindex_schemas import tables
 from bagindex_schemas.records import Keep
+from fakes import LinearCompute, MemorySource
 
 LABELS = ["a", "b", "a", None, "b", "a", "b", "a", "b", None]
 CLASS_IDS = {"a": 0, "b": 1}

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from fakes import LinearCompute, MemorySource
 
 from bagindex import Index, catalog
 from bagindex.build import BuildSettings, build
 from bagindex.errors import DamagedIndexError, QueryError, SettingsError
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
+from fakes import LinearCompute, MemorySource
 
 CLASSES = ('it\'s "quoted", $and', "日本語 class\nwith a line", "")
 CLASS_IDS = {"a": 0, "b": 1}

@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 
 import kill_build
-from test_build import contents
-
 from bagindex import Index
+from test_build import contents
 
 KILLS = 30
 

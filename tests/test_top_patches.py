@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import LinearCompute, MemorySource
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -18,6 +17,7 @@ from bagindex.build import BuildSettings, build
 from bagindex.errors import QueryError, UnknownClassError
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
+from fakes import LinearCompute, MemorySource
 
 CLASSES = ("tench", 'it\'s "quoted" & spaced', "Größe 中文")
 SIDE = (24, 16)

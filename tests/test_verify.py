@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fakes import LinearCompute, MemorySource
 
 from bagindex import Index, invariants
 from bagindex.build import BuildSettings, build
@@ -20,6 +19,7 @@ from bagindex.invariants import ShardNumbers, load
 from bagindex.shards import hash_files
 from bagindex.store import IndexDirectory
 from bagindex_schemas import tables
+from fakes import LinearCompute, MemorySource
 
 CLASS_IDS = {"a": 0, "b": 1}
 
