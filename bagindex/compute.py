@@ -66,7 +66,8 @@ class BagNetCompute:
     ) -> None:
         import torch
 
-        from bagindex.model import STRIDE, fold_batch_norms
+        from bagindex.model import fold_batch_norms
+        from bagindex.registry import STRIDE
 
         model = checkpoint.build()
         self.name = name

@@ -6,36 +6,15 @@ sees q × q pixels and nothing else. State-dict keys and shapes are those of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-STRIDE = 8
+from bagindex.registry import Architecture
+
 _BLOCKS = (3, 4, 6, 3)
 _STRIDES = (2, 2, 2, 1)
 _EXPANSION = 4
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A member of the family: the first `layers_with_3x3` of the four layers hold one 3 × 3 convolution each."""
-
-    name: str
-    receptive_field: int
-    layers_with_3x3: int
-
-
-ARCHITECTURES = {
-    architecture.name: architecture
-    for architecture in (
-        Architecture("bagnet9", receptive_field=9, layers_with_3x3=2),
-        Architecture("bagnet17", receptive_field=17, layers_with_3x3=3),
-        Architecture("bagnet33", receptive_field=33, layers_with_3x3=4),
-    )
-}
-"""The registry: the one place that knows a model by its name."""
 
 
 class Bottleneck(nn.Module):

@@ -10,6 +10,7 @@ from pathlib import Path
 from bagindex.compute import BagNetCompute, Compute, find_device
 from bagindex.errors import LabelError, SettingsError, WeightsError
 from bagindex.labels import map_labels, read_class_map, read_classes
+from bagindex.registry import ARCHITECTURES
 from bagindex.sources import Layout, Source, open_folder
 from bagindex_schemas.records import ClassRecord, Transform
 
@@ -57,7 +58,6 @@ def open_model(options: ModelOptions) -> Compute:
         LabelError: nothing names the classes, or not as many as there are logits.
         SettingsError: no such model or device, or an input too small for the model.
     """
-    from bagindex.model import ARCHITECTURES
     from bagindex.weights import read_checkpoint
 
     if options.name is not None and options.name not in ARCHITECTURES:

@@ -23,6 +23,7 @@ from bagindex.errors import BagindexError
 from bagindex.geometry import patch_box
 from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.reading import image_pixels
+from bagindex.registry import ARCHITECTURES
 from bagindex.shards import hash_files, images_digest
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex_schemas.records import ModelRecord
@@ -231,7 +232,7 @@ class _Model:
         return invariants.check_linear(numbers, weight, bias)
 
     def check_alone(self, numbers: ShardNumbers, shard: int) -> Outcome:
-        if numbers.features is None or not self._is_bagnet():
+        if numbers.features is None or self.record.architecture not in ARCHITECTURES:
             return 0, []
         if self._compute is None:
             self._compute = self._load()
@@ -250,11 +251,6 @@ class _Model:
             checked += count
             problems += found
         return checked, problems
-
-    def _is_bagnet(self) -> bool:
-        from bagindex.model import ARCHITECTURES
-
-        return self.record.architecture in ARCHITECTURES
 
     def _load(self) -> Compute:
         from bagindex.prepare import ModelOptions, open_model

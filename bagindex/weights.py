@@ -24,7 +24,8 @@ from torch import Tensor
 
 from bagindex.errors import LabelError, WeightsError
 from bagindex.labels import check_classes
-from bagindex.model import ARCHITECTURES, Architecture, BagNet
+from bagindex.model import BagNet
+from bagindex.registry import ARCHITECTURES, Architecture
 from bagindex_schemas.records import ClassRecord, Transform
 
 

@@ -55,7 +55,8 @@ def make_weights(path: Path, pictures: Path, architecture: str = "bagnet9", widt
     from safetensors.torch import save_file
 
     from bagindex.images import read_picture
-    from bagindex.model import ARCHITECTURES, BagNet
+    from bagindex.model import BagNet
+    from bagindex.registry import ARCHITECTURES
     from bagindex_schemas.records import Transform
 
     torch.manual_seed(0)

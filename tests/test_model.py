@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from bagindex.geometry import make_grid, patch_box
-from bagindex.model import ARCHITECTURES, STRIDE, BagNet, fold_batch_norms
+from bagindex.model import BagNet, fold_batch_norms
+from bagindex.registry import ARCHITECTURES, STRIDE
 
 NAMES = sorted(ARCHITECTURES)
 MEAN = torch.tensor((0.485, 0.456, 0.406)).view(1, 3, 1, 1)

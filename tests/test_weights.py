@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bagindex.errors import WeightsError
-from bagindex.model import ARCHITECTURES, BagNet
+from bagindex.model import BagNet
+from bagindex.registry import ARCHITECTURES
 from bagindex.weights import file_sha256, read_checkpoint, to_safetensors
 from bagindex_schemas.records import ClassRecord, Transform
 
