@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -21,12 +21,13 @@ import duckdb
 
 from bagindex.errors import DamagedIndexError, IncompleteIndexError, SettingsError
 from bagindex.store import IMAGES, IndexDirectory
-from bagindex_schemas.records import IndexManifest, ModelRecord
+from bagindex_schemas.records import IndexManifest, Keep, ModelRecord
 
 VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels")
 """The views that a catalog may have; `classes`, `models`, `images` and `rejects` are tables."""
 NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
+_NATIVE_TABLES = ("predictions", "image_evidence")
 _KEEP_CATALOGS = 2
 _REMAKE = "remove {}/CURRENT and run the same `bagindex build` command again"
 
@@ -34,7 +35,7 @@ _REMAKE = "remove {}/CURRENT and run the same `bagindex build` command again"
 def update(directory: IndexDirectory) -> None:
     """Write a new catalog if the shards are not those of the one in force. The caller holds the lock."""
     manifest = directory.manifest()
-    models = _complete_models(directory, manifest)
+    models = _ready(directory, manifest)
     state = _state(directory, manifest, models)
     if _current_state(directory) == state:
         return
@@ -98,13 +99,16 @@ class Catalog:
             # Without python_enable_replacements, a name in a query could mean one of our own Python variables.
             config: dict[str, str | bool | int | float | list[str]] = {"python_enable_replacements": False}
             self.connection = duckdb.connect(path, read_only=True, config=config)
-            self.models = [row[0] for row in self.connection.execute("SELECT model FROM models").fetchall()]
+            rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
             self._native = {row[0] for row in tables.fetchall()}
         except duckdb.Error as error:
             raise DamagedIndexError(
                 f"{path} cannot be read ({first_line(error)}): {_REMAKE.format(directory.root)}"
             ) from None
+        records = self.manifest.models
+        self.models = {name: _up_to(records[name], Keep(keep)) for name, keep in rows if name in records}
+        """The models that the catalog knows, with the keep level that it knows them by."""
         self._bound: set[str] = set()
 
     def close(self) -> None:
@@ -119,16 +123,16 @@ class Catalog:
         for view in VIEWS:
             if view not in self._bound and re.search(rf"\b{view}\b", text, re.IGNORECASE):
                 self._bound.add(view)
-                body = _view(self.manifest, self.models, view, self.relation)
+                body = _view(self.manifest, self.models.values(), view, self.relation)
                 if body is not None:
                     self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
 
-    def relation(self, kind: str, table: str) -> str:
-        """SQL for a table of a model (or of `images`): the native one, or its Parquet files by absolute paths."""
-        name = f"{table}/{kind}"
-        if name in self._native:
-            return f'stored."{name}"'
-        return f"read_parquet({_file_list(self._directory, kind, table, self._directory.root.resolve())})"
+    def relation(self, model: ModelRecord | None, table: str) -> str:
+        """SQL for a table of a model (or of the images): the native one, or its Parquet files by absolute paths."""
+        if model is not None and f"{table}/{model.name}" in self._native:
+            return f'stored."{table}/{model.name}"'
+        series = IMAGES if model is None else model.series_of(table)
+        return f"read_parquet({_file_list(self._directory, series, table, self._directory.root.resolve())})"
 
 
 def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any] | None:
@@ -162,18 +166,28 @@ def _node_types(tree: object) -> Iterator[str]:
             yield from _node_types(value)
 
 
-def _complete_models(directory: IndexDirectory, manifest: IndexManifest) -> list[str]:
-    shards = set(range(len(manifest.plan.shards)))
-    return [name for name in manifest.models if shards <= set(directory.committed(name))]
+def _ready(directory: IndexDirectory, manifest: IndexManifest) -> list[ModelRecord]:
+    """The models that can be asked: those that have every shard of the plan, up to the level that is filled in."""
+    ready = []
+    for record in manifest.models.values():
+        has = [set(directory.committed(series)) for series in record.series]
+        if set(range(len(manifest.plan.shards))) <= has[0]:
+            levels = [level for level, shards in zip(record.levels, has, strict=True) if has[0] <= shards]
+            ready.append(_up_to(record, levels[-1]))
+    return ready
 
 
-def _state(directory: IndexDirectory, manifest: IndexManifest, models: Sequence[str]) -> str:
+def _up_to(record: ModelRecord, keep: Keep) -> ModelRecord:
+    return record.model_copy(update={"levels": record.levels[: record.levels.index(keep) + 1]})
+
+
+def _state(directory: IndexDirectory, manifest: IndexManifest, models: Sequence[ModelRecord]) -> str:
     """A digest of everything that a catalog is made from."""
     digest = hashlib.sha256(manifest.model_dump_json().encode())
-    for kind in (IMAGES, *models):
-        for shard in directory.committed(kind):
-            digest.update(f"{kind}/{shard}\n".encode())
-            digest.update((directory.shard_path(kind, shard) / "shard.json").read_bytes())
+    for series in (IMAGES, *(each for record in models for each in record.series)):
+        for shard in directory.committed(series):
+            digest.update(f"{series}/{shard}\n".encode())
+            digest.update((directory.shard_path(series, shard) / "shard.json").read_bytes())
     return digest.hexdigest()
 
 
@@ -191,31 +205,31 @@ def _numbers(directory: IndexDirectory) -> list[int]:
     return [int(match[1]) for name in names if (match := re.fullmatch(r"catalog-(\d+)\.duckdb", name))]
 
 
-def _statements(directory: IndexDirectory, manifest: IndexManifest, models: Sequence[str], state: str) -> Iterator[str]:
+def _statements(
+    directory: IndexDirectory, manifest: IndexManifest, models: Sequence[ModelRecord], state: str
+) -> Iterator[str]:
     yield _sql(
         "tables",
         classes=", ".join(_values(record.class_id, record.wnid, record.name) for record in manifest.plan.classes),
-        models=", ".join(_model_values(manifest.models[name]) for name in models),
+        models=", ".join(_model_values(record) for record in models),
         images=_file_list(directory, IMAGES, "images"),
         rejects=_file_list(directory, IMAGES, "rejects"),
         state=state,
     )
     native = set()
-    for name in models:
-        rows = sum(directory.shard_manifest(name, n).rows["image_evidence"] for n in directory.committed(name))
+    for record in models:
+        rows = sum(
+            directory.shard_manifest(record.name, n).rows["image_evidence"] for n in directory.committed(record.name)
+        )
         if rows <= NATIVE_ROWS:
-            native.add(name)
-            yield _sql(
-                "native",
-                model=name,
-                predictions=_file_list(directory, name, "predictions"),
-                image_evidence=_file_list(directory, name, "image_evidence"),
-            )
+            native.add(record.name)
+            tables = {table: _file_list(directory, record.name, table) for table in _NATIVE_TABLES}
+            yield _sql("native", model=record.name, **tables)
 
-    def relation(kind: str, table: str) -> str:
-        if kind in native and table in ("predictions", "image_evidence"):
-            return f'stored."{table}/{kind}"'
-        return f"read_parquet({_file_list(directory, kind, table)})"
+    def relation(model: ModelRecord | None, table: str) -> str:
+        if model is not None and model.name in native and table in _NATIVE_TABLES:
+            return f'stored."{table}/{model.name}"'
+        return f"read_parquet({_file_list(directory, IMAGES if model is None else model.series_of(table), table)})"
 
     for view in VIEWS:
         body = _view(manifest, models, view, relation)
@@ -223,15 +237,15 @@ def _statements(directory: IndexDirectory, manifest: IndexManifest, models: Sequ
             yield f'CREATE VIEW "{view}" AS {body}'
 
 
-def _view(manifest: IndexManifest, models: Sequence[str], view: str, relation: Callable[[str, str], str]) -> str | None:
+def _view(
+    manifest: IndexManifest,
+    models: Iterable[ModelRecord],
+    view: str,
+    relation: Callable[[ModelRecord | None, str], str],
+) -> str | None:
     """The view's SELECT over all models that keep what it shows; None when none does."""
     if view == "pixels":
-        return _sql(view, pixels=relation(IMAGES, "pixels")) if manifest.plan.pixels else None
-    records = [manifest.models[name] for name in models]
-    if view == "evidence":
-        records = [record for record in records if record.keep.has_evidence]
-    if view == "features":
-        records = [record for record in records if record.keep.has_features]
+        return _sql(view, pixels=relation(None, "pixels")) if manifest.plan.pixels else None
     parts = [
         _sql(
             view,
@@ -240,9 +254,10 @@ def _view(manifest: IndexManifest, models: Sequence[str], view: str, relation: C
             cols=record.grid.cols,
             stride=record.grid.stride,
             receptive_field=record.grid.receptive_field,
-            **{table: relation(record.name, table) for table in {"predictions", view}},
+            **{table: relation(record, table) for table in {"predictions", view}},
         )
-        for record in records
+        for record in models
+        if view in record.keep.tables
     ]
     return "\nUNION ALL\n".join(parts) if parts else None
 
@@ -252,8 +267,8 @@ def _sql(name: str, **values: object) -> str:
     return Template(text).substitute(values)
 
 
-def _file_list(directory: IndexDirectory, kind: str, table: str, base: Path | None = None) -> str:
-    names = [f"{kind}/shard-{shard:05d}/{table}.parquet" for shard in directory.committed(kind)]
+def _file_list(directory: IndexDirectory, series: str, table: str, base: Path | None = None) -> str:
+    names = [f"{series}/shard-{shard:05d}/{table}.parquet" for shard in directory.committed(series)]
     return "[" + ", ".join(_literal(str(base / name) if base else name) for name in names) + "]"
 
 
@@ -293,15 +308,13 @@ def check(directory: IndexDirectory) -> tuple[int, list[str]]:
     try:
         classes = len(opened.manifest.plan.classes)
         derived_from = [("images", IMAGES, "images", tables.IMAGES), ("rejects", IMAGES, "rejects", tables.REJECTS)]
-        for model in opened.models:
-            for table, schema in (
-                ("predictions", tables.predictions(classes)),
-                ("image_evidence", tables.IMAGE_EVIDENCE),
-            ):
-                derived_from.append((opened.relation(model, table), model, table, schema))
-        for name, kind, table, schema in derived_from:
+        for record in opened.models.values():
+            schemas = {"predictions": tables.predictions(classes), "image_evidence": tables.IMAGE_EVIDENCE}
+            for table, schema in schemas.items():
+                derived_from.append((opened.relation(record, table), record.name, table, schema))
+        for name, series, table, schema in derived_from:
             columns = ", ".join(schema.names)
-            files = _file_list(directory, kind, table, directory.root.resolve())
+            files = _file_list(directory, series, table, directory.root.resolve())
             # A sum, not an exclusive or: two rows that are the same must not cancel out.
             digest = f"SELECT count(*), sum(hash({columns})) FROM"
             derived, source = (

@@ -62,6 +62,7 @@ class Picture:
 
     pixels: NDArray[np.uint8]
     placement: Placement
+    bytes: int
     sha256: str
 
 
@@ -85,7 +86,7 @@ def read_picture(data: bytes, transform: Transform) -> Picture:
     resized = image.resize((placement.resized_width, placement.resized_height), resample=Image.Resampling.BILINEAR)
     left, top = placement.crop_left, placement.crop_top
     crop = resized.crop((left, top, left + transform.crop_width, top + transform.crop_height))
-    return Picture(np.array(crop, dtype=np.uint8), placement, hashlib.sha256(data).hexdigest())
+    return Picture(np.array(crop, dtype=np.uint8), placement, len(data), hashlib.sha256(data).hexdigest())
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

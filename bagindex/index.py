@@ -312,7 +312,7 @@ class Index:
         return self._opened
 
     def _model(self, name: str | None) -> ModelRecord:
-        models = {key: self._manifest.models[key] for key in self._catalog.models if key in self._manifest.models}
+        models = self._catalog.models
         if name is None and len(models) == 1:
             return next(iter(models.values()))
         if name is None:
@@ -324,7 +324,7 @@ class Index:
     def _crops(self, patches: Sequence[Patch]) -> Sequence[NDArray[np.uint8]]:
         from bagindex.reading import image_pixels
 
-        pixels = image_pixels(self._directory, self._manifest.plan, {patch.image_id for patch in patches})
+        pixels = image_pixels(self._directory, self._manifest, {patch.image_id for patch in patches})
         crops = []
         for patch in patches:
             x0, y0, x1, y1 = patch.box

@@ -44,7 +44,7 @@ class IndexInfo:
         models = []
         for model in self.models:
             counts = {"shards": model.shards, "patches": model.patches, "table_bytes": model.table_bytes}
-            models.append({**model.record.model_dump(mode="json"), **counts})
+            models.append({**model.record.model_dump(mode="json"), "keep": model.record.keep.value, **counts})
         return {**vars(self), "path": str(self.path), "transform": self.transform.model_dump(), "models": models}
 
 
@@ -89,14 +89,16 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
     images, image_bytes = directory.totals(IMAGES)
     models = []
     for record in manifest.models.values():
-        rows, table_bytes = directory.totals(record.name)
-        patches = rows.get("predictions", 0) * record.grid.patches
-        models.append(ModelInfo(record, len(directory.committed(record.name)), patches, table_bytes))
-    shards = len(manifest.plan.shards)
+        totals = [directory.totals(series) for series in record.series]
+        table_bytes = {table: size for _, sizes in totals for table, size in sizes.items()}
+        patches = totals[0][0].get("predictions", 0) * record.grid.patches
+        committed = min(len(directory.committed(series)) for series in record.series)
+        models.append(ModelInfo(record, committed, patches, table_bytes))
+    shards = len(manifest.shards)
     return IndexInfo(
         name=directory.root.name,
         path=directory.root,
-        source=manifest.plan.source.name,
+        source=manifest.source.name,
         complete=bool(models) and all(model.shards == shards for model in models),
         shards=shards,
         images=images.get("images", 0),

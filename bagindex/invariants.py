@@ -8,6 +8,7 @@ sum of n terms (Higham, Accuracy and Stability of Numerical Algorithms, section 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -58,20 +59,23 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
     Raises:
         ValueError: a table has another order or size than it should.
     """
-    folder = directory.shard_path(record.name, shard)
-    where = f"{record.name}/{folder.name}"
-    predictions = pq.read_table(folder / "predictions.parquet")
+    where = f"{record.name}/shard-{shard:05d}"
+
+    def path_of(table: str) -> Path:
+        return directory.shard_path(record.series_of(table), shard) / f"{table}.parquet"
+
+    predictions = pq.read_table(path_of("predictions"))
     image_ids = predictions["image_id"].to_numpy()
     n, patches = len(image_ids), record.grid.patches
-    summary = pq.read_table(folder / "image_evidence.parquet")
+    summary = pq.read_table(path_of("image_evidence"))
     if summary.num_rows != n * classes or not (
         np.array_equal(summary["class_id"].to_numpy(), np.repeat(np.arange(classes), n))
         and np.array_equal(summary["image_id"].to_numpy(), np.tile(image_ids, classes))
     ):
         raise ValueError(f"{where}/image_evidence.parquet is not sorted by class and image, a row for each")
     evidence = features = None
-    if record.keep.has_evidence and n:
-        path = folder / "evidence.parquet"
+    if "evidence" in record.keep.tables and n:
+        path = path_of("evidence")
         ids = pq.read_table(path, columns=["class_id", "patch_id"])
         if not (
             np.array_equal(ids["class_id"].to_numpy(), np.repeat(np.arange(classes), n * patches))
@@ -79,10 +83,10 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
         ):
             raise ValueError(f"{where}/evidence.parquet is not sorted by class and patch, a row for each")
         evidence = MappedArrays(path, array_offsets(path, 2, 2), (n * patches,))
-    if record.keep.has_features and n:
-        path = folder / "features.parquet"
+    if "features" in record.keep.tables and n:
+        path = path_of("features")
         ids = pq.read_table(path, columns=["patch_id"])
-        offsets = directory.shard_manifest(record.name, shard).feature_offsets or ()
+        offsets = directory.shard_manifest(record.series_of("features"), shard).feature_offsets or ()
         if len(offsets) != n or not np.array_equal(ids["patch_id"].to_numpy(), patch_ids(record.grid, image_ids)):
             raise ValueError(f"{where}/features.parquet does not hold every patch once, in order")
         features = MappedArrays(path, offsets, (patches, record.feature_size))

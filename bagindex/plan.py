@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from bagindex_schemas.records import ModelRecord, Plan, ShardRange, Transform
+from bagindex_schemas.records import IndexManifest, Plan, ShardRange, Transform
 
 FULL_SHARD = 4096
 """Images of a full shard. A query pays for each row group of a class, so shards are large."""
@@ -32,43 +33,68 @@ def spread(files: int, limit: int | None) -> Sequence[int]:
     return [i * files // limit for i in range(limit)]
 
 
-def owed(plan: Plan, images: Collection[int], model: Collection[int]) -> list[int]:
-    """Shards that are not committed for both the images and the model."""
-    return [shard for shard in range(len(plan.shards)) if shard not in images or shard not in model]
-
-
-def differences(had: Plan, wanted: Plan) -> list[str]:
+def differences(had: IndexManifest, wanted: Plan) -> list[str]:
     """In what a plan differs from that of an index, in words; the source may have moved."""
     found = []
-    if had.source.files != wanted.source.files:
-        found.append(f"{had.source.files} files then, {wanted.source.files} now (source or --limit)")
-    elif (had.source.kind, had.source.fingerprint) != (wanted.source.kind, wanted.source.fingerprint):
+    source, plan = had.source, had.plan
+    if source.files != wanted.source.files:
+        found.append(f"{source.files} files then, {wanted.source.files} now: `bagindex update` adds new ones")
+    elif (source.kind, source.fingerprint) != (wanted.source.kind, wanted.source.fingerprint):
         found.append("the source's files, their sizes or labels have changed")
-    if had.transform != wanted.transform:
-        found.append(f"input {_input_text(had.transform)} then, {_input_text(wanted.transform)} now")
-    if had.classes != wanted.classes:
+    if plan.transform != wanted.transform:
+        found.append(f"input {input_text(plan.transform)} then, {input_text(wanted.transform)} now")
+    if plan.classes != wanted.classes:
         found.append("the model's class list")
     if had.labels != wanted.labels:
         found.append("what the labels mean (--class-map)")
-    if had.pixels != wanted.pixels:
-        found.append(f"--{'' if had.pixels else 'no-'}pixels then")
-    if not found and had.shards != wanted.shards:
+    if plan.pixels != wanted.pixels:
+        found.append(f"--{'' if plan.pixels else 'no-'}pixels then")
+    if not found and not had.growths and plan.shards != wanted.shards:
         found.append("the cut into shards")
     return found
 
 
-def _input_text(transform: Transform) -> str:
+def input_text(transform: Transform) -> str:
+    """An input size in words."""
     return f"{transform.crop_width} x {transform.crop_height} of {transform.resize} pixels"
 
 
 @dataclass(frozen=True)
+class Work:
+    """What one shard still owes: its images, and series of models."""
+
+    shard: int
+    span: ShardRange
+    images: bool
+    series: tuple[tuple[str, str], ...]
+    """Pairs of a model's name and one of its series."""
+
+
+def owed(manifest: IndexManifest, models: Sequence[str], committed: Mapping[str, Collection[int]]) -> list[Work]:
+    """What is left to do for some models, shard by shard. `committed`: the shards that each series has."""
+    work = []
+    for shard, span in enumerate(manifest.shards):
+        images = shard not in committed.get("images", ())
+        series = tuple(
+            (name, each)
+            for name in models
+            for each in manifest.models[name].series
+            if shard not in committed.get(each, ())
+        )
+        if images or series:
+            work.append(Work(shard, span, images, series))
+    return work
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """What a build will write. `peak` adds the largest shard's scratch file, which is gone at the end."""
+    """What a build will write."""
 
     images: int
     patches: int
-    tables: dict[str, int]
+    tables: Mapping[str, int]
     scratch: int
+    """Bytes of the largest shard's scratch files, which are gone at the end."""
 
     @property
     def total(self) -> int:
@@ -81,23 +107,34 @@ class Estimate:
         return self.total + self.scratch
 
 
-def estimate(plan: Plan, shards: Sequence[int], model: ModelRecord) -> Estimate:
-    """Bytes of the given shards, the weights and the catalog; the small tables' rates per row were measured."""
-    grid, keep = model.grid, model.keep
-    ranges = [plan.shards[shard] for shard in shards]
-    images = sum(each.count for each in ranges)
-    classes = len(plan.classes)
-    patches = images * grid.patches
-    tables = {"images": 200 * images, "predictions": (40 + 4 * classes) * images}
-    if plan.pixels:
-        # Photographs under zstd: between half and nearly all of the raw bytes.
-        tables["pixels"] = int(0.75 * 3 * plan.transform.crop_height * plan.transform.crop_width) * images
-    tables["image_evidence"] = 11 * images * classes
-    if keep.has_evidence:
-        tables["evidence"] = 2 * patches * classes + 900 * classes * len(ranges)
-    if keep.has_features:
-        tables["features"] = 2 * patches * model.feature_size + 3500 * images
-    tables["weights"] = 4 * model.parameters
-    tables["catalog"] = 1_500_000 + 10 * images * classes
-    scratch = max((each.count for each in ranges), default=0) * grid.patches * classes * 2 if keep.has_evidence else 0
-    return Estimate(images, patches, tables, scratch)
+def estimate(manifest: IndexManifest, work: Sequence[Work]) -> Estimate:
+    """Bytes that the work will write, weights and catalog included; the small tables' rates per row were measured."""
+    plan, classes = manifest.plan, len(manifest.plan.classes)
+    tables: Counter[str] = Counter()
+    patches = scratch = 0
+    for each in work:
+        count, spilled = each.span.count, 0
+        if each.images:
+            tables["images"] += 200 * count
+            if plan.pixels:
+                # Photographs under zstd: between half and nearly all of the raw bytes.
+                tables["pixels"] += int(0.75 * 3 * plan.transform.crop_height * plan.transform.crop_width) * count
+        for name, series in each.series:
+            model = manifest.models[name]
+            stored = model.series[series]
+            logits = count * model.grid.patches * classes
+            if "predictions" in stored:
+                tables["predictions"] += (40 + 4 * classes) * count
+                tables["image_evidence"] += 11 * count * classes
+                tables["catalog"] += (14 * classes + 100) * count
+                patches += count * model.grid.patches
+            if "evidence" in stored:
+                tables["evidence"] += 2 * logits + 900 * classes
+                spilled += 2 * logits
+            if "features" in stored:
+                tables["features"] += count * (2 * model.grid.patches * model.feature_size + 3500)
+        scratch = max(scratch, spilled)
+    fresh = {name for each in work for name, series in each.series if series == name}
+    tables["weights"] = sum(4 * manifest.models[name].parameters for name in fresh)
+    tables["catalog"] += 1_500_000
+    return Estimate(sum(each.span.count for each in work), patches, tables, scratch)

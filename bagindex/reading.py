@@ -1,44 +1,23 @@
-"""Model inputs of a shard: decoded from the source beside the model's work, or read back from stored pixels."""
+"""Model inputs of a committed shard: read back from stored pixels, or decoded from the source again."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence, Set
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Set
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bagindex.decoding import Decoder
 from bagindex.errors import DamagedIndexError, QueryError, SourceError
-from bagindex.images import Picture, Rejected, read_picture
-from bagindex.sources import Entry, Source
+from bagindex.images import Rejected
+from bagindex.listing import Listing, known_files
+from bagindex.sources import Source
 from bagindex.store import IMAGES, IndexDirectory
-from bagindex_schemas.records import Plan, RejectCode, Transform
-
-_AHEAD = 4
-"""Pictures decoded ahead for each worker: enough to bridge the model's batches, little memory."""
-
-
-def decode_ahead(
-    source: Source, entries: Sequence[Entry], transform: Transform, workers: int
-) -> Iterator[tuple[Entry, Picture | Rejected]]:
-    """Read and decode entries in threads (Pillow lets go of the interpreter), in order, a bounded number ahead."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting: deque[tuple[Entry, Future[Picture | Rejected]]] = deque()
-        try:
-            for entry in entries:
-                waiting.append((entry, pool.submit(_decode, source, entry, transform)))
-                if len(waiting) > workers * _AHEAD:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+from bagindex.text import path_text
+from bagindex_schemas.records import IndexManifest, Transform
 
 
 def stored_pixels(
@@ -62,51 +41,41 @@ def stored_pixels(
 
 
 def reread(
-    directory: IndexDirectory, shard: int, source: Source, transform: Transform, workers: int
+    directory: IndexDirectory, shard: int, listing: Listing, source: Source, transform: Transform, decoder: Decoder
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """The inputs of a committed shard whose pixels are not stored, decoded from the source again.
 
     Raises:
         SourceError: a picture is not what it was when its shard was committed.
     """
-    images = pq.read_table(directory.shard_path(IMAGES, shard) / "images.parquet", columns=["image_id", "sha256"])
-    ids, hashes = images["image_id"].to_pylist(), images["sha256"].to_pylist()
-    entries = [source.entries[image_id] for image_id in ids]
-    decoded = decode_ahead(source, entries, transform, workers)
-    for image_id, sha256, (entry, picture) in zip(ids, hashes, decoded, strict=True):
-        if isinstance(picture, Rejected) or picture.sha256 != sha256:
-            raise SourceError(
-                f"{entry.text} has changed since it was indexed: put it back, or begin anew with --restart"
-            )
-        yield image_id, picture.pixels
+    known = [(path, found) for path, found in known_files(directory, [shard]).items() if found.code is None]
+    missing = [path for path, _ in known if path not in listing.by_path]
+    if missing:
+        raise SourceError(f"{path_text(missing[0])} is gone since it was indexed: put it back, or use --restart")
+    decoded = decoder.decode(source, [listing.by_path[path] for path, _ in known], transform)
+    for (_, found), (entry, picture) in zip(known, decoded, strict=True):
+        if isinstance(picture, Rejected) or picture.sha256 != found.sha256:
+            raise SourceError(f"{entry.text} has changed since it was indexed: put it back, or use --restart")
+        yield found.image_id, picture.pixels
 
 
-def _decode(source: Source, entry: Entry, transform: Transform) -> Picture | Rejected:
-    if entry.rejected is not None:
-        return entry.rejected
-    try:
-        return read_picture(source.read(entry), transform)
-    except Rejected as rejected:
-        return rejected
-    except MemoryError:
-        return Rejected(RejectCode.TOO_LARGE, "does not fit into memory")
-
-
-def image_pixels(directory: IndexDirectory, plan: Plan, image_ids: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+def image_pixels(
+    directory: IndexDirectory, manifest: IndexManifest, image_ids: Iterable[int]
+) -> dict[int, NDArray[np.uint8]]:
     """The stored inputs of some images, uint8 [height, width, RGB].
 
     Raises:
         QueryError: the index keeps no pixels.
         DamagedIndexError: they are not where they should be.
     """
-    if not plan.pixels:
+    if not manifest.plan.pixels:
         raise QueryError("this index keeps no pixels to show: build it with --pixels")
-    firsts = [shard.first for shard in plan.shards]
+    firsts = [shard.first for shard in manifest.shards]
     wanted: dict[int, set[int]] = {}
     for image_id in image_ids:
         wanted.setdefault(bisect_right(firsts, image_id) - 1, set()).add(image_id)
     return {
         image_id: pixels
         for shard, ids in wanted.items()
-        for image_id, pixels in stored_pixels(directory, shard, plan.transform, ids)
+        for image_id, pixels in stored_pixels(directory, shard, manifest.plan.transform, ids)
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ from bagindex.evidence import Evidence
 from bagindex.geometry import Placement, patch_ids
 from bagindex.images import Rejected
 from bagindex.text import path_text
-from bagindex_schemas import tables
-from bagindex_schemas.records import FileRecord, Grid, Keep
+from bagindex_schemas import tables as schemas
+from bagindex_schemas.records import FileRecord, Grid, ModelRecord
 
 PIXELS_PER_ROW_GROUP = 8
 """Images that share a row group of pixels: reading one image decompresses so many."""
@@ -35,6 +35,7 @@ class ImageRow:
     image_id: int
     path: bytes
     label: int | None
+    bytes: int
     sha256: str
     placement: Placement
 
@@ -63,7 +64,7 @@ class ImagesShardWriter(_Writer):
         self._folder = folder
         self._images: list[ImageRow] = []
         self._rejects: list[dict[str, Any]] = []
-        self._pixels = _open(folder / "pixels.parquet", tables.PIXELS, use_dictionary=False) if keep_pixels else None
+        self._pixels = _open(folder / "pixels.parquet", schemas.PIXELS, use_dictionary=False) if keep_pixels else None
         self._waiting: list[NDArray[np.uint8]] = []
 
     def add(self, row: ImageRow, pixels: NDArray[np.uint8]) -> None:
@@ -87,13 +88,14 @@ class ImagesShardWriter(_Writer):
                 "image_id": row.image_id,
                 **_path_columns(row.path),
                 "label": row.label,
+                "bytes": row.bytes,
                 "sha256": row.sha256,
                 **vars(row.placement),
             }
             for row in self._images
         ]
-        _write(self._folder / "images.parquet", pa.Table.from_pylist(images, schema=tables.IMAGES))
-        _write(self._folder / "rejects.parquet", pa.Table.from_pylist(self._rejects, schema=tables.REJECTS))
+        _write(self._folder / "images.parquet", pa.Table.from_pylist(images, schema=schemas.IMAGES))
+        _write(self._folder / "rejects.parquet", pa.Table.from_pylist(self._rejects, schema=schemas.REJECTS))
         rows = {"images": len(self._images), "rejects": len(self._rejects)}
         if self._pixels is not None:
             self._flush_pixels()
@@ -111,29 +113,28 @@ class ImagesShardWriter(_Writer):
             return
         ids = [row.image_id for row in self._images[-len(self._waiting) :]]
         blobs = [pixels.tobytes() for pixels in self._waiting]
-        self._pixels.write_table(pa.Table.from_pydict({"image_id": ids, "pixels": blobs}, schema=tables.PIXELS))
+        self._pixels.write_table(pa.Table.from_pydict({"image_id": ids, "pixels": blobs}, schema=schemas.PIXELS))
         self._waiting.clear()
 
 
 class ModelShardWriter(_Writer):
-    """Writes a model's tables for up to `capacity` images; `add` takes batches in the order of image_id."""
+    """Writes some of a model's tables for up to `capacity` images; `add` takes batches in the order of image_id."""
 
-    def __init__(
-        self, folder: Path, grid: Grid, feature_size: int, class_count: int, keep: Keep, capacity: int
-    ) -> None:
+    def __init__(self, folder: Path, model: ModelRecord, class_count: int, tables: Set[str], capacity: int) -> None:
         super().__init__()
         self._folder = folder
-        self._grid = grid
+        self._grid = model.grid
+        self._tables = tables
         self._class_count = class_count
         self._ids: list[NDArray[np.int64]] = []
         self._batches: list[tuple[NDArray[Any], ...]] = []
         self._features: _FeatureFile | None = None
         self._spill: ClassSpill | None = None
-        if keep.has_features:
-            self._features = _FeatureFile(folder / "features.parquet", grid, feature_size)
+        if "features" in tables:
+            self._features = _FeatureFile(folder / "features.parquet", model.grid, model.feature_size)
             self._open_files.callback(self._features.close)
-        if keep.has_evidence:
-            self._spill = ClassSpill(folder / "logits.spill", class_count, capacity * grid.patches)
+        if "evidence" in tables:
+            self._spill = ClassSpill(folder / "logits.spill", class_count, capacity * model.grid.patches)
             self._open_files.callback(self._spill.close)
 
     def add(self, image_ids: NDArray[np.int64], evidence: Evidence) -> None:
@@ -150,8 +151,10 @@ class ModelShardWriter(_Writer):
     def close(self) -> tuple[dict[str, int], tuple[int, ...] | None]:
         """Write what is left; rows by table, and the byte offset of each image's features where they are kept."""
         ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
-        rows = {"predictions": len(ids), "image_evidence": len(ids) * self._class_count}
-        self._write_summaries(ids)
+        rows = {}
+        if "predictions" in self._tables:
+            self._write_summaries(ids)
+            rows = {"predictions": len(ids), "image_evidence": len(ids) * self._class_count}
         if self._spill is not None:
             self._write_evidence(ids, self._spill)
             rows["evidence"] = len(ids) * self._grid.patches * self._class_count
@@ -168,7 +171,7 @@ class ModelShardWriter(_Writer):
         else:
             columns = [np.empty((0, classes))] * 3 + [np.empty((0, min(5, classes))), np.empty(0)]
         max_logit, max_cell, logits, top, probability = columns
-        schema = tables.predictions(classes)
+        schema = schemas.predictions(classes)
         arrays = {
             "image_id": pa.array(ids),
             "predicted": pa.array(top[:, 0].astype(np.int32)),
@@ -185,13 +188,13 @@ class ModelShardWriter(_Writer):
             "patch_id": pa.array((ids * self._grid.patches + max_cell.T.astype(np.int64)).ravel()),
             "mean_logit": pa.array(logits.T.astype(np.float32).ravel()),
         }
-        _write(self._folder / "image_evidence.parquet", pa.table(arrays, schema=tables.IMAGE_EVIDENCE))
+        _write(self._folder / "image_evidence.parquet", pa.table(arrays, schema=schemas.IMAGE_EVIDENCE))
 
     def _write_evidence(self, ids: NDArray[np.int64], spill: ClassSpill) -> None:
         patches = pa.array(patch_ids(self._grid, ids))
         with _open(
             self._folder / "evidence.parquet",
-            tables.EVIDENCE,
+            schemas.EVIDENCE,
             compression={"class_id": "zstd", "patch_id": "zstd", "logit": "none"},
             use_dictionary=["class_id"],
             column_encoding={"patch_id": "DELTA_BINARY_PACKED", "logit": "PLAIN"},
@@ -201,7 +204,7 @@ class ModelShardWriter(_Writer):
             for class_id in range(self._class_count):
                 logits = spill.read(class_id)
                 columns = [np.full(len(logits), class_id, np.int32), patches, logits]
-                table = pa.Table.from_arrays([pa.array(column) for column in columns], schema=tables.EVIDENCE)
+                table = pa.Table.from_arrays([pa.array(column) for column in columns], schema=schemas.EVIDENCE)
                 writer.write_table(table, row_group_size=max(1, len(logits)))
         spill.close()
 
@@ -250,7 +253,7 @@ class _FeatureFile:
         self._path = path
         self._grid = grid
         self._row_bytes = feature_size * 2
-        self._schema = tables.features(feature_size)
+        self._schema = schemas.features(feature_size)
         self._sums: list[int] = []
         self._writer = _open(
             path,

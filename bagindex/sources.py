@@ -156,8 +156,11 @@ def open_folder(
     return FolderSource(root, layout, _source_name(root), found, follow_symlinks, digest)
 
 
-def describe(source: Source) -> SourceRecord:
-    """What an index remembers of a source; `fingerprint` covers every path, size and label."""
+def describe(source: Source, listed: int | None = None) -> SourceRecord:
+    """What an index remembers of a source; `fingerprint` covers every path, size and label.
+
+    `listed` is the number of files of the whole source, where `source` is a part of it.
+    """
     digest = hashlib.sha256()
     for entry in source.entries:
         label = "" if entry.label is None else "=" + entry.label
@@ -169,6 +172,7 @@ def describe(source: Source) -> SourceRecord:
         location=source.location,
         fingerprint=digest.hexdigest(),
         files=len(source.entries),
+        listed=len(source.entries) if listed is None else listed,
     )
 
 

@@ -23,17 +23,17 @@ from bagindex.errors import DamagedIndexError, IndexNotFoundError, LockedError, 
 from bagindex_schemas.records import FORMAT_VERSION, IndexManifest, Record, ShardManifest
 
 IMAGES = "images"
-"""The folder of the shards that belong to no model."""
+"""The series of the shards that belong to no model."""
 
-_OUR_FILES = re.compile(r"index\.json|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?")
-_IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|model\.safetensors")
+_OUR_FILES = re.compile(r"index\.json|labels\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?")
+_IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|model\.safetensors|evidence|features")
 _REBUILD = "run `bagindex verify` to see what is damaged"
 _RecordType = TypeVar("_RecordType", bound=Record)
 
 
 @dataclass(frozen=True)
 class IndexDirectory:
-    """The folder of one index. `kind` below is `images` or a model's name."""
+    """The folder of one index. A `series` of shards is `images`, a model's name, or a model's name and a keep level."""
 
     root: Path
 
@@ -59,10 +59,7 @@ class IndexDirectory:
     def write_file(self, name: str, data: bytes) -> None:
         """Write a file below the root so that readers see the old one or the new one, and it outlives a power cut."""
         path = self.root / name
-        created = not path.parent.exists()
-        path.parent.mkdir(exist_ok=True)
-        if created:
-            fsync_folder(self.root)
+        self._make_folder(path.parent)
         temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
         with temporary.open("wb") as file:
             file.write(data)
@@ -75,22 +72,22 @@ class IndexDirectory:
         os.rename(temporary, path)
         fsync_folder(path.parent)
 
-    def shard_path(self, kind: str, shard: int) -> Path:
+    def shard_path(self, series: str, shard: int) -> Path:
         """The folder of a committed shard."""
-        return self.root / kind / f"shard-{shard:05d}"
+        return self.root / series / f"shard-{shard:05d}"
 
-    def committed(self, kind: str) -> list[int]:
+    def committed(self, series: str) -> list[int]:
         """Numbers of the committed shards, ascending."""
-        names = os.listdir(self.root / kind) if (self.root / kind).is_dir() else []
+        names = os.listdir(self.root / series) if (self.root / series).is_dir() else []
         return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"shard-(\d{5,})", name)))
 
-    def shard_manifest(self, kind: str, shard: int) -> ShardManifest:
+    def shard_manifest(self, series: str, shard: int) -> ShardManifest:
         """`shard.json` of a committed shard, its files' sizes checked.
 
         Raises:
             DamagedIndexError: a file is missing or has another size.
         """
-        folder = self.shard_path(kind, shard)
+        folder = self.shard_path(series, shard)
         manifest = _read_record(folder / "shard.json", ShardManifest)
         for name, record in manifest.files.items():
             try:
@@ -101,23 +98,21 @@ class IndexDirectory:
                 raise DamagedIndexError(f"{folder / name} has {size} bytes, not {record.bytes}: {_REBUILD}")
         return manifest
 
-    def totals(self, kind: str) -> tuple[dict[str, int], dict[str, int]]:
+    def totals(self, series: str) -> tuple[dict[str, int], dict[str, int]]:
         """Rows and bytes of each table, over the committed shards."""
         rows: Counter[str] = Counter()
         sizes: Counter[str] = Counter()
-        for shard in self.committed(kind):
-            manifest = self.shard_manifest(kind, shard)
+        for shard in self.committed(series):
+            manifest = self.shard_manifest(series, shard)
             rows.update(manifest.rows)
             sizes.update({name.removesuffix(".parquet"): record.bytes for name, record in manifest.files.items()})
         return rows, sizes
 
     @contextmanager
-    def new_shard(self, kind: str, shard: int) -> Iterator[Path]:
+    def new_shard(self, series: str, shard: int) -> Iterator[Path]:
         """A temporary folder for a shard's files; leaving it without an error and after `commit` is the commit."""
-        final = self.shard_path(kind, shard)
-        if not final.parent.exists():
-            final.parent.mkdir()
-            fsync_folder(self.root)
+        final = self.shard_path(series, shard)
+        self._make_folder(final.parent)
         temporary = final.with_name(f"{final.name}.tmp-{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -200,9 +195,15 @@ class IndexDirectory:
         """Bytes of all files."""
         return sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file())
 
+    def _make_folder(self, path: Path) -> None:
+        if not path.exists():
+            self._make_folder(path.parent)
+            path.mkdir()
+            fsync_folder(path.parent)
+
     def _sweep(self) -> None:
         # Only the lock's holder writes, so every temporary name is a dead process's.
-        for pattern in ("*.tmp-*", "*/*.tmp-*"):
+        for pattern in ("*.tmp-*", "*/*.tmp-*", "*/*/*.tmp-*"):
             for path in list(self.root.glob(pattern)):
                 if path.is_dir():
                     shutil.rmtree(path)

@@ -100,7 +100,7 @@ def _filters(catalog: Catalog, model: ModelRecord, question: Question) -> str:
         _check_condition(catalog, question.where)
         filters.append(
             "i.image_id IN (SELECT image_id FROM (SELECT images.*, predicted, name AS predicted_name, probability "
-            f"FROM images JOIN {catalog.relation(model.name, 'predictions')} USING (image_id) "
+            f"FROM images JOIN {catalog.relation(model, 'predictions')} USING (image_id) "
             f"JOIN classes ON class_id = predicted) WHERE ({question.where}\n))"
         )
     return " AND ".join(filters)
@@ -110,9 +110,9 @@ def _strongest(catalog: Catalog, model: ModelRecord, question: Question, filters
     """The strongest patch of each of the k first images: (patch_id, logit, image_id)."""
     sql = f"""
         SELECT e.patch_id, e.max_logit, e.image_id
-        FROM {catalog.relation(model.name, "image_evidence")} AS e
+        FROM {catalog.relation(model, "image_evidence")} AS e
         JOIN images AS i ON i.image_id = e.image_id
-        JOIN {catalog.relation(model.name, "predictions")} AS p ON p.image_id = e.image_id
+        JOIN {catalog.relation(model, "predictions")} AS p ON p.image_id = e.image_id
         WHERE e.class_id = $class_id AND {filters}
         ORDER BY e.max_logit DESC, e.patch_id
         LIMIT {question.k}"""
@@ -122,7 +122,7 @@ def _strongest(catalog: Catalog, model: ModelRecord, question: Question, filters
 def _several(
     catalog: Catalog, model: ModelRecord, question: Question, image_ids: Sequence[int]
 ) -> list[tuple[int, float]]:
-    if not model.keep.has_evidence:
+    if "evidence" not in model.keep.tables:
         raise QueryError(
             f"this index keeps only the strongest patch of each image for {model.name}: "
             "ask for --per-image 1, or build with --keep evidence"
@@ -130,7 +130,7 @@ def _several(
     grid = model.grid
     ids = ", ".join(str(image_id) for image_id in image_ids) or "NULL"
     sql = f"""
-        SELECT patch_id, logit FROM {catalog.relation(model.name, "evidence")}
+        SELECT patch_id, logit FROM {catalog.relation(model, "evidence")}
         WHERE class_id = {question.class_.class_id} AND patch_id // {grid.patches} IN ({ids})
         ORDER BY logit DESC, patch_id"""
     chosen: list[tuple[int, float]] = []
@@ -157,7 +157,7 @@ def _describe(
     sql = f"""
         SELECT i.image_id, i.path, i.label, i.label_name, p.predicted, c.name,
                i.width, i.height, i.resized_width, i.resized_height, i.crop_left, i.crop_top
-        FROM images AS i JOIN {catalog.relation(model.name, "predictions")} AS p USING (image_id)
+        FROM images AS i JOIN {catalog.relation(model, "predictions")} AS p USING (image_id)
         JOIN classes AS c ON c.class_id = p.predicted
         WHERE i.image_id IN ({ids})"""
     images = {row[0]: row[1:] for row in _rows(catalog, sql, {})}

@@ -26,7 +26,7 @@ from bagindex.reading import image_pixels
 from bagindex.registry import ARCHITECTURES
 from bagindex.shards import hash_files, images_digest
 from bagindex.store import IMAGES, IndexDirectory
-from bagindex_schemas.records import ModelRecord
+from bagindex_schemas.records import IndexManifest, ModelRecord, ShardRange
 
 if TYPE_CHECKING:
     from bagindex.compute import Compute
@@ -118,15 +118,15 @@ def verify(directory: IndexDirectory) -> VerifyReport:
     checks = _Checks()
     manifest = directory.manifest()
     sound = _check_files(directory, checks)
-    for shard in range(len(manifest.plan.shards)):
+    for shard in range(len(manifest.shards)):
         if (IMAGES, shard) in sound:
-            models = [name for name in manifest.models if (name, shard) in sound]
-            checks.coverage.run(f"images/shard-{shard:05d}", _check_coverage, directory, shard, models)
+            series = [each for each in _series(manifest) if (each, shard) in sound]
+            checks.coverage.run(f"images/shard-{shard:05d}", _check_coverage, directory, shard, series)
     for record in manifest.models.values():
         if checks.hashes.run(record.name, _check_weights, directory, record):
             model = _Model(directory, record)
-            for shard in range(len(manifest.plan.shards)):
-                if (record.name, shard) in sound:
+            for shard in range(len(manifest.shards)):
+                if all((series, shard) in sound for series in record.series):
                     _check_numbers(directory, model, shard, (IMAGES, shard) in sound, checks)
     if (directory.root / "CURRENT").exists():
         checks.agreement.run("catalog", catalog.check, directory)
@@ -134,18 +134,22 @@ def verify(directory: IndexDirectory) -> VerifyReport:
 
 
 def _check_files(directory: IndexDirectory, checks: _Checks) -> set[tuple[str, int]]:
-    """Look at the records and hashes of all shards; the sound ones, as (kind, shard)."""
+    """Look at the records and hashes of all shards; the sound ones, as (series, shard)."""
     manifest = directory.manifest()
     digest = manifest.plan.digest()
     sound = set()
-    for kind in (IMAGES, *manifest.models):
-        for shard in range(len(manifest.plan.shards)):
-            where = f"{kind}/shard-{shard:05d}"
-            if checks.records.run(where, _check_record, directory, kind, shard, digest) and checks.hashes.run(
-                where, _check_hashes, directory, kind, shard
+    for series in (IMAGES, *_series(manifest)):
+        for shard, span in enumerate(manifest.shards):
+            where = f"{series}/shard-{shard:05d}"
+            if checks.records.run(where, _check_record, directory, series, shard, span, digest) and checks.hashes.run(
+                where, _check_hashes, directory, series, shard
             ):
-                sound.add((kind, shard))
+                sound.add((series, shard))
     return sound
+
+
+def _series(manifest: IndexManifest) -> list[str]:
+    return [series for record in manifest.models.values() for series in record.series]
 
 
 def _check_numbers(directory: IndexDirectory, model: _Model, shard: int, has_images: bool, checks: _Checks) -> None:
@@ -163,24 +167,24 @@ def _check_numbers(directory: IndexDirectory, model: _Model, shard: int, has_ima
         checks.alone.run(where, model.check_alone, numbers, shard)
 
 
-def _check_record(directory: IndexDirectory, kind: str, shard: int, plan_digest: str) -> Outcome:
-    where = f"{kind}/shard-{shard:05d}"
-    if not directory.shard_path(kind, shard).is_dir():
+def _check_record(directory: IndexDirectory, series: str, shard: int, span: ShardRange, plan_digest: str) -> Outcome:
+    where = f"{series}/shard-{shard:05d}"
+    if not directory.shard_path(series, shard).is_dir():
         return 1, [f"{where} is missing: run the same `bagindex build` command again"]
-    manifest = directory.shard_manifest(kind, shard)
+    manifest = directory.shard_manifest(series, shard)
     problems = []
-    if manifest.shard != shard or manifest.kind != ("images" if kind == IMAGES else "model"):
+    if manifest.shard != shard or manifest.kind != ("images" if series == IMAGES else "model"):
         problems.append(f"{where}/shard.json belongs to another shard")
-    if manifest.plan_sha256 != plan_digest:
+    if manifest.plan_sha256 != plan_digest or manifest.span != span:
         problems.append(f"{where} was made for another plan than that of index.json")
     return 1, problems
 
 
-def _check_hashes(directory: IndexDirectory, kind: str, shard: int) -> Outcome:
-    recorded = directory.shard_manifest(kind, shard).files
-    found = hash_files(directory.shard_path(kind, shard))
+def _check_hashes(directory: IndexDirectory, series: str, shard: int) -> Outcome:
+    recorded = directory.shard_manifest(series, shard).files
+    found = hash_files(directory.shard_path(series, shard))
     found.pop("shard.json")
-    where = f"{kind}/shard-{shard:05d}"
+    where = f"{series}/shard-{shard:05d}"
     problems = [f"{where}/{name} does not belong to the index" for name in found.keys() - recorded.keys()]
     problems += [
         f"{where}/{name} is damaged: its SHA-256 is not the recorded one"
@@ -197,9 +201,9 @@ def _check_weights(directory: IndexDirectory, record: ModelRecord) -> Outcome:
     return 1, []
 
 
-def _check_coverage(directory: IndexDirectory, shard: int, models: list[str]) -> Outcome:
+def _check_coverage(directory: IndexDirectory, shard: int, series: list[str]) -> Outcome:
     folder = directory.shard_path(IMAGES, shard)
-    span = directory.manifest().plan.shards[shard]
+    span = directory.manifest().shards[shard]
     images = pq.read_table(folder / "images.parquet", columns=["image_id", "sha256"])
     rejects = pq.read_table(folder / "rejects.parquet", columns=["image_id"])
     ids, hashes = images["image_id"].to_pylist(), images["sha256"].to_pylist()
@@ -208,9 +212,9 @@ def _check_coverage(directory: IndexDirectory, shard: int, models: list[str]) ->
         problems.append(f"images/{folder.name}: images and rejects are not the files of the plan")
     digest = images_digest(list(zip(ids, hashes, strict=True)))
     problems += [
-        f"{kind}/{folder.name} was computed from other images"
-        for kind in (IMAGES, *models)
-        if directory.shard_manifest(kind, shard).images_sha256 != digest
+        f"{each}/{folder.name} was computed from other images"
+        for each in (IMAGES, *series)
+        if directory.shard_manifest(each, shard).images_sha256 != digest
     ]
     return span.count, problems
 
@@ -240,7 +244,7 @@ class _Model:
         rng = np.random.default_rng(shard)
         images = rng.permutation(len(numbers.image_ids))[:IMAGES_RUN_AGAIN]
         chosen = {int(numbers.image_ids[image]): int(image) for image in images}
-        pixels = image_pixels(self._directory, self._directory.manifest().plan, chosen)
+        pixels = image_pixels(self._directory, self._directory.manifest(), chosen)
         checked, problems = 0, []
         for image_id, image in sorted(chosen.items()):
             cells = np.sort(rng.permutation(grid.patches)[:PATCHES_RUN_AGAIN])

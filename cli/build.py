@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -199,12 +198,14 @@ def _size(text: str | None) -> tuple[int, int] | None:
 def _summary(index: Index, report: BuildReport) -> None:
     rate = report.images_per_second
     done = f"{report.computed:,} computed now, {rate:.1f} images/s" if rate else "nothing was left to compute"
-    print(f"{report.images:,} images, {report.patches:,} patches of {report.model} ({done})")
+    patches = ", ".join(f"{count:,} patches of {model}" for model, count in report.patches.items())
+    print(f"{report.images:,} images, {patches} ({done})")
     if report.rejects:
         codes = ", ".join(f"{count} {code}" for code, count in report.rejects.items())
         print(f"{sum(report.rejects.values()):,} files could not be indexed: {codes} (`bagindex sql 'FROM rejects'`)")
     if not report.images:
-        print("bagindex: nothing could be indexed: see the rejects", file=sys.stderr)
-    sizes = ", ".join(f"{table} {bytes_text(size)}" for table, size in report.table_bytes.items() if size)
-    print(f"{bytes_text(sum(report.table_bytes.values()))}: {sizes}")
+        remark("nothing could be indexed: see the rejects")
+    for series, tables in report.table_bytes.items():
+        sizes = ", ".join(f"{table} {bytes_text(size)}" for table, size in tables.items() if size)
+        print(f"{series}: {bytes_text(sum(tables.values()))} ({sizes})")
     print(f"in {index.path}")

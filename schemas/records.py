@@ -27,20 +27,22 @@ class Keep(StrEnum):
     SUMMARY = "summary"
 
     @property
-    def has_evidence(self) -> bool:
-        """Whether every patch's logit for every class is stored."""
-        return self is not Keep.SUMMARY
-
-    @property
-    def has_features(self) -> bool:
-        """Whether every patch's feature is stored."""
-        return self is Keep.FEATURES
+    def tables(self) -> frozenset[str]:
+        """The tables of a model that this level stores."""
+        return frozenset(
+            {
+                Keep.SUMMARY: {"predictions", "image_evidence"},
+                Keep.EVIDENCE: {"predictions", "image_evidence", "evidence"},
+                Keep.FEATURES: {"predictions", "image_evidence", "evidence", "features"},
+            }[self]
+        )
 
 
 class RejectCode(StrEnum):
     """Why a file of the source is not in the index."""
 
     DAMAGED = "damaged"
+    DECODER_TIMEOUT = "decoder_timeout"
     EMPTY = "empty"
     IO_ERROR = "io_error"
     MISSING = "missing"
@@ -99,6 +101,7 @@ class SourceRecord(Record):
     location: str
     fingerprint: str
     files: int = Field(ge=0)
+    listed: int = Field(ge=0, description="files of the whole source; more than `files` where a part was taken")
 
 
 class ShardRange(Record):
@@ -118,15 +121,23 @@ class Plan(Record):
     pixels: bool
     shards: tuple[ShardRange, ...]
 
-    @property
-    def files(self) -> int:
-        """Number of files that the shards cover."""
-        return sum(shard.count for shard in self.shards)
-
     def digest(self) -> str:
         """SHA-256 of the plan's canonical JSON; every shard carries it."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Growth(Record):
+    """Images that came to an index later: new shards at the end.
+
+    `source` is the whole source as it was listed then, `labels` what its labels mean; `retried`: files that were
+    rejected for a passing reason came again.
+    """
+
+    source: SourceRecord
+    retried: bool
+    labels: dict[str, int | None]
+    shards: tuple[ShardRange, ...]
 
 
 class Environment(Record):
@@ -148,11 +159,41 @@ class ModelRecord(Record):
     parameters: int
     feature_size: int
     grid: Grid
-    keep: Keep
+    levels: tuple[Keep, ...] = Field(min_length=1, description="the keep level of the first build, then higher ones")
     precision: Literal["fp32"] = "fp32"
     weights_sha256: str = Field(description="of the checkpoint that the user gave")
     file_sha256: str = Field(description="of model.safetensors in the index")
     environment: Environment = Field(description="of the build that added the model")
+
+
+    @property
+    def keep(self) -> Keep:
+        """The highest level."""
+        return self.levels[-1]
+
+    @property
+    def series(self) -> dict[str, frozenset[str]]:
+        """The tables of each series of shards: the first build's folder, and one below it for each level filled in."""
+        found: dict[str, frozenset[str]] = {}
+        before: frozenset[str] = frozenset()
+        for level in self.levels:
+            found[f"{self.name}/{level}" if found else self.name] = level.tables - before
+            before = level.tables
+        return found
+
+    def series_of(self, table: str) -> str:
+        """The series that holds a table; KeyError when none does."""
+        for series, tables in self.series.items():
+            if table in tables:
+                return series
+        raise KeyError(table)
+
+
+class Relabelling(Record):
+    """Labels that were given later; `labels.parquet` beside index.json holds them."""
+
+    sha256: str
+    images: int
 
 
 class IndexManifest(Record):
@@ -160,7 +201,27 @@ class IndexManifest(Record):
 
     format: int = FORMAT_VERSION
     plan: Plan
+    growths: tuple[Growth, ...] = ()
     models: dict[str, ModelRecord]
+    relabelling: Relabelling | None = None
+
+    @property
+    def shards(self) -> tuple[ShardRange, ...]:
+        """All shards, the plan's and those that came later."""
+        return self.plan.shards + tuple(shard for growth in self.growths for shard in growth.shards)
+
+    @property
+    def source(self) -> SourceRecord:
+        """The source as it was last listed."""
+        return self.growths[-1].source if self.growths else self.plan.source
+
+    @property
+    def labels(self) -> dict[str, int | None]:
+        """What the source's labels mean."""
+        merged = dict(self.plan.labels)
+        for growth in self.growths:
+            merged |= growth.labels
+        return merged
 
 
 class FileRecord(Record):
@@ -176,6 +237,7 @@ class ShardManifest(Record):
     kind: Literal["images", "model"]
     shard: int
     plan_sha256: str
+    span: ShardRange
     images_sha256: str = Field(description="over the content hashes of the shard's images, in order")
     rows: dict[str, int]
     files: dict[str, FileRecord]

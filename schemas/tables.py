@@ -21,6 +21,7 @@ IMAGES = pa.schema(
         _column("label", pa.int32(), nullable=True),
         _column("width", pa.int32()),
         _column("height", pa.int32()),
+        _column("bytes", pa.int64()),
         _column("sha256", pa.string()),
         _column("resized_width", pa.int32()),
         _column("resized_height", pa.int32()),
@@ -29,7 +30,7 @@ IMAGES = pa.schema(
     ]
 )
 """`path` is relative to the source; where its bytes are not UTF-8, `path_bytes` holds them and `path` shows the
-odd ones as `\\xNN`. `width` and `height` are pixels after EXIF rotation; the last four columns place the model's
+odd ones as `\\xNN`. `bytes` and `sha256` are the file's; `width` and `height` are pixels after EXIF rotation; the last four columns place the model's
 input in the picture (see `bagindex.geometry.Placement`)."""
 
 REJECTS = pa.schema(

@@ -55,11 +55,9 @@ def contents(folder: Path) -> dict[str, str]:
 def test_tables(tmp_path: Path, keep: Keep) -> None:
     compute = LinearCompute("ab")
     report = run(tmp_path / "i", compute, keep=keep)
-    assert (report.images, report.rejects, report.patches) == (8, {"not_an_image": 2}, 32)
+    assert (report.images, report.rejects, report.patches) == (8, {"not_an_image": 2}, {"linear": 32})
     shards = sorted((tmp_path / "i" / "linear").glob("shard-*"))
-    names = {"predictions", "image_evidence"}
-    names |= {"evidence"} if keep.has_evidence else set()
-    names |= {"features"} if keep.has_features else set()
+    names = keep.tables
     for shard in shards:
         assert {path.stem for path in shard.glob("*.parquet")} == names
         schemas = {
@@ -171,7 +169,7 @@ def test_second_model(tmp_path: Path, pixels: bool) -> None:
     [
         ({"keep": Keep.SUMMARY}, "--keep features then, summary now"),
         ({"pixels": False}, "--pixels then"),
-        ({"limit": 5}, "10 files then, 5 now"),
+        ({"limit": 5}, "10 files then, 5 now: `bagindex update` adds new ones"),
         ({"compute": LinearCompute("abc")}, "class list"),
         ({"compute": LinearCompute("ab", side=(24, 16))}, "input 16 x 16 of 16 pixels then, 16 x 24 of 24 pixels now"),
     ],

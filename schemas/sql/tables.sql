@@ -8,7 +8,7 @@ CREATE TABLE models AS
         model, architecture, width, parameters, feature_size, receptive_field, stride, rows, cols, precision, keep,
         weights_sha256);
 CREATE TABLE images AS
-    SELECT i.image_id, i.path, i.path_bytes, i.label, c.name AS label_name, i.width, i.height, i.sha256,
+    SELECT i.image_id, i.path, i.path_bytes, i.label, c.name AS label_name, i.width, i.height, i.bytes, i.sha256,
            i.resized_width, i.resized_height, i.crop_left, i.crop_top
     FROM read_parquet($images) AS i LEFT JOIN classes AS c ON c.class_id = i.label
     ORDER BY i.image_id;

@@ -1,0 +1,99 @@
+"""Reading and decoding pictures beside the model's work, such that no picture can hold up the build."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+
+from bagindex.images import Picture, Rejected, read_picture
+from bagindex.sources import Entry, Source
+from bagindex_schemas.records import RejectCode, Transform
+
+_AHEAD = 4
+"""Pictures decoded ahead for each worker: enough to bridge the model's batches, little memory."""
+_LOOK = 0.5
+"""Seconds between two looks at whether a decoder is over its time."""
+
+
+@dataclass
+class _Job:
+    entry: Entry
+    future: Future[Picture | Rejected] = field(default_factory=Future)
+    started: float | None = None
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes in `workers` threads: Pillow lets go of the interpreter while it works.
+
+    A picture that takes longer than `timeout` seconds is rejected. Its thread, which cannot be stopped, is left to
+    itself and another one takes its place; daemon threads do not keep the process alive.
+    """
+
+    workers: int
+    timeout: float = 60.0
+
+    def decode(
+        self, source: Source, entries: Sequence[Entry], transform: Transform
+    ) -> Iterator[tuple[Entry, Picture | Rejected]]:
+        """Read and decode entries, in order, a bounded number ahead."""
+        todo: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+
+        def work() -> None:
+            while (job := todo.get()) is not None:
+                job.started = time.monotonic()
+                try:
+                    job.future.set_result(_decode(source, job.entry, transform))
+                except BaseException as error:  # raised again where the result is waited for
+                    job.future.set_exception(error)
+                if time.monotonic() - job.started > self.timeout:
+                    return  # given up, and replaced
+
+        def start() -> None:
+            threading.Thread(target=work, name="decoder", daemon=True).start()
+
+        for _ in range(self.workers):
+            start()
+        waiting: deque[_Job] = deque()
+        try:
+            for entry in entries:
+                job = _Job(entry)
+                waiting.append(job)
+                todo.put(job)
+                if len(waiting) > self.workers * _AHEAD:
+                    first = waiting.popleft()
+                    yield first.entry, self._result(first, start)
+            while waiting:
+                first = waiting.popleft()
+                yield first.entry, self._result(first, start)
+        finally:
+            for _ in range(self.workers):
+                todo.put(None)
+
+    def _result(self, job: _Job, replace: Callable[[], None]) -> Picture | Rejected:
+        while True:
+            try:
+                return job.future.result(timeout=min(_LOOK, self.timeout))
+            except FutureTimeoutError:
+                if job.future.done():
+                    raise  # the decoder's own
+                if job.started is not None and time.monotonic() - job.started > self.timeout:
+                    replace()
+                    return Rejected(RejectCode.DECODER_TIMEOUT, f"not decoded within {self.timeout:g} seconds")
+
+
+def _decode(source: Source, entry: Entry, transform: Transform) -> Picture | Rejected:
+    if entry.rejected is not None:
+        return entry.rejected
+    try:
+        return read_picture(source.read(entry), transform)
+    except Rejected as rejected:
+        return rejected
+    except MemoryError:
+        return Rejected(RejectCode.TOO_LARGE, "does not fit into memory")

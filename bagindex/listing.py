@@ -1,0 +1,98 @@
+"""Which file of the source is which image of an index that may have grown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow.parquet as pq
+
+from bagindex.errors import SourceError
+from bagindex.sources import Entry, Source
+from bagindex.store import IMAGES, IndexDirectory
+from bagindex_schemas.records import IndexManifest, RejectCode
+
+PASSING = frozenset(
+    {RejectCode.DECODER_TIMEOUT, RejectCode.IO_ERROR, RejectCode.MISSING, RejectCode.PERMISSION, RejectCode.TRUNCATED}
+)
+"""Why a file may be rejected today and indexed tomorrow."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file that an index has dealt with: an image, or a reject and why."""
+
+    image_id: int
+    bytes: int | None = None
+    sha256: str | None = None
+    code: RejectCode | None = None
+
+
+def known_files(directory: IndexDirectory, shards: Sequence[int]) -> dict[bytes, Known]:
+    """What the committed image shards say of each path; of a path that comes again, the last."""
+    known: dict[bytes, Known] = {}
+    for shard in shards:
+        folder = directory.shard_path(IMAGES, shard)
+        columns = ["image_id", "path", "path_bytes"]
+        for row in pq.read_table(folder / "images.parquet", columns=[*columns, "bytes", "sha256"]).to_pylist():
+            known[_path(row)] = Known(row["image_id"], row["bytes"], row["sha256"])
+        for row in pq.read_table(folder / "rejects.parquet", columns=[*columns, "code"]).to_pylist():
+            known[_path(row)] = Known(row["image_id"], code=RejectCode(row["code"]))
+    return known
+
+
+class Listing:
+    """The files of a source, as an index numbers them."""
+
+    def __init__(self, directory: IndexDirectory, manifest: IndexManifest, source: Source) -> None:
+        self._directory = directory
+        self._manifest = manifest
+        self._source = source
+
+    def entries(self, shard: int) -> Sequence[Entry]:
+        """The files of a shard whose images are not committed.
+
+        Raises:
+            SourceError: which they were cannot be told any more.
+        """
+        span = self._manifest.shards[shard]
+        plan_shards = len(self._manifest.plan.shards)
+        if shard < plan_shards:
+            if self._manifest.growths:
+                raise SourceError(f"{IMAGES}/shard-{shard:05d} is lost, and the source has grown since: use --restart")
+            return self._source.entries[span.first : span.first + span.count]
+        first, count = span.first - self._pending_first, span.count
+        found = self._pending[first : first + count]
+        if len(found) != count:
+            raise SourceError("the source has changed since it was listed: run `bagindex update` again")
+        return found
+
+    @cached_property
+    def by_path(self) -> Mapping[bytes, Entry]:
+        """The source's files by their paths."""
+        return {entry.path: entry for entry in self._source.entries}
+
+    @cached_property
+    def _pending(self) -> Sequence[Entry]:
+        # Images are committed in the order of their shards: the last growth's first shard and those before it.
+        growth = self._manifest.growths[-1]
+        before = [n for n, span in enumerate(self._manifest.shards) if span.first < growth.shards[0].first]
+        return list(new_entries(self._source, known_files(self._directory, before), growth.retried))
+
+    @cached_property
+    def _pending_first(self) -> int:
+        return self._manifest.growths[-1].shards[0].first
+
+
+def new_entries(source: Source, known: Mapping[bytes, Known], retry: bool) -> Iterator[Entry]:
+    """Files that an index has not dealt with; with `retry`, those too that were rejected for a passing reason."""
+    for entry in source.entries:
+        found = known.get(entry.path)
+        if found is None or (retry and found.code in PASSING):
+            yield entry
+
+
+def _path(row: Mapping[str, object]) -> bytes:
+    raw = row["path_bytes"]
+    return raw if isinstance(raw, bytes) else str(row["path"]).encode()

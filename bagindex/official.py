@@ -1,0 +1,423 @@
+"""The weights that the authors of BagNets published: where they are kept, how they get there, how they are known.
+
+A download grows in `FILE.part`; `FILE.part.etag` says of which version it is, so that a broken one goes on (RFC 9110,
+13.1.5 and 14.2). It gets its name when its SHA-256 begins as the name says: what has the name is whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from http.client import HTTPException, HTTPMessage, HTTPResponse, InvalidURL
+from importlib.metadata import version
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, build_opener, getproxies, proxy_bypass
+
+import platformdirs
+
+from bagindex.errors import SettingsError, WeightsError
+from bagindex.registry import ARCHITECTURES, Architecture
+from bagindex.store import fsync_folder
+from bagindex.text import bytes_text
+
+BASE_URL = (
+    "https://bitbucket.org/wielandbrendel/bag-of-feature-pretrained-models/raw/249e8fa82c0913623a807d9d35eeab9da7dcc2a8"
+)
+"""The folder that the authors' files are published in; `BAGINDEX_WEIGHTS_URL` names a mirror of it."""
+
+Progress = Callable[[int, int | None], None]
+"""Hears how many bytes there are, and how many there will be (None where the server does not say)."""
+
+Note = Callable[[str], None]
+"""Hears what a person should know."""
+
+_BACK_OFF = (1.0, 2.0, 4.0)  # seconds before the second, third … attempt
+_TIMEOUT = 30.0
+_CHUNK = 1 << 18
+_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
+
+
+class State(StrEnum):
+    """What stands at the place of a model's official weights."""
+
+    HERE = "here"
+    ABSENT = "not here"
+    OTHER = "another SHA-256"
+
+
+@dataclass(frozen=True)
+class OfficialWeights:
+    """One model's official weights.
+
+    Attributes:
+        model: the model's name.
+        file: the file's name, which ends in the beginning of its SHA-256.
+        url: where it is published.
+        path: where it is kept, whether it is there or not.
+        bytes: size of what is there.
+        state: what is there.
+    """
+
+    model: str
+    file: str
+    url: str
+    path: Path
+    bytes: int | None
+    state: State
+
+
+def weights_folder() -> Path:
+    """`BAGINDEX_WEIGHTS`, else below the platform's folder for what can be fetched again."""
+    return Path(os.environ.get("BAGINDEX_WEIGHTS") or platformdirs.user_cache_path("bagindex") / "weights")
+
+
+def base_url() -> str:
+    """`BAGINDEX_WEIGHTS_URL`, else `BASE_URL`; without a slash at the end.
+
+    Raises:
+        SettingsError: it is no address of a web folder.
+    """
+    url = os.environ.get("BAGINDEX_WEIGHTS_URL") or BASE_URL
+    if not re.fullmatch(r"https?://([\w.-]+|\[[\da-fA-F:]+\])(:\d{1,5})?(/[^\s?#]*)?", url):
+        raise SettingsError("BAGINDEX_WEIGHTS_URL must be http://HOST/FOLDER or https://HOST/FOLDER")
+    return url.rstrip("/")
+
+
+def status() -> list[OfficialWeights]:
+    """All official weights there are, and whether they are here; their hashes are checked.
+
+    Raises:
+        SettingsError: `BAGINDEX_WEIGHTS_URL` is no address.
+        WeightsError: the folder cannot be read.
+    """
+    with _folder_errors():
+        return [_status(architecture) for architecture in ARCHITECTURES.values()]
+
+
+def is_official(path: Path) -> bool:
+    """Whether a file is a model's official weights, so that its classes are ImageNet's.
+
+    It is when its SHA-256 begins as theirs, or when it stands at their place, where it was accepted by its hash.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if any(path.absolute() == _path(architecture).absolute() for architecture in ARCHITECTURES.values()):
+        return True
+    sha256 = _file_sha256(path)
+    return any(sha256.startswith(_prefix(architecture)) for architecture in ARCHITECTURES.values())
+
+
+def fetch(
+    model: str, *, allow_hash: str | None = None, progress: Progress | None = None, note: Note | None = None
+) -> Path:
+    """A model's official weights, downloaded where they are not here yet. One process does at a time; others wait.
+
+    Args:
+        model: the model's name.
+        allow_hash: 8 to 64 hexadecimal digits: a file is accepted, too, whose SHA-256 begins so.
+        progress: hears of the download; goes back where it has to begin anew.
+        note: hears of waiting and of further attempts.
+
+    Raises:
+        SettingsError: there is no such model, or `allow_hash` or `BAGINDEX_WEIGHTS_URL` is malformed.
+        WeightsError: they cannot be fetched or kept, or have another SHA-256. The text says which file to bring.
+    """
+    architecture, note = _known(model), note or _ignore
+    starts = _accepted(architecture, allow_hash)
+    path = _path(architecture)
+    with _folder_errors():
+        if not path.is_file():
+            with _alone(path, note):
+                if not path.is_file():
+                    _download(architecture, starts, progress or _ignore, note)
+                    return path
+        sha256 = _file_sha256(path)
+        if not sha256.startswith(starts):
+            raise WeightsError(
+                f"{path} is refused: its SHA-256 should begin with {_prefix(architecture)}, but is {sha256}; "
+                f"remove the file to fetch it anew, or give --allow-hash {sha256} if you know better"
+            )
+    return path
+
+
+def install(file: Path, *, allow_hash: str | None = None, note: Note | None = None) -> OfficialWeights:
+    """Put a file that was brought by hand where `fetch` finds it.
+
+    Args:
+        file: the file, whatever its name: it is known by its SHA-256.
+        allow_hash: as for `fetch`; what is accepted by it is known by its name.
+        note: hears of waiting.
+
+    Raises:
+        SettingsError: `allow_hash` is malformed.
+        WeightsError: it is no model's official weights, cannot be read, or cannot be kept.
+    """
+    allowed = _hash_start(allow_hash)
+    if not file.is_file():
+        raise WeightsError(f"no file at {file}")
+    try:
+        sha256 = _file_sha256(file)
+    except OSError as error:
+        raise WeightsError(f"cannot read {file}: {error.strerror}") from None
+    architecture = next((a for a in ARCHITECTURES.values() if sha256.startswith(_prefix(a))), None)
+    if architecture is None and allowed is not None and sha256.startswith(allowed):
+        architecture = next((a for a in ARCHITECTURES.values() if a.weights_file == file.name), None)
+    if architecture is None:
+        known = ", ".join(f"{a.weights_file} ({_prefix(a)}…)" for a in ARCHITECTURES.values())
+        raise WeightsError(
+            f"{file} has the SHA-256 {sha256}, which is none of the official weights': {known}; if you know better, "
+            f"give it one of these names and --allow-hash {sha256}"
+        )
+    path = _path(architecture)
+    with _folder_errors(), _alone(path, note or _ignore):
+        if not (path.is_file() and path.samefile(file)):
+            copy = path.with_name(f"{path.name}.copy")
+            try:
+                shutil.copyfile(file, copy)
+                if _file_sha256(copy) != sha256:
+                    raise WeightsError(f"{file} has changed while it was copied: try again")
+                _publish(copy, path)
+            finally:
+                copy.unlink(missing_ok=True)
+        _drop(_part(path))
+    return _status(architecture)
+
+
+def _download(architecture: Architecture, starts: tuple[str, ...], progress: Progress, note: Note) -> None:
+    path, url = _path(architecture), _url(architecture)
+    part, delays, answered = _part(path), iter(_BACK_OFF), False
+    while True:
+        before = _size(part)
+        try:
+            continued = _receive(url, part, progress)
+        except _FailureError as failure:
+            answered = answered or _size(part) != before
+            passing = answered if failure.passing is None else failure.passing
+            delay = next(delays, None) if passing else None
+            if delay is None:
+                raise WeightsError(_bring(architecture, str(failure), again=passing)) from None
+            note(f"{failure}; trying again in {delay:g} s")
+            time.sleep(delay)
+            continue
+        sha256 = _file_sha256(part)
+        if sha256.startswith(starts):
+            _publish(part, path)
+            return _drop(part)
+        _drop(part)
+        if not continued:
+            raise WeightsError(
+                f"what {url} gives is refused: its SHA-256 should begin with {_prefix(architecture)}, but is {sha256}; "
+                f"bring the right {path.name} and run `bagindex weights install FILE`, or give --allow-hash {sha256} "
+                "if you know better"
+            )
+        note(f"what was there of {path.name} does not fit what came now: beginning anew")
+
+
+def _bring(architecture: Architecture, why: str, again: bool) -> str:
+    """The error for who has no such network: which file, and where to."""
+    path, url = _path(architecture), _url(architecture)
+    parts = urlsplit(url)
+    proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+    # Not the user and password that may stand before the host.
+    through = f" through the proxy {re.sub(r'.*(@|//)', '', proxy.rstrip('/'))}" if proxy else ""
+    return (
+        f"cannot fetch the weights of {architecture.name}{through}: {why}; "
+        + ("the same command goes on later, or " if again else "")
+        + f"bring {path.name} (its SHA-256 begins with {_prefix(architecture)}) from {url} and run "
+        f"`bagindex weights install {path.name}`, which puts it at {path}"
+    )
+
+
+@contextmanager
+def _alone(path: Path, note: Note) -> Iterator[None]:
+    """Hold the lock of a file of the folder; it dies with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note(f"another process is fetching {path.name}: waiting for it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _folder_errors() -> Iterator[None]:
+    """What the folder refuses, as an error to act on; the network's failures do not come through here as OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(
+            f"cannot keep weights in {weights_folder()}: {error.strerror or error}; mend that, or set BAGINDEX_WEIGHTS "
+            "to another folder"
+        ) from None
+
+
+def _publish(finished: Path, path: Path) -> None:
+    with finished.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(finished, path)
+    fsync_folder(path.parent)
+
+
+def _status(architecture: Architecture) -> OfficialWeights:
+    path, state = _path(architecture), State.ABSENT
+    if path.is_file():
+        state = State.HERE if _file_sha256(path).startswith(_prefix(architecture)) else State.OTHER
+    size = None if state is State.ABSENT else path.stat().st_size
+    return OfficialWeights(architecture.name, path.name, _url(architecture), path, size, state)
+
+
+def _known(model: str) -> Architecture:
+    if model not in ARCHITECTURES:
+        raise SettingsError(f"there is no model {model!r}: choose from {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[model]
+
+
+def _hash_start(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"[\da-fA-F]{8,64}", text):
+        raise SettingsError("--allow-hash takes a SHA-256, or 8 or more of its first hexadecimal digits")
+    return text.lower() if text else None
+
+
+def _accepted(architecture: Architecture, allow_hash: str | None) -> tuple[str, ...]:
+    allowed = _hash_start(allow_hash)
+    return (_prefix(architecture), *([allowed] if allowed else []))
+
+
+def _path(architecture: Architecture) -> Path:
+    return weights_folder() / architecture.weights_file
+
+
+def _url(architecture: Architecture) -> str:
+    return f"{base_url()}/{architecture.weights_file}"
+
+
+def _prefix(architecture: Architecture) -> str:
+    return architecture.weights_file.rpartition("-")[2].partition(".")[0]
+
+
+class _FailureError(Exception):
+    """An attempt failed. `passing`: another may not; None: it may not if the server has answered before."""
+
+    def __init__(self, text: object, passing: bool | None) -> None:
+        super().__init__(" ".join(str(text).split()))
+        self.passing = passing
+
+
+def _receive(url: str, part: Path, progress: Progress) -> bool:
+    """Get what is missing of a file. Returns whether what was there is a part of it now."""
+    start, etag = _size(part), _etag_file(part)
+    request = Request(url, headers={"User-Agent": f"bagindex/{version('bagindex')}"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+        if etag.is_file():
+            request.add_header("If-Range", etag.read_text("latin-1"))
+    response = _open(request)
+    if response is None:
+        return True
+    with response:
+        if response.status != 206:
+            start = 0
+        elif not (response.headers["Content-Range"] or "").startswith(f"bytes {start}-"):
+            _drop(part)
+            raise _FailureError("the server sent another part than was asked for", passing=True)
+        done, total = start, None if response.length is None else start + response.length
+        with part.open("ab" if start else "wb") as file:
+            if not start:
+                etag.unlink(missing_ok=True)
+                if validator := _validator(response.headers):
+                    etag.write_text(validator, "latin-1")
+            progress(done, total)
+            while chunk := _read(response):
+                file.write(chunk)
+                done += len(chunk)
+                progress(done, total)
+    if total is not None and done != total:
+        raise _FailureError(f"the connection broke after {bytes_text(done)} of {bytes_text(total)}", passing=True)
+    return start > 0
+
+
+def _open(request: Request) -> HTTPResponse | None:
+    """The beginning of an answer; None where there is nothing beyond what is here."""
+    try:
+        # An opener of our own: urllib's global one keeps the proxies that were set when it was first used.
+        response: HTTPResponse = build_opener().open(request, timeout=_TIMEOUT)
+    except HTTPError as error:
+        error.close()
+        if error.code == 416 and request.has_header("Range"):
+            return None
+        raise _FailureError(f"HTTP {error.code} {error.reason}", passing=error.code in _PASSING_STATUS) from None
+    except (InvalidURL, ValueError) as error:
+        raise _FailureError(error, passing=False) from None
+    except (OSError, HTTPException) as error:
+        raise _failure(error) from None
+    return response
+
+
+def _read(response: HTTPResponse) -> bytes:
+    try:
+        return response.read1(_CHUNK)
+    except (OSError, HTTPException) as error:
+        raise _FailureError(f"the connection broke: {_failure(error)}", passing=True) from None
+
+
+def _failure(error: Exception) -> _FailureError:
+    reason = error.reason if isinstance(error, URLError) else error
+    if isinstance(reason, TimeoutError):
+        return _FailureError(f"no answer for {_TIMEOUT:g} s", passing=True)
+    if isinstance(reason, socket.gaierror):
+        return _FailureError(f"the host is not found: {reason.strerror}", passing=None)
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return _FailureError(f"its TLS certificate is not to be trusted: {reason.verify_message}", passing=False)
+    text = (isinstance(reason, OSError) and reason.strerror) or str(reason) or type(reason).__name__
+    return _FailureError(text, passing=True if isinstance(reason, ConnectionResetError | HTTPException) else None)
+
+
+def _validator(headers: HTTPMessage) -> str | None:
+    """What If-Range can name: a weak ETag is none."""
+    etag = headers["ETag"] or ""
+    text = etag if etag.startswith('"') else headers["Last-Modified"]
+    return text if text and text.isprintable() else None
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _etag_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.etag")
+
+
+def _drop(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _etag_file(part).unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _ignore(*_: object) -> None:
+    pass
