@@ -122,7 +122,9 @@ def list_members(pread: PositionedRead, size: int, where: Path) -> tuple[list[Me
         raise SourceError(f"cannot read {where}: {error.strerror}") from None
     except Exception as error:  # tarfile raises whatever it likes on hostile headers
         if offset == 0:
-            raise SourceError(f"{where} is not an uncompressed tar archive ({_reason(error)})") from None
+            raise SourceError(
+                f"{where} is no tar archive ({_reason(error)}): fetch it again, or decompress it"
+            ) from None
         raise SourceError(
             f"{where} is damaged or cut short at byte {offset:,} ({_reason(error)}): fetch it again"
         ) from None

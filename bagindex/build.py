@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bagindex import catalog, plan
@@ -27,16 +27,43 @@ from bagindex_schemas.records import IndexManifest, Keep, ModelRecord, Plan
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """How to build. `max_rejects` None allows any number of files that cannot be indexed."""
+    """How to build.
+
+    Attributes:
+        keep: what is stored of each model.
+        pixels: keep the models' inputs.
+        workers: decoding threads; None: one per core, at most 16.
+        limit: so many images only, evenly spread over the source.
+        max_rejects: stop when more files cannot be indexed; None allows any number.
+        restart: begin anew.
+        decoder_timeout: seconds after which a picture that is still being decoded is rejected.
+        shard_size: images of a shard; None: what suits the source.
+
+    Raises:
+        SettingsError: a number is out of its range.
+    """
 
     keep: Keep = Keep.FEATURES
     pixels: bool = True
-    workers: int = field(default_factory=lambda: min(16, os.cpu_count() or 1))
+    workers: int | None = None
     limit: int | None = None
     max_rejects: int | None = None
     restart: bool = False
     decoder_timeout: float = 60.0
     shard_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for option, number in (("--limit", self.limit), ("--workers", self.workers)):
+            if number is not None and number < 1:
+                raise SettingsError(f"{option} starts at 1")
+        if not self.decoder_timeout > 0:
+            raise SettingsError("--decoder-timeout takes seconds, more than 0")
+
+    @property
+    def threads(self) -> int:
+        """Decoding threads."""
+        return self.workers or min(16, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -113,12 +140,14 @@ def build(
             record, data = model_record(compute, settings.keep)
             manifest = with_model(manifest, record, observer)
             weights[compute.name] = data
-        work = plan.owed(manifest, list(models), {} if fresh else committed(directory, manifest))
+        # What lies in the folder of a model that index.json does not know is left from a removal that was cut off.
+        work = plan.owed(manifest, list(models), {} if had is None else committed(directory, had))
         check_space(directory, manifest, work, settings.restart, observer)
         if fresh:
             directory.clear()
         for name, data in weights.items():
             if had is None or name not in had.models:
+                directory.remove_series(name)
                 directory.write_file(f"{name}/model.safetensors", data)
         if manifest != had:
             directory.write_manifest(manifest)
@@ -136,7 +165,7 @@ def finish(
 ) -> BuildReport:
     """Do the work that is owed, bring the catalog up to date, and say what was done. The caller holds the lock."""
     rejects = _RejectLimit(directory, settings.max_rejects)
-    decoder = Decoder(settings.workers, settings.decoder_timeout)
+    decoder = Decoder(settings.threads, settings.decoder_timeout)
     pipeline = Pipeline(directory, manifest, source, models, decoder, rejects.count, observer.advanced)
     started = time.monotonic()
     for each in work:

@@ -28,6 +28,7 @@ VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels")
 NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
 _NATIVE_TABLES = ("predictions", "image_evidence")
+_NO_LABELS = "(SELECT NULL::BIGINT AS image_id, NULL::INTEGER AS label LIMIT 0)"
 _KEEP_CATALOGS = 2
 _REMAKE = "remove {}/CURRENT and run the same `bagindex build` command again"
 
@@ -214,6 +215,7 @@ def _statements(
         models=", ".join(_model_values(record) for record in models),
         images=_file_list(directory, IMAGES, "images"),
         rejects=_file_list(directory, IMAGES, "rejects"),
+        relabelled=f"read_parquet('{manifest.relabelling.file}')" if manifest.relabelling else _NO_LABELS,
         state=state,
     )
     native = set()
@@ -307,7 +309,8 @@ def check(directory: IndexDirectory) -> tuple[int, list[str]]:
     rows = 0
     try:
         classes = len(opened.manifest.plan.classes)
-        derived_from = [("images", IMAGES, "images", tables.IMAGES), ("rejects", IMAGES, "rejects", tables.REJECTS)]
+        images = "(SELECT * EXCLUDE (label), original_label AS label FROM images)"
+        derived_from = [(images, IMAGES, "images", tables.IMAGES)]
         for record in opened.models.values():
             schemas = {"predictions": tables.predictions(classes), "image_evidence": tables.IMAGE_EVIDENCE}
             for table, schema in schemas.items():
@@ -323,7 +326,9 @@ def check(directory: IndexDirectory) -> tuple[int, list[str]]:
             )
             rows += derived[0]
             if derived != source:
-                problems.append(f"catalog: {name} is not what the shards hold: {_REMAKE.format(directory.root)}")
+                problems.append(
+                    f"catalog: {table} of {series} is not what the shards hold: {_REMAKE.format(directory.root)}"
+                )
     finally:
         opened.close()
     return rows, problems

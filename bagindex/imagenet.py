@@ -92,7 +92,7 @@ def find_data(given: Path | None) -> Path:
     except ValueError as error:  # no TOML, or not UTF-8
         raise SourceError(f"{config} is not a TOML file: {error}") from None
     data = table.get("data", {})
-    value = data.get("imagenet") if isinstance(data, dict) else data
+    value = data.get("imagenet") if isinstance(data, dict) else ""
     if value is None:
         raise SourceError(
             "where is ImageNet? Give --data /path/to/imagenet, set BAGINDEX_IMAGENET=/path/to/imagenet, or write "

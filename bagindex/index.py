@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bagindex import home
 from bagindex.errors import QueryError, SettingsError, UnknownClassError
+from bagindex.observer import BuildObserver
 from bagindex.store import IndexDirectory
 from bagindex.text import some
 from bagindex_schemas.records import ClassRecord, Keep, ModelRecord
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from bagindex.build import BuildReport
     from bagindex.catalog import Catalog
     from bagindex.compute import Compute
+    from bagindex.grow import UpdateReport
     from bagindex.info import IndexInfo, IndexSummary
-    from bagindex.observer import BuildObserver
+    from bagindex.prepare import SourceOptions
     from bagindex.results import Patch, QueryResult, TopPatches
     from bagindex.verify import VerifyReport
 
@@ -75,10 +77,13 @@ class Index:
         cls,
         source: PathLike,
         *,
-        model: str | None = None,
-        weights: PathLike | None = None,
+        model: str | Sequence[str] | None = None,
+        weights: PathLike | Sequence[PathLike] | None = None,
+        allow_hash: str | None = None,
         classes: str | None = None,
         image_size: int | tuple[int, int] | None = None,
+        data: PathLike | None = None,
+        split: str | None = None,
         layout: str = "auto",
         labels: PathLike | None = None,
         class_map: PathLike | None = None,
@@ -94,18 +99,23 @@ class Index:
         device: str = "auto",
         batch_size: int | None = None,
         workers: int | None = None,
+        decoder_timeout: float = 60.0,
         observer: BuildObserver | None = None,
-        compute: Compute | None = None,
+        compute: Compute | Sequence[Compute] | None = None,
     ) -> Index:
         """Index a folder of images, or go on with an index that was begun; what is committed is not computed again.
 
         Args:
-            source: the folder.
-            model: `bagnet9`, `bagnet17` or `bagnet33`; by default what the weights are.
-            weights: a `.safetensors`, `.pth` or `.pth.tar` checkpoint.
+            source: the folder, or `imagenet-val`.
+            model: `bagnet9`, `bagnet17` or `bagnet33`, or several of them; by default what the weights are.
+            weights: a `.safetensors`, `.pth` or `.pth.tar` checkpoint, or one for each model; by default the official
+                weights, which are fetched when they are not there.
+            allow_hash: a SHA-256 that official weights may have instead of their own.
             classes: a file that names the classes in the order of the logits, or `imagenet`; by default the
                 checkpoint's own.
             image_size: side of the model's input in pixels, or (height, width); by default the checkpoint's own.
+            data: where a named data set is; by default `BAGINDEX_IMAGENET` or the config file says.
+            split: `val` or `train` of a named data set.
             layout: `folders` (labels from the folders' names), `flat` (no labels) or `auto`.
             labels: a CSV file with the columns `path` and `label`.
             class_map: a CSV file with the columns `source` and `class`, for labels that are not class names.
@@ -121,8 +131,9 @@ class Index:
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             batch_size: images that the model takes at a time; by default what suits the device.
             workers: threads that decode; by default one per core, at most 16.
+            decoder_timeout: seconds after which a picture that is still being decoded is rejected.
             observer: hears of the progress.
-            compute: a model of your own, instead of `model`, `weights`, `classes` and `image_size`.
+            compute: a model of your own, or several, instead of `model`, `weights`, `classes` and `image_size`.
 
         Returns:
             The index, opened; `report` says what was done.
@@ -131,31 +142,20 @@ class Index:
             BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.open_folder`.
         """
         from bagindex.build import BuildSettings, build
-        from bagindex.prepare import ModelOptions, SourceOptions, class_ids, open_model, open_source
-        from bagindex.sources import Layout
+        from bagindex.prepare import ModelOptions, class_ids, open_models, open_source
 
         if name is not None and out is not None:
             raise SettingsError("give --name or --out, not both")
-        for option, number in (("--limit", limit), ("--batch-size", batch_size), ("--workers", workers)):
-            if number is not None and number < 1:
-                raise SettingsError(f"{option} starts at 1")
         settings = BuildSettings(
             keep=_choice(Keep, keep, "--keep"),
             pixels=pixels,
             limit=limit,
             max_rejects=0 if strict else max_errors,
             restart=restart,
-            **({} if workers is None else {"workers": workers}),
+            workers=workers,
+            decoder_timeout=decoder_timeout,
         )
-        opened = open_source(
-            SourceOptions(
-                place=Path(source),
-                layout=_choice(Layout, layout, "--layout"),
-                labels=_path(labels),
-                class_map=_path(class_map),
-                follow_symlinks=follow_symlinks,
-            )
-        )
+        opened = open_source(_source_options(source, data, split, layout, labels, class_map, follow_symlinks))
         if out is not None:
             directory = IndexDirectory(Path(out))
         elif name is not None:
@@ -164,11 +164,106 @@ class Index:
             directory = home.for_source(opened.name, opened.location)
         if compute is None:
             size = (image_size, image_size) if isinstance(image_size, int) else image_size
-            compute = open_model(ModelOptions(model, _path(weights), classes, size, device, batch_size))
-        report = build(directory, opened, class_ids(opened, compute, _path(class_map)), compute, settings, observer)
+            options = ModelOptions(classes, size, device, batch_size, allow_hash)
+            compute = open_models(_several(model), _several(weights), options, observer or BuildObserver())
+        computes = compute if isinstance(compute, Sequence) else [compute]
+        meaning = class_ids(opened, computes[0].classes, _path(class_map))
+        report = build(directory, opened, meaning, computes, settings, observer)
         index = cls(directory)
         index.report = report
         return index
+
+    def update(
+        self,
+        source: PathLike,
+        *,
+        data: PathLike | None = None,
+        split: str | None = None,
+        layout: str = "auto",
+        labels: PathLike | None = None,
+        class_map: PathLike | None = None,
+        follow_symlinks: bool = False,
+        retry_rejects: bool = False,
+        contents: bool = True,
+        strict: bool = False,
+        max_errors: int | None = None,
+        device: str = "auto",
+        batch_size: int | None = None,
+        workers: int | None = None,
+        decoder_timeout: float = 60.0,
+        observer: BuildObserver | None = None,
+    ) -> UpdateReport:
+        """Add the source's new files, for all models of the index, and notice which have changed or are gone.
+
+        Args:
+            source: the source that the index was built from, wherever it is now; `data`, `split`, `layout`, `labels`,
+                `class_map` and `follow_symlinks` as for `build`.
+            retry_rejects: try files again that were rejected for a reason that may have passed.
+            contents: read all files to see whether they have changed; otherwise only their sizes are compared.
+            strict, max_errors, device, batch_size, workers, decoder_timeout, observer: as for `build`.
+
+        Raises:
+            BagindexError: see `bagindex.grow.update`.
+        """
+        from bagindex.build import BuildSettings
+        from bagindex.grow import update
+        from bagindex.prepare import class_ids, open_source, open_stored_models
+
+        settings = BuildSettings(
+            max_rejects=0 if strict else max_errors, workers=workers, decoder_timeout=decoder_timeout
+        )
+        opened = open_source(_source_options(source, data, split, layout, labels, class_map, follow_symlinks))
+        report = update(
+            self._directory,
+            opened,
+            class_ids(opened, self.classes, _path(class_map)),
+            open_stored_models(self._directory, self._manifest, device, batch_size),
+            settings,
+            retry_rejects=retry_rejects,
+            contents=contents,
+            observer=observer,
+        )
+        self._reopen()
+        return report
+
+    def relabel(self, labels: PathLike | None, *, class_map: PathLike | None = None) -> int:
+        """Give images other labels, kept beside the original ones; nothing is computed again.
+
+        Args:
+            labels: a CSV or Parquet file with the columns `path` and `label`; None goes back to the original labels.
+            class_map: as for `build`.
+
+        Returns:
+            How many images the file names.
+
+        Raises:
+            LabelError: it names images that the index has not, or labels that are no classes.
+        """
+        from bagindex.labels import read_class_map
+        from bagindex.relabel import relabel, restore_labels
+
+        named = 0
+        if labels is None:
+            restore_labels(self._directory)
+        else:
+            named = relabel(self._directory, Path(labels), read_class_map(Path(class_map)) if class_map else None)
+        self._reopen()
+        return named
+
+    def remove(self, model: str | None = None) -> None:
+        """Remove a model, or the whole index.
+
+        Raises:
+            SettingsError: there is no such model, or it is the only one.
+        """
+        from bagindex.grow import remove_index, remove_model
+
+        self.close()
+        if model is None:
+            remove_index(self._directory)
+        else:
+            remove_model(self._directory, model)
+            self._reopen()
 
     @property
     def path(self) -> Path:
@@ -283,6 +378,11 @@ class Index:
 
         return run(self._catalog, query)
 
+    def _reopen(self) -> None:
+        """See the state that the index is in now."""
+        self.close()
+        self._manifest = self._directory.manifest()
+
     def close(self) -> None:
         """Close the catalog. The index opens it again when it is asked something."""
         if self._opened is not None:
@@ -330,6 +430,35 @@ class Index:
             x0, y0, x1, y1 = patch.box
             crops.append(pixels[patch.image_id][y0:y1, x0:x1])
         return crops
+
+
+def _source_options(
+    source: PathLike,
+    data: PathLike | None,
+    split: str | None,
+    layout: str,
+    labels: PathLike | None,
+    class_map: PathLike | None,
+    follow_symlinks: bool,
+) -> SourceOptions:
+    from bagindex.prepare import SourceOptions
+    from bagindex.sources import Layout
+
+    return SourceOptions(
+        place=Path(source),
+        data=_path(data),
+        split=split,
+        layout=_choice(Layout, layout, "--layout"),
+        labels=_path(labels),
+        class_map=_path(class_map),
+        follow_symlinks=follow_symlinks,
+    )
+
+
+def _several(given: PathLike | Sequence[PathLike] | None) -> list[str]:
+    if given is None:
+        return []
+    return [os.fspath(each) for each in ([given] if isinstance(given, str | os.PathLike) else given)]
 
 
 def _path(path: PathLike | None) -> Path | None:

@@ -1,7 +1,6 @@
 """The weights that the authors of BagNets published: where they are kept, how they get there, how they are known.
 
-A download grows in `FILE.part`; `FILE.part.etag` says of which version it is, so that a broken one goes on (RFC 9110,
-13.1.5 and 14.2). It gets its name when its SHA-256 begins as the name says: what has the name is whole.
+A download gets its name when its SHA-256 begins as the name says: what has the name is whole.
 """
 
 from __future__ import annotations
@@ -11,42 +10,31 @@ import hashlib
 import os
 import re
 import shutil
-import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from http.client import HTTPException, HTTPMessage, HTTPResponse, InvalidURL
-from importlib.metadata import version
 from pathlib import Path
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, build_opener, getproxies, proxy_bypass
+from urllib.request import getproxies, proxy_bypass
 
 import platformdirs
 
+from bagindex.download import DownloadError, Progress, drop, part_of, receive, size
 from bagindex.errors import SettingsError, WeightsError
 from bagindex.registry import ARCHITECTURES, Architecture
 from bagindex.store import fsync_folder
-from bagindex.text import bytes_text
 
 BASE_URL = (
     "https://bitbucket.org/wielandbrendel/bag-of-feature-pretrained-models/raw/249e8fa82c0913623a807d9d35eeab9da7dcc2a8"
 )
 """The folder that the authors' files are published in; `BAGINDEX_WEIGHTS_URL` names a mirror of it."""
 
-Progress = Callable[[int, int | None], None]
-"""Hears how many bytes there are, and how many there will be (None where the server does not say)."""
-
 Note = Callable[[str], None]
 """Hears what a person should know."""
 
 _BACK_OFF = (1.0, 2.0, 4.0)  # seconds before the second, third … attempt
-_TIMEOUT = 30.0
-_CHUNK = 1 << 18
-_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 class State(StrEnum):
@@ -192,19 +180,19 @@ def install(file: Path, *, allow_hash: str | None = None, note: Note | None = No
                 _publish(copy, path)
             finally:
                 copy.unlink(missing_ok=True)
-        _drop(_part(path))
+        drop(part_of(path))
     return _status(architecture)
 
 
 def _download(architecture: Architecture, starts: tuple[str, ...], progress: Progress, note: Note) -> None:
     path, url = _path(architecture), _url(architecture)
-    part, delays, answered = _part(path), iter(_BACK_OFF), False
+    part, delays, answered = part_of(path), iter(_BACK_OFF), False
     while True:
-        before = _size(part)
+        before = size(part)
         try:
-            continued = _receive(url, part, progress)
-        except _FailureError as failure:
-            answered = answered or _size(part) != before
+            continued = receive(url, part, progress)
+        except DownloadError as failure:
+            answered = answered or size(part) != before
             passing = answered if failure.passing is None else failure.passing
             delay = next(delays, None) if passing else None
             if delay is None:
@@ -215,8 +203,8 @@ def _download(architecture: Architecture, starts: tuple[str, ...], progress: Pro
         sha256 = _file_sha256(part)
         if sha256.startswith(starts):
             _publish(part, path)
-            return _drop(part)
-        _drop(part)
+            return drop(part)
+        drop(part)
         if not continued:
             raise WeightsError(
                 f"what {url} gives is refused: its SHA-256 should begin with {_prefix(architecture)}, but is {sha256}; "
@@ -311,107 +299,6 @@ def _url(architecture: Architecture) -> str:
 
 def _prefix(architecture: Architecture) -> str:
     return architecture.weights_file.rpartition("-")[2].partition(".")[0]
-
-
-class _FailureError(Exception):
-    """An attempt failed. `passing`: another may not; None: it may not if the server has answered before."""
-
-    def __init__(self, text: object, passing: bool | None) -> None:
-        super().__init__(" ".join(str(text).split()))
-        self.passing = passing
-
-
-def _receive(url: str, part: Path, progress: Progress) -> bool:
-    """Get what is missing of a file. Returns whether what was there is a part of it now."""
-    start, etag = _size(part), _etag_file(part)
-    request = Request(url, headers={"User-Agent": f"bagindex/{version('bagindex')}"})
-    if start:
-        request.add_header("Range", f"bytes={start}-")
-        if etag.is_file():
-            request.add_header("If-Range", etag.read_text("latin-1"))
-    response = _open(request)
-    if response is None:
-        return True
-    with response:
-        if response.status != 206:
-            start = 0
-        elif not (response.headers["Content-Range"] or "").startswith(f"bytes {start}-"):
-            _drop(part)
-            raise _FailureError("the server sent another part than was asked for", passing=True)
-        done, total = start, None if response.length is None else start + response.length
-        with part.open("ab" if start else "wb") as file:
-            if not start:
-                etag.unlink(missing_ok=True)
-                if validator := _validator(response.headers):
-                    etag.write_text(validator, "latin-1")
-            progress(done, total)
-            while chunk := _read(response):
-                file.write(chunk)
-                done += len(chunk)
-                progress(done, total)
-    if total is not None and done != total:
-        raise _FailureError(f"the connection broke after {bytes_text(done)} of {bytes_text(total)}", passing=True)
-    return start > 0
-
-
-def _open(request: Request) -> HTTPResponse | None:
-    """The beginning of an answer; None where there is nothing beyond what is here."""
-    try:
-        # An opener of our own: urllib's global one keeps the proxies that were set when it was first used.
-        response: HTTPResponse = build_opener().open(request, timeout=_TIMEOUT)
-    except HTTPError as error:
-        error.close()
-        if error.code == 416 and request.has_header("Range"):
-            return None
-        raise _FailureError(f"HTTP {error.code} {error.reason}", passing=error.code in _PASSING_STATUS) from None
-    except (InvalidURL, ValueError) as error:
-        raise _FailureError(error, passing=False) from None
-    except (OSError, HTTPException) as error:
-        raise _failure(error) from None
-    return response
-
-
-def _read(response: HTTPResponse) -> bytes:
-    try:
-        return response.read1(_CHUNK)
-    except (OSError, HTTPException) as error:
-        raise _FailureError(f"the connection broke: {_failure(error)}", passing=True) from None
-
-
-def _failure(error: Exception) -> _FailureError:
-    reason = error.reason if isinstance(error, URLError) else error
-    if isinstance(reason, TimeoutError):
-        return _FailureError(f"no answer for {_TIMEOUT:g} s", passing=True)
-    if isinstance(reason, socket.gaierror):
-        return _FailureError(f"the host is not found: {reason.strerror}", passing=None)
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return _FailureError(f"its TLS certificate is not to be trusted: {reason.verify_message}", passing=False)
-    text = (isinstance(reason, OSError) and reason.strerror) or str(reason) or type(reason).__name__
-    return _FailureError(text, passing=True if isinstance(reason, ConnectionResetError | HTTPException) else None)
-
-
-def _validator(headers: HTTPMessage) -> str | None:
-    """What If-Range can name: a weak ETag is none."""
-    etag = headers["ETag"] or ""
-    text = etag if etag.startswith('"') else headers["Last-Modified"]
-    return text if text and text.isprintable() else None
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
-
-
-def _etag_file(part: Path) -> Path:
-    return part.with_name(f"{part.name}.etag")
-
-
-def _drop(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _etag_file(part).unlink(missing_ok=True)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _file_sha256(path: Path) -> str:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import as_file, files
+from itertools import zip_longest
 from pathlib import Path
 
+from bagindex import official
 from bagindex.compute import BagNetCompute, Compute, find_device
 from bagindex.errors import LabelError, SettingsError, WeightsError
 from bagindex.labels import map_labels, read_class_map, read_classes
+from bagindex.observer import BuildObserver
 from bagindex.registry import ARCHITECTURES
 from bagindex.sources import Layout, Source, open_folder
-from bagindex_schemas.records import ClassRecord, Transform
+from bagindex.store import IndexDirectory
+from bagindex_schemas.records import ClassRecord, IndexManifest, Transform
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Where the images and their labels come from."""
+    """Where the images and their labels come from; `data` and `split` belong to named data sets."""
 
     place: Path
+    data: Path | None = None
+    split: str | None = None
     layout: Layout = Layout.AUTO
     labels: Path | None = None
     class_map: Path | None = None
@@ -28,30 +36,55 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model runs, and how.
+    """How models run.
 
     Attributes:
         classes: a class list file, or `imagenet`; by default the checkpoint's own.
         image_size: height and width of the input; the resize keeps its proportion to the crop.
+        allow_hash: a SHA-256 that official weights may have instead of their own.
     """
 
-    name: str | None = None
-    weights: Path | None = None
     classes: str | None = None
     image_size: tuple[int, int] | None = None
     device: str = "auto"
     batch_size: int | None = None
+    allow_hash: str | None = None
+
+
+NAMED_SOURCES = ("imagenet-val",)
+"""Data sets that are known by a name; `./imagenet-val` is a folder all the same."""
 
 
 def open_source(options: SourceOptions) -> Source:
-    """List the source. Named data sets are to be looked up here."""
-    return open_folder(
-        options.place, layout=options.layout, labels=options.labels, follow_symlinks=options.follow_symlinks
-    )
+    """List a folder, or a data set that is known by its name.
+
+    Raises:
+        SourceError, LabelError: see `bagindex.sources.open_folder` and `bagindex.imagenet.open_imagenet`.
+        SettingsError: options of a folder for a named data set, or the other way round.
+    """
+    if os.fspath(options.place) not in NAMED_SOURCES:
+        if options.data is not None or options.split is not None:
+            raise SettingsError(f"--data and --split go with a named data set: {', '.join(NAMED_SOURCES)}")
+        return open_folder(
+            options.place, layout=options.layout, labels=options.labels, follow_symlinks=options.follow_symlinks
+        )
+    from bagindex.imagenet import find_data, open_imagenet
+
+    if options.layout is not Layout.AUTO or options.labels is not None:
+        raise SettingsError(f"{options.place} has its own layout and labels: leave out --layout and --labels")
+    return open_imagenet(find_data(options.data), options.split or "val", follow_symlinks=options.follow_symlinks)
 
 
-def open_model(options: ModelOptions) -> Compute:
-    """Load the checkpoint and put the model on its device.
+def open_models(
+    names: Sequence[str], weights: Sequence[str], options: ModelOptions, observer: BuildObserver
+) -> list[Compute]:
+    """Load checkpoints and put the models on their device.
+
+    Args:
+        names: architectures, in the order of the weights; may be left out where there are weights.
+        weights: checkpoint files; without any, the official weights are taken, and fetched where they are not there.
+        options: how they run.
+        observer: hears of a download.
 
     Raises:
         WeightsError: no weights, or unusable ones.
@@ -60,23 +93,62 @@ def open_model(options: ModelOptions) -> Compute:
     """
     from bagindex.weights import read_checkpoint
 
-    if options.name is not None and options.name not in ARCHITECTURES:
-        raise SettingsError(f"there is no model {options.name!r}: choose from {', '.join(ARCHITECTURES)}")
-    if options.weights is None:
-        raise WeightsError(f"{options.name or 'the model'} needs weights: give --weights FILE")
+    for name in names:
+        if name not in ARCHITECTURES:
+            raise SettingsError(f"there is no model {name!r}: choose from {', '.join(ARCHITECTURES)}")
+    if not names and not weights:
+        raise WeightsError(
+            f"which model? Give --weights FILE, or --model ({', '.join(ARCHITECTURES)}) for the official weights"
+        )
+    if not weights:
+        fetched = [
+            official.fetch(
+                name, allow_hash=options.allow_hash, progress=partial(observer.fetched, name), note=observer.note
+            )
+            for name in names
+        ]
+        weights = [os.fspath(path) for path in fetched]
+    if names and len(names) != len(weights):
+        raise SettingsError(
+            f"{len(names)} models and {len(weights)} weights: give --weights for each --model, in order"
+        )
+    if options.batch_size is not None and options.batch_size < 1:
+        raise SettingsError("--batch-size starts at 1")
     device = find_device(options.device)
-    checkpoint = read_checkpoint(options.weights, options.name)
-    classes = _classes(options.classes, checkpoint.classes, checkpoint.class_count, options.weights)
-    transform = scale(
-        checkpoint.transform or Transform(resize=256, crop_height=224, crop_width=224), options.image_size
-    )
-    return BagNetCompute(checkpoint.architecture.name, checkpoint, classes, transform, device, options.batch_size)
+    computes: list[Compute] = []
+    for name, file in zip_longest(names, map(Path, weights)):
+        checkpoint = read_checkpoint(file, name)
+        asked = options.classes
+        if asked is None and checkpoint.classes is None and official.is_official(file):
+            asked = "imagenet"
+        classes = _classes(asked, checkpoint.classes, checkpoint.class_count, file)
+        transform = scale(
+            checkpoint.transform or Transform(resize=256, crop_height=224, crop_width=224), options.image_size
+        )
+        architecture = checkpoint.architecture.name
+        computes.append(BagNetCompute(architecture, checkpoint, classes, transform, device, options.batch_size))
+    return computes
 
 
-def class_ids(source: Source, compute: Compute, class_map: Path | None) -> Mapping[str, int | None]:
+def open_stored_models(
+    directory: IndexDirectory, manifest: IndexManifest, device: str = "auto", batch_size: int | None = None
+) -> dict[str, Compute]:
+    """The models of an index, from the weights that it keeps, at the batch size that they were built with."""
+    from bagindex.weights import read_checkpoint
+
+    place = find_device(device)
+    computes: dict[str, Compute] = {}
+    for name, record in manifest.models.items():
+        checkpoint = read_checkpoint(directory.root / name / "model.safetensors", record.architecture)
+        plan, size = manifest.plan, batch_size or record.environment.batch_size
+        computes[name] = BagNetCompute(name, checkpoint, plan.classes, plan.transform, place, size)
+    return computes
+
+
+def class_ids(source: Source, classes: Sequence[ClassRecord], class_map: Path | None) -> Mapping[str, int | None]:
     """The class of each of the source's labels; see `bagindex.labels.map_labels`."""
     labels = [entry.label for entry in source.entries if entry.label is not None]
-    return map_labels(labels, compute.classes, read_class_map(class_map) if class_map else None)
+    return map_labels(labels, classes, read_class_map(class_map) if class_map else None)
 
 
 def scale(transform: Transform, image_size: tuple[int, int] | None) -> Transform:

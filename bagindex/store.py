@@ -25,7 +25,9 @@ from bagindex_schemas.records import FORMAT_VERSION, IndexManifest, Record, Shar
 IMAGES = "images"
 """The series of the shards that belong to no model."""
 
-_OUR_FILES = re.compile(r"index\.json|labels\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?")
+_OUR_FILES = re.compile(
+    r"index\.json|labels-[0-9a-f]{12}\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?"
+)
 _IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|model\.safetensors|evidence|features")
 _REBUILD = "run `bagindex verify` to see what is damaged"
 _RecordType = TypeVar("_RecordType", bound=Record)
@@ -190,6 +192,18 @@ class IndexDirectory:
             else:
                 child.unlink()
         fsync_folder(self.root)
+
+    def remove_series(self, series: str) -> None:
+        """Remove all shards of a series, and what else its folder holds."""
+        if (self.root / series).is_dir():
+            shutil.rmtree(self.root / series)
+            fsync_folder(self.root)
+
+    def remove_folder(self) -> None:
+        """Remove the folder of an index that was cleared, unless something else is in it."""
+        (self.root / "LOCK").unlink(missing_ok=True)
+        if not any(self.root.iterdir()):
+            self.root.rmdir()
 
     def size(self) -> int:
         """Bytes of all files."""

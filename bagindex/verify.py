@@ -118,12 +118,15 @@ def verify(directory: IndexDirectory) -> VerifyReport:
     checks = _Checks()
     manifest = directory.manifest()
     sound = _check_files(directory, checks)
+    if manifest.relabelling is not None:
+        checks.hashes.run("labels", _check_file, directory, manifest.relabelling.file, manifest.relabelling.sha256)
     for shard in range(len(manifest.shards)):
         if (IMAGES, shard) in sound:
             series = [each for each in _series(manifest) if (each, shard) in sound]
             checks.coverage.run(f"images/shard-{shard:05d}", _check_coverage, directory, shard, series)
     for record in manifest.models.values():
-        if checks.hashes.run(record.name, _check_weights, directory, record):
+        weights = f"{record.name}/model.safetensors"
+        if checks.hashes.run(weights, _check_file, directory, weights, record.file_sha256):
             model = _Model(directory, record)
             for shard in range(len(manifest.shards)):
                 if all((series, shard) in sound for series in record.series):
@@ -194,10 +197,10 @@ def _check_hashes(directory: IndexDirectory, series: str, shard: int) -> Outcome
     return len(recorded), problems
 
 
-def _check_weights(directory: IndexDirectory, record: ModelRecord) -> Outcome:
-    path = directory.root / record.name / "model.safetensors"
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != record.file_sha256:
-        return 1, [f"{record.name}/model.safetensors is missing or damaged"]
+def _check_file(directory: IndexDirectory, name: str, sha256: str) -> Outcome:
+    path = directory.root / name
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        return 1, [f"{name} is missing or damaged"]
     return 1, []
 
 
@@ -257,6 +260,8 @@ class _Model:
         return checked, problems
 
     def _load(self) -> Compute:
-        from bagindex.prepare import ModelOptions, open_model
+        from bagindex.prepare import open_stored_models
 
-        return open_model(ModelOptions(weights=self._path, device="cpu"))
+        manifest = self._directory.manifest()
+        only = manifest.model_copy(update={"models": {self.record.name: self.record}})
+        return open_stored_models(self._directory, only, device="cpu")[self.record.name]

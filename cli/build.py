@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import re
-import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bagindex import Index
-from bagindex.observer import BuildObserver
 from bagindex.text import bytes_text
 from bagindex_cli.common import remark
+from bagindex_cli.screen import Screen
+from bagindex_cli.source_options import (
+    BatchOption,
+    ClassMapOption,
+    DataOption,
+    DeviceOption,
+    FollowOption,
+    LabelsOption,
+    LayoutOption,
+    MaxErrorsOption,
+    SplitOption,
+    StrictOption,
+    TimeoutOption,
+    WorkersOption,
+)
+from bagindex_cli.weights import AllowHashOption
 from bagindex_schemas.records import Keep
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from bagindex.build import BuildReport
-    from bagindex.plan import Estimate
 
 
 def register(app: typer.Typer) -> None:
@@ -29,29 +39,32 @@ def register(app: typer.Typer) -> None:
 
 
 def build(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder of pictures.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A folder of pictures, or imagenet-val.", show_default=False)
+    ],
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="bagnet9, bagnet17 or bagnet33; else what the weights are.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="bagnet9, bagnet17 or bagnet33; else what the weights are. May be repeated."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Checkpoint: .safetensors, .pth or .pth.tar.")
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Checkpoint: .safetensors, .pth or .pth.tar, one for each --model; else the official ones.",
+        ),
     ] = None,
+    allow_hash: AllowHashOption = None,
     classes: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|imagenet", help="Class names in the order of the logits; else the checkpoint's own."
         ),
     ] = None,
-    layout: Annotated[
-        str, typer.Option(metavar="auto|folders|flat", help="Labels from the folders' names, or no labels.")
-    ] = "auto",
-    labels: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Labels by file: a CSV with the columns path,label.")
-    ] = None,
-    class_map: Annotated[
-        Path | None,
-        typer.Option(metavar="CSV", help="What labels that are no class names mean: columns source,class."),
-    ] = None,
+    data: DataOption = None,
+    split: SplitOption = None,
+    layout: LayoutOption = "auto",
+    labels: LabelsOption = None,
+    class_map: ClassMapOption = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The index's name; else from the source.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="The index's folder, instead of a name.")] = None,
     keep: Annotated[
@@ -68,20 +81,13 @@ def build(
         str | None,
         typer.Option(metavar="N|HxW", help="Side, or height and width, of the model's input in pixels."),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where the model runs.")] = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Images at a time; else what suits the device.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=256, help="Decoding threads; else one per core, at most 16.")
-    ] = None,
-    follow_symlinks: Annotated[
-        bool, typer.Option("--follow-symlinks", help="Index what symbolic links point to.")
-    ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be indexed.")] = False,
-    max_errors: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Stop when more than N files cannot be indexed.")
-    ] = None,
+    device: DeviceOption = "auto",
+    batch_size: BatchOption = None,
+    workers: WorkersOption = None,
+    decoder_timeout: TimeoutOption = 60.0,
+    follow_symlinks: FollowOption = False,
+    strict: StrictOption = False,
+    max_errors: MaxErrorsOption = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, dropping what is there.")] = False,
 ) -> None:
     """Index a folder of pictures: run a BagNet and keep the evidence of every patch.
@@ -90,15 +96,16 @@ def build(
 
         bagindex build photos/validation --weights clothing-bagnet33.safetensors
     """
-    screen = _Screen()
-    signal.signal(signal.SIGTERM, _interrupt)
-    with screen:
+    with Screen() as screen:
         index = Index.build(
             source,
             model=model,
             weights=weights,
+            allow_hash=allow_hash,
             classes=classes,
             image_size=_size(image_size),
+            data=data,
+            split=split,
             layout=layout,
             labels=labels,
             class_map=class_map,
@@ -114,76 +121,11 @@ def build(
             device=device,
             batch_size=batch_size,
             workers=workers,
+            decoder_timeout=decoder_timeout,
             observer=screen,
         )
     if index.report is not None:
-        _summary(index, index.report)
-
-
-class _Screen(BuildObserver):
-    """A build's progress on stderr: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True, highlight=False)
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        self._done = 0
-        self._next = 0.0
-        self._total = 0
-        self._started = 0.0
-
-    def __enter__(self) -> _Screen:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-        if kind is KeyboardInterrupt:
-            remark("stopped; what is committed stays, and the same command goes on from there")
-
-    def planned(self, estimate: Estimate, free: int) -> None:
-        tables = ", ".join(f"{name} {bytes_text(size)}" for name, size in estimate.tables.items() if size > 1_000_000)
-        remark(
-            f"{estimate.images:,} files, {estimate.patches:,} patches, about {bytes_text(estimate.total)} "
-            f"({tables or 'all small'}) to write; {bytes_text(free)} are free"
-        )
-        self._total = estimate.images
-        self._started = time.monotonic()
-        if not self._console.is_terminal:
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=self._console,
-        )
-        self._progress.start()
-        self._task = self._progress.add_task("indexing", total=estimate.images, rate="")
-
-    def advanced(self, files: int) -> None:
-        self._done += files
-        elapsed = time.monotonic() - self._started
-        rate = f"{self._done / elapsed:.1f} images/s" if elapsed > 1 else ""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, advance=files, rate=rate)
-        elif elapsed >= self._next and rate:
-            left = (self._total - self._done) * elapsed / self._done
-            remark(f"{self._done:,} of {self._total:,} files, {rate}, {left:.0f} s left")
-            self._next = elapsed + 10
-
-    def note(self, text: str) -> None:
-        remark(text)
-
-
-def _interrupt(*_: object) -> None:
-    """End like Ctrl-C does: temporary files are removed."""
-    raise KeyboardInterrupt
+        print_summary(index, index.report)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -195,7 +137,8 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2] or match[1])
 
 
-def _summary(index: Index, report: BuildReport) -> None:
+def print_summary(index: Index, report: BuildReport) -> None:
+    """What a build did and what the index holds."""
     rate = report.images_per_second
     done = f"{report.computed:,} computed now, {rate:.1f} images/s" if rate else "nothing was left to compute"
     patches = ", ".join(f"{count:,} patches of {model}" for model, count in report.patches.items())

@@ -190,8 +190,9 @@ class ModelRecord(Record):
 
 
 class Relabelling(Record):
-    """Labels that were given later; `labels.parquet` beside index.json holds them."""
+    """Labels that were given later; `file` beside index.json holds them."""
 
+    file: str = Field(pattern=r"^labels-[0-9a-f]{12}\.parquet$")
     sha256: str
     images: int
 

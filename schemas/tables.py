@@ -29,9 +29,9 @@ IMAGES = pa.schema(
         _column("crop_top", pa.int32()),
     ]
 )
-"""`path` is relative to the source; where its bytes are not UTF-8, `path_bytes` holds them and `path` shows the
-odd ones as `\\xNN`. `bytes` and `sha256` are the file's; `width` and `height` are pixels after EXIF rotation; the last four columns place the model's
-input in the picture (see `bagindex.geometry.Placement`)."""
+"""`path` is relative to the source; where its bytes are not UTF-8, `path_bytes` holds them and `path` shows the odd
+ones as `\\xNN`. `bytes` and `sha256` are the file's; `width` and `height` are pixels after EXIF rotation; the last four
+columns place the model's input in the picture (see `bagindex.geometry.Placement`)."""
 
 REJECTS = pa.schema(
     [
@@ -43,6 +43,9 @@ REJECTS = pa.schema(
     ]
 )
 """`image_id` is the place in the listing, which no image takes."""
+
+LABELS = pa.schema([_column("image_id", pa.int64()), _column("label", pa.int32(), nullable=True)])
+"""Labels that were given later; a null makes an image unlabelled."""
 
 PIXELS = pa.schema([_column("image_id", pa.int64()), _column("pixels", pa.binary())])
 """`pixels` is the model's input before normalisation: uint8, height × width × RGB, C order."""

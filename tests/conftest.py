@@ -16,7 +16,9 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 @pytest.fixture(autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAGINDEX_HOME", str(tmp_path_factory.mktemp("home")))
-    monkeypatch.delenv("BAGINDEX_INDEX", raising=False)
+    monkeypatch.setenv("BAGINDEX_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
+    for name in ("BAGINDEX_INDEX", "BAGINDEX_IMAGENET", "BAGINDEX_CONFIG", "BAGINDEX_WEIGHTS_URL"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -1,0 +1,169 @@
+"""An index changes with its source: new images come at the end, ids stay; what changed or went is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from bagindex import catalog, plan
+from bagindex.build import BuildReport, BuildSettings, check_space, committed, finish
+from bagindex.compute import Compute
+from bagindex.errors import SettingsError
+from bagindex.images import Rejected
+from bagindex.listing import Known, known_files, new_entries
+from bagindex.observer import BuildObserver
+from bagindex.sources import Entry, Source, describe
+from bagindex.store import IMAGES, IndexDirectory
+from bagindex_schemas.records import Growth, IndexManifest, ShardRange
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What an update found: so many new files, and paths that changed or are gone; these keep their evidence."""
+
+    build: BuildReport
+    new: int
+    changed: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def update(
+    directory: IndexDirectory,
+    source: Source,
+    class_ids: Mapping[str, int | None],
+    computes: Mapping[str, Compute],
+    settings: BuildSettings,
+    *,
+    retry_rejects: bool = False,
+    contents: bool = True,
+    observer: BuildObserver | None = None,
+) -> UpdateReport:
+    """Add the files of the source that the index has not dealt with, for all of its models.
+
+    Args:
+        directory: the index.
+        source: the source as it is now.
+        class_ids: the class of each of the source's labels.
+        computes: the index's models at work, by name.
+        settings: how; the keep levels are the index's own.
+        retry_rejects: try files again that were rejected for a reason that may have passed.
+        contents: read all known files to see whether they have changed; otherwise only their sizes are compared.
+        observer: hears of the progress.
+
+    Raises:
+        SettingsError: the build has not finished, was of a part of the source, or of another kind of source.
+        LockedError, SpaceError, TooManyRejectsError, EvidenceRangeError: as for `bagindex.build.build`.
+    """
+    observer = observer or BuildObserver()
+    with directory.writing():
+        manifest = _trimmed(directory.manifest(), directory.committed(IMAGES))
+        _check(directory, manifest, source, class_ids)
+        known = known_files(directory, directory.committed(IMAGES))
+        here = {entry.path for entry in source.entries}
+        missing = [path for path, found in known.items() if found.code is None and path not in here]
+        changed = list(_changed(source, known, contents, settings.threads))
+        new = list(new_entries(source, known, retry_rejects))
+        if new:
+            manifest = manifest.model_copy(
+                update={"growths": (*manifest.growths, _growth(manifest, source, class_ids, new, retry_rejects))}
+            )
+        work = plan.owed(manifest, list(manifest.models), committed(directory, manifest))
+        check_space(directory, manifest, work, False, observer)
+        if manifest != directory.manifest():
+            directory.write_manifest(manifest)
+        report = finish(directory, manifest, source, computes, work, settings, observer)
+    gone = tuple(sorted(path.decode("utf-8", "backslashreplace") for path in missing))
+    return UpdateReport(report, len(new), tuple(changed), gone)
+
+
+def remove_model(directory: IndexDirectory, name: str) -> None:
+    """Remove a model from an index.
+
+    Raises:
+        SettingsError: the index has no such model, or no other.
+    """
+    with directory.writing():
+        manifest = directory.manifest()
+        if name not in manifest.models:
+            raise SettingsError(f"this index has no model {name!r}: it has {', '.join(manifest.models)}")
+        if len(manifest.models) == 1:
+            raise SettingsError(f"{name} is this index's only model: remove the index")
+        models = {key: record for key, record in manifest.models.items() if key != name}
+        directory.write_manifest(manifest.model_copy(update={"models": models}))
+        catalog.update(directory)
+        directory.remove_series(name)
+
+
+def remove_index(directory: IndexDirectory) -> None:
+    """Remove an index, and its folder where nothing else is in it."""
+    directory.manifest()
+    with directory.writing():
+        directory.clear()
+    directory.remove_folder()
+
+
+def _trimmed(manifest: IndexManifest, images: Sequence[int]) -> IndexManifest:
+    """Without the shards of an interrupted update that no images were committed for: nobody has seen their ids."""
+    growths = []
+    shard = len(manifest.plan.shards)
+    for growth in manifest.growths:
+        kept = tuple(span for number, span in enumerate(growth.shards, start=shard) if number in images)
+        shard += len(growth.shards)
+        if kept:
+            growths.append(growth.model_copy(update={"shards": kept}))
+    return manifest.model_copy(update={"growths": tuple(growths)})
+
+
+def _check(
+    directory: IndexDirectory, manifest: IndexManifest, source: Source, class_ids: Mapping[str, int | None]
+) -> None:
+    shards = set(range(len(manifest.plan.shards)))
+    done = committed(directory, manifest)
+    if not manifest.models or not all(shards <= set(done[series]) for series in done):
+        raise SettingsError("the build of this index has not finished: run the same `bagindex build` command first")
+    if manifest.source.files != manifest.source.listed:
+        raise SettingsError("this index was built with --limit, of a part of its source: build it anew without")
+    if source.kind != manifest.source.kind:
+        raise SettingsError(f"this index is of a source of kind {manifest.source.kind}, not {source.kind}")
+    for label, class_id in class_ids.items():
+        if label in manifest.labels and manifest.labels[label] != class_id:
+            raise SettingsError(f"the label {label!r} meant another class when the index was built (--class-map)")
+
+
+def _growth(
+    manifest: IndexManifest,
+    source: Source,
+    class_ids: Mapping[str, int | None],
+    new: Sequence[Entry],
+    retried: bool,
+) -> Growth:
+    last = manifest.shards[-1]
+    first = last.first + last.count
+    spans = plan.cut(len(new), plan.shard_size(len(new)))
+    return Growth(
+        source=describe(source),
+        retried=retried,
+        labels={label: class_id for label, class_id in class_ids.items() if label not in manifest.labels},
+        shards=tuple(ShardRange(first=first + span.first, count=span.count) for span in spans),
+    )
+
+
+def _changed(source: Source, known: Mapping[bytes, Known], contents: bool, workers: int) -> Iterator[str]:
+    def differs(entry: Entry) -> bool:
+        found = known[entry.path]
+        if entry.size != found.bytes:
+            return True
+        if not contents:
+            return False
+        try:
+            return hashlib.sha256(source.read(entry)).hexdigest() != found.sha256
+        except Rejected:
+            return True
+
+    indexed = [e for e in source.entries if e.path in known and known[e.path].code is None]
+    with ThreadPoolExecutor(workers) as pool:
+        for entry, changed in zip(indexed, pool.map(differs, indexed), strict=True):
+            if changed:
+                yield entry.text

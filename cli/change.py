@@ -1,0 +1,138 @@
+"""`bagindex update`, `bagindex relabel` and `bagindex remove`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bagindex.errors import SettingsError
+from bagindex.text import bytes_text, some
+from bagindex_cli.build import print_summary
+from bagindex_cli.common import IndexOption, open_index, remark
+from bagindex_cli.screen import Screen
+from bagindex_cli.source_options import (
+    BatchOption,
+    ClassMapOption,
+    DataOption,
+    DeviceOption,
+    FollowOption,
+    LabelsOption,
+    LayoutOption,
+    MaxErrorsOption,
+    SplitOption,
+    StrictOption,
+    TimeoutOption,
+    WorkersOption,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(update)
+    app.command()(relabel)
+    app.command()(remove)
+
+
+def update(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The source that was indexed.", show_default=False)],
+    index: IndexOption = None,
+    retry_rejects: Annotated[
+        bool, typer.Option("--retry-rejects", help="Try files again whose reason of rejection may have passed.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Compare sizes only, instead of reading all files, to find changed ones.")
+    ] = False,
+    data: DataOption = None,
+    split: SplitOption = None,
+    layout: LayoutOption = "auto",
+    labels: LabelsOption = None,
+    class_map: ClassMapOption = None,
+    device: DeviceOption = "auto",
+    batch_size: BatchOption = None,
+    workers: WorkersOption = None,
+    decoder_timeout: TimeoutOption = 60.0,
+    follow_symlinks: FollowOption = False,
+    strict: StrictOption = False,
+    max_errors: MaxErrorsOption = None,
+) -> None:
+    """Add the files that are new at the source, for all models of an index; nothing that is there is computed again.
+
+    Files that have changed or are gone since they were indexed are named; they keep the evidence that they had.
+
+        bagindex update photos/validation -i photos-validation
+    """
+    opened = open_index(index)
+    with Screen() as screen:
+        report = opened.update(
+            source,
+            data=data,
+            split=split,
+            layout=layout,
+            labels=labels,
+            class_map=class_map,
+            follow_symlinks=follow_symlinks,
+            retry_rejects=retry_rejects,
+            contents=not quick,
+            strict=strict,
+            max_errors=max_errors,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            decoder_timeout=decoder_timeout,
+            observer=screen,
+        )
+    print(f"{report.new:,} new files, {len(report.changed):,} changed, {len(report.missing):,} missing")
+    for what, paths in (("changed", report.changed), ("missing", report.missing)):
+        if paths:
+            print(f"{what} since they were indexed: {some(paths)}")
+    print_summary(opened, report.build)
+
+
+def relabel(
+    labels: Annotated[
+        Path | None, typer.Option("--labels", metavar="FILE", help="A CSV or Parquet file with columns path, label.")
+    ] = None,
+    class_map: ClassMapOption = None,
+    original: Annotated[
+        bool, typer.Option("--original", help="Go back to the labels that the images came with.")
+    ] = False,
+    index: IndexOption = None,
+) -> None:
+    """Give images other labels, kept beside the original ones; nothing is computed again.
+
+    The table `images` has both: `label` and `original_label`.
+
+    bagindex relabel --labels better.csv
+    """
+    if (labels is None) is not original:
+        raise typer.BadParameter("give --labels FILE or --original")
+    opened = open_index(index)
+    named = opened.relabel(labels, class_map=class_map)
+    print(f"{named:,} images have the labels of {labels}" if labels else "the original labels are back")
+
+
+def remove(
+    index: Annotated[
+        str, typer.Option("--index", "-i", metavar="NAME|PATH", help="The index to remove, or to take a model from.")
+    ],
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Remove this model only.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove an index, or one of its models. Asks first."""
+    opened = open_index(index)
+    info = opened.info()
+    size = info.bytes
+    if model is not None:
+        size = sum(sum(each.table_bytes.values()) for each in info.models if each.record.name == model)
+    what = f"model {model} of {opened.path}" if model else f"the index {opened.path}"
+    if not yes:
+        try:
+            sure = typer.confirm(f"remove {what} ({bytes_text(size)})?", err=True)
+        except typer.Abort:
+            sure = False
+        if not sure:
+            raise SettingsError("nothing was removed; answer y, or give --yes")
+    opened.remove(model)
+    remark(f"removed {what}")

@@ -1,0 +1,99 @@
+"""A build's progress, for a person to watch."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from bagindex.observer import BuildObserver
+from bagindex.text import bytes_text
+from bagindex_cli.common import remark
+from bagindex_cli.weights import FetchScreen
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from bagindex.plan import Estimate
+
+
+class Screen(BuildObserver):
+    """A build's progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._fetch: FetchScreen | None = None
+        self._done = 0
+        self._next = 0.0
+        self._total = 0
+        self._started = 0.0
+
+    def __enter__(self) -> Screen:
+        self._handler = signal.signal(signal.SIGTERM, _interrupt)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._handler)
+        self._end_fetch()
+        if self._progress is not None:
+            self._progress.stop()
+        if kind is KeyboardInterrupt:
+            remark("stopped; what is committed stays, and the same command goes on from there")
+
+    def fetched(self, model: str, done: int, total: int | None) -> None:
+        if self._fetch is None:
+            self._fetch = FetchScreen(model)
+        self._fetch.advanced(done, total)
+        if done == total:
+            self._end_fetch()
+
+    def _end_fetch(self) -> None:
+        if self._fetch is not None:
+            self._fetch.__exit__(None)
+            self._fetch = None
+
+    def planned(self, estimate: Estimate, free: int) -> None:
+        tables = ", ".join(f"{name} {bytes_text(size)}" for name, size in estimate.tables.items() if size > 1_000_000)
+        remark(
+            f"{estimate.images:,} files, {estimate.patches:,} patches, about {bytes_text(estimate.total)} "
+            f"({tables or 'all small'}) to write; {bytes_text(free)} are free"
+        )
+        self._total = estimate.images
+        self._started = time.monotonic()
+        if not self._console.is_terminal:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self._console,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("indexing", total=estimate.images, rate="")
+
+    def advanced(self, files: int) -> None:
+        self._done += files
+        elapsed = time.monotonic() - self._started
+        rate = f"{self._done / elapsed:.1f} images/s" if elapsed > 1 else ""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, advance=files, rate=rate)
+        elif elapsed >= self._next and rate:
+            left = (self._total - self._done) * elapsed / self._done
+            remark(f"{self._done:,} of {self._total:,} files, {rate}, {left:.0f} s left")
+            self._next = elapsed + 10
+
+    def note(self, text: str) -> None:
+        remark(text)
+
+
+def _interrupt(*_: object) -> None:
+    """End like Ctrl-C does: temporary files are removed."""
+    raise KeyboardInterrupt
