@@ -107,7 +107,8 @@ class Index:
 
         Args:
             source: the folder, or `imagenet-val`.
-            model: `bagnet9`, `bagnet17` or `bagnet33`, or several of them; by default what the weights are.
+            model: `bagnet9`, `bagnet17` or `bagnet33`, or several of them; by default what the weights are,
+                or `bagnet33` for ImageNet.
             weights: a `.safetensors`, `.pth` or `.pth.tar` checkpoint, or one for each model; by default the official
                 weights, which are fetched when they are not there.
             allow_hash: a SHA-256 that official weights may have instead of their own.
@@ -142,7 +143,7 @@ class Index:
             BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.open_folder`.
         """
         from bagindex.build import BuildSettings, build
-        from bagindex.prepare import ModelOptions, class_ids, open_models, open_source
+        from bagindex.prepare import NAMED_SOURCES, ModelOptions, class_ids, open_models, open_source
 
         if name is not None and out is not None:
             raise SettingsError("give --name or --out, not both")
@@ -165,6 +166,8 @@ class Index:
         if compute is None:
             size = (image_size, image_size) if isinstance(image_size, int) else image_size
             options = ModelOptions(classes, size, device, batch_size, allow_hash)
+            if not model and not weights:
+                model = NAMED_SOURCES.get(os.fspath(source))
             compute = open_models(_several(model), _several(weights), options, observer or BuildObserver())
         computes = compute if isinstance(compute, Sequence) else [compute]
         meaning = class_ids(opened, computes[0].classes, _path(class_map))

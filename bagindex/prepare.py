@@ -51,8 +51,8 @@ class ModelOptions:
     allow_hash: str | None = None
 
 
-NAMED_SOURCES = ("imagenet-val",)
-"""Data sets that are known by a name; `./imagenet-val` is a folder all the same."""
+NAMED_SOURCES = {"imagenet-val": "bagnet33"}
+"""Data sets that have a name (`./imagenet-val` is a folder all the same), and the model that each defaults to."""
 
 
 def open_source(options: SourceOptions) -> Source:
