@@ -19,10 +19,14 @@ from bagindex.images import Rejected
 from bagindex.listing import Known, known_files
 from bagindex.observer import BuildObserver
 from bagindex.pipeline import Pipeline
+from bagindex.shards import compressed_size
 from bagindex.sources import Entry, Source, describe
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import bytes_text
 from bagindex_schemas.records import IndexManifest, Keep, ModelRecord, Plan
+
+_SAMPLED = 32
+"""Images whose pixels are compressed to know what all will take."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def build(
             weights[compute.name] = data
         # What lies in the folder of a model that index.json does not know is left from a removal that was cut off.
         work = plan.owed(manifest, list(models), {} if had is None else committed(directory, had))
-        check_space(directory, manifest, work, settings.restart, observer)
+        check_space(directory, manifest, work, source, settings, observer)
         if fresh:
             directory.clear()
         for name, data in weights.items():
@@ -289,7 +293,8 @@ def check_space(
     directory: IndexDirectory,
     manifest: IndexManifest,
     work: Sequence[plan.Work],
-    restart: bool,
+    source: Source,
+    settings: BuildSettings,
     observer: BuildObserver,
 ) -> None:
     """Say what is about to be written, and refuse when the disk is too small.
@@ -299,8 +304,10 @@ def check_space(
     """
     if not work:
         return
-    estimate = plan.estimate(manifest, work)
-    free = directory.free_bytes() + (directory.size() if restart else 0)
+    decoder = Decoder(settings.threads, settings.decoder_timeout)
+    pixel_bytes = _pixel_bytes(manifest, source, decoder) if any(each.images for each in work) else 0.0
+    estimate = plan.estimate(manifest, work, pixel_bytes)
+    free = directory.free_bytes() + (directory.size() if settings.restart else 0)
     observer.planned(estimate, free)
     if estimate.peak <= free:
         return
@@ -309,13 +316,26 @@ def check_space(
     for level in Keep:
         lower = {name: manifest.models[name].model_copy(update={"levels": (level,)}) for name in names}
         smaller = manifest.model_copy(update={"models": {**manifest.models, **lower}})
-        needed = plan.estimate(smaller, plan.owed(smaller, sorted(names), {})).peak
+        needed = plan.estimate(smaller, plan.owed(smaller, sorted(names), {}), pixel_bytes).peak
         if needed <= free and needed < estimate.peak:
             advice += f", --keep {level} ({bytes_text(needed)})"
     raise SpaceError(
         f"this build writes {bytes_text(estimate.peak)} and {bytes_text(free)} are free at {directory.root}: "
         f"make room{advice and ', or take' + advice[1:]}, or give --out on another disk"
     )
+
+
+def _pixel_bytes(manifest: IndexManifest, source: Source, decoder: Decoder) -> float:
+    """What the pixels of an image take: the mean over some of them, evenly spread, compressed as they will be."""
+    if not manifest.plan.pixels:
+        return 0.0
+    sample = [source.entries[i] for i in plan.spread(len(source.entries), _SAMPLED)]
+    sizes = [
+        compressed_size(picture.pixels)
+        for _, picture in decoder.decode(source, sample, manifest.plan.transform)
+        if not isinstance(picture, Rejected)
+    ]
+    return sum(sizes) / len(sizes) if sizes else 0.0
 
 
 def _report(

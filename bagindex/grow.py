@@ -70,7 +70,7 @@ def update(
                 update={"growths": (*manifest.growths, _growth(manifest, source, class_ids, new, retry_rejects))}
             )
         work = plan.owed(manifest, list(manifest.models), committed(directory, manifest))
-        check_space(directory, manifest, work, False, observer)
+        check_space(directory, manifest, work, source, settings, observer)
         if manifest != directory.manifest():
             directory.write_manifest(manifest)
         report = finish(directory, manifest, source, computes, work, settings, observer)

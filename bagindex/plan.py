@@ -107,8 +107,11 @@ class Estimate:
         return self.total + self.scratch
 
 
-def estimate(manifest: IndexManifest, work: Sequence[Work]) -> Estimate:
-    """Bytes that the work will write, weights and catalog included; the small tables' rates per row were measured."""
+def estimate(manifest: IndexManifest, work: Sequence[Work], pixel_bytes: float) -> Estimate:
+    """Bytes that the work will write, weights and catalog included; the small tables' rates per row were measured.
+
+    `pixel_bytes` is what the pixels of one image take, compressed.
+    """
     plan, classes = manifest.plan, len(manifest.plan.classes)
     tables: Counter[str] = Counter()
     patches = scratch = 0
@@ -117,8 +120,7 @@ def estimate(manifest: IndexManifest, work: Sequence[Work]) -> Estimate:
         if each.images:
             tables["images"] += 200 * count
             if plan.pixels:
-                # Photographs under zstd: between half and nearly all of the raw bytes.
-                tables["pixels"] += int(0.75 * 3 * plan.transform.crop_height * plan.transform.crop_width) * count
+                tables["pixels"] += int(pixel_bytes * count)
         for name, series in each.series:
             model = manifest.models[name]
             stored = model.series[series]

@@ -291,6 +291,11 @@ class _FeatureFile:
         return offsets
 
 
+def compressed_size(pixels: NDArray[np.uint8]) -> int:
+    """Bytes that an image's pixels take in `pixels.parquet`, nearly."""
+    return len(pa.compress(pixels.tobytes(), codec="zstd", asbytes=True))
+
+
 def hash_files(folder: Path) -> dict[str, FileRecord]:
     """Size and SHA-256 of every file of a shard in the making."""
     records = {}

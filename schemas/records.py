@@ -165,7 +165,6 @@ class ModelRecord(Record):
     file_sha256: str = Field(description="of model.safetensors in the index")
     environment: Environment = Field(description="of the build that added the model")
 
-
     @property
     def keep(self) -> Keep:
         """The highest level."""

@@ -90,7 +90,7 @@ def test_three_models_in_one_pass_and_every_layout_the_same(tmp_path: Path) -> N
             out=tmp_path / f"index{number}",
         )
         rows = index.sql(
-            "SELECT e.model, e.class_id, regexp_extract(path, '[0-9]{8}') AS n, e.label, max_logit, mean_logit "
+            "SELECT e.model, e.class_id, regexp_extract(path, '[0-9]{8}[.]JPEG') AS n, e.label, max_logit, mean_logit "
             "FROM image_evidence AS e JOIN images USING (image_id) ORDER BY ALL"
         )
         assert len(rows) == 3 * 1000 * 6
