@@ -246,6 +246,7 @@ def model_record(compute: Compute, keep: Keep) -> tuple[ModelRecord, bytes]:
         grid=compute.grid,
         levels=(keep,),
         weights_sha256=compute.weights_sha256,
+        file_bytes=len(weights),
         file_sha256=hashlib.sha256(weights).hexdigest(),
         environment=compute.environment,
     )

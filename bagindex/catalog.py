@@ -98,7 +98,12 @@ class Catalog:
         self._directory = directory
         try:
             # Without python_enable_replacements, a name in a query could mean one of our own Python variables.
-            config: dict[str, str | bool | int | float | list[str]] = {"python_enable_replacements": False}
+            config: dict[str, str | bool | int | float | list[str]] = {
+                "python_enable_replacements": False,
+                # What a query spills must not lie in the index, nor fill the disk.
+                "temp_directory": str(Path(tempfile.gettempdir()) / f"bagindex-spill-{os.getpid()}"),
+                "max_temp_directory_size": "20GB",
+            }
             self.connection = duckdb.connect(path, read_only=True, config=config)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
@@ -133,6 +138,8 @@ class Catalog:
         if model is not None and f"{table}/{model.name}" in self._native:
             return f'stored."{table}/{model.name}"'
         series = IMAGES if model is None else model.series_of(table)
+        if not self._directory.committed(series):
+            raise DamagedIndexError(f"the shards of {series} are missing: run `bagindex verify`")
         return f"read_parquet({_file_list(self._directory, series, table, self._directory.root.resolve())})"
 
 
@@ -188,7 +195,7 @@ def _state(directory: IndexDirectory, manifest: IndexManifest, models: Sequence[
     for series in (IMAGES, *(each for record in models for each in record.series)):
         for shard in directory.committed(series):
             digest.update(f"{series}/{shard}\n".encode())
-            digest.update((directory.shard_path(series, shard) / "shard.json").read_bytes())
+            digest.update(directory.shard_manifest(series, shard).model_dump_json().encode())
     return digest.hexdigest()
 
 

@@ -24,8 +24,8 @@ def named(name: str) -> IndexDirectory:
     Raises:
         SettingsError: no index can be called so.
     """
-    if not re.fullmatch(r"[^\W_][\w. -]*", name):
-        raise SettingsError(f"an index cannot be called {name!r}: use letters, digits, space, dot, - and _")
+    if not re.fullmatch(r"[^\W_][\w. -]{0,99}", name):
+        raise SettingsError(f"an index cannot be called {name!r}: use up to 100 letters, digits, spaces, dots, - and _")
     return IndexDirectory(home() / name)
 
 
@@ -61,7 +61,9 @@ def find(which: str | os.PathLike[str] | None) -> tuple[IndexDirectory, str | No
         return _given(os.fspath(which)), None
     directories = all_indexes()
     if not directories:
-        raise IndexNotFoundError(f"there is no index under {home()} yet: make one with `bagindex build SOURCE`")
+        raise IndexNotFoundError(
+            f"there is no index under {home()} yet: make one with `bagindex build SOURCE --weights FILE`"
+        )
     if len(directories) == 1:
         return directories[0], None
     latest = max(directories, key=_built)

@@ -83,6 +83,9 @@ def read_picture(data: bytes, transform: Transform) -> Picture:
     except Exception as error:  # decoders raise whatever they like on hostile input
         raise _failure(data, error) from None
     placement = place(transform, image.width, image.height)
+    if placement.resized_width * placement.resized_height > MAX_PIXELS:
+        size = f"{placement.resized_width} x {placement.resized_height}"
+        raise Rejected(RejectCode.TOO_LARGE, f"{size} after the resize is over {MAX_PIXELS:,} pixels")
     resized = image.resize((placement.resized_width, placement.resized_height), resample=Image.Resampling.BILINEAR)
     left, top = placement.crop_left, placement.crop_top
     crop = resized.crop((left, top, left + transform.crop_width, top + transform.crop_height))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -143,7 +143,14 @@ class Index:
             BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.open_folder`.
         """
         from bagindex.build import BuildSettings, build
-        from bagindex.prepare import NAMED_SOURCES, ModelOptions, class_ids, open_models, open_source
+        from bagindex.prepare import (
+            NAMED_SOURCES,
+            ModelOptions,
+            class_ids,
+            note_unlabelled,
+            open_models,
+            open_source,
+        )
 
         if name is not None and out is not None:
             raise SettingsError("give --name or --out, not both")
@@ -171,6 +178,8 @@ class Index:
             compute = open_models(_several(model), _several(weights), options, observer or BuildObserver())
         computes = compute if isinstance(compute, Sequence) else [compute]
         meaning = class_ids(opened, computes[0].classes, _path(class_map))
+        if labels is not None:
+            note_unlabelled(opened, Path(labels), observer or BuildObserver())
         report = build(directory, opened, meaning, computes, settings, observer)
         index = cls(directory)
         index.report = report
@@ -283,17 +292,26 @@ class Index:
         """Names of the models."""
         return tuple(self._manifest.models)
 
+    @property
+    def unlabelled(self) -> bool:
+        """Whether no image has a label, so that no class is right or wrong."""
+        return bool(self.sql("SELECT count(label) = 0 AS unlabelled FROM images").to_dicts()[0]["unlabelled"])
+
     def info(self) -> IndexInfo:
         """Source, models, settings and sizes."""
         from bagindex.info import describe_index
 
         return describe_index(self._directory)
 
-    def verify(self) -> VerifyReport:
-        """Check every file's hash and the five invariants of the design."""
+    def verify(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> VerifyReport:
+        """Check every file's hash, and that the stored numbers are the models' evidence.
+
+        Args:
+            progress: hears how many of how many steps are done.
+        """
         from bagindex.verify import verify
 
-        return verify(self._directory)
+        return verify(self._directory, progress)
 
     def find_class(self, text: str | int) -> ClassRecord:
         """The class of that name, wnid or id; case does not matter where it is not needed.
@@ -324,6 +342,7 @@ class Index:
         self,
         class_: str | int,
         *,
+        right_class: bool = False,
         wrong_class: bool = False,
         any_class: bool = False,
         k: int = 7,
@@ -338,7 +357,8 @@ class Index:
 
         Args:
             class_: name, wnid or id of the class.
-            wrong_class: look in images of other classes, instead of in images of the class.
+            right_class: look in images of the class: the default.
+            wrong_class: look in images of other classes.
             any_class: look in all images, unlabelled ones too.
             k: how many patches.
             per_image: how many of one image at most; more than one do not overlap, unless `overlap` allows it.
@@ -355,8 +375,8 @@ class Index:
         from bagindex.results import TopPatches
         from bagindex.top_patches import Images, Question, answer
 
-        if wrong_class and any_class:
-            raise QueryError("ask for the wrong class or for any, not both")
+        if right_class + wrong_class + any_class > 1:
+            raise QueryError("ask for the right class, for the wrong one or for any")
         question = Question(
             class_=self.find_class(class_),
             images=Images.WRONG_CLASS if wrong_class else Images.ANY if any_class else Images.RIGHT_CLASS,

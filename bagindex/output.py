@@ -15,6 +15,8 @@ from typing import Any, TextIO
 
 from bagindex.errors import OutputError
 
+_LONG = 32
+"""Longer lists and bytes are cut in tables; JSON, CSV and files have them whole."""
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -41,9 +43,13 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=file, highlight=False)
+    console = Console(file=file, highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
-        console = Console(file=file, highlight=False, width=width or 10_000, color_system=None)
+        console = Console(
+            file=file, highlight=False, emoji=False, markup=False, width=width or 10_000, color_system=None
+        )
+    elif sum(max(len(_shown(row[name])) for row in [{name: name}, *rows]) + 3 for name in columns) > console.width:
+        return _print_records(columns, rows, file, title)
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for name in columns:
         numeric = all(isinstance(row[name], int | float | None) and not isinstance(row[name], bool) for row in rows)
@@ -51,9 +57,20 @@ def print_table(
     for row in rows:
         table.add_row(*(_shown(row[name]) for name in columns))
     with console.capture() as capture:
-        console.print(table, markup=False)
+        console.print(table)
     lines = [line.rstrip() for line in capture.get().splitlines()]
     print("\n".join(lines).strip("\n"), file=file)
+
+
+def _print_records(columns: Sequence[str], rows: Rows, file: TextIO | None, title: str | None) -> None:
+    """A line for each cell: for tables wider than the terminal, whose numbers would be broken over lines."""
+    if title:
+        print(_printable(title), file=file)
+    width = max((len(_printable(name)) for name in columns), default=0)
+    for number, row in enumerate(rows, start=1):
+        print(f"── {number} ──", file=file)
+        for name in columns:
+            print(f"{_printable(name):{width}}  {_shown(row[name])}", file=file)
 
 
 def table_text(columns: Sequence[str], rows: Rows, title: str | None = None, width: int | None = None) -> str:
@@ -105,6 +122,10 @@ def _cell(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, bytes) and len(value) > _LONG:
+        return f"{value[:16].hex()}… ({len(value):,} bytes)"
+    if isinstance(value, list) and len(value) > _LONG:
+        return f"{_shown(value[:4])[:-1]}, … ({len(value):,} values)]"
     plain = _plain(value) if not isinstance(value, float) else value
     if plain is None:
         return ""

@@ -126,17 +126,18 @@ def estimate(manifest: IndexManifest, work: Sequence[Work], pixel_bytes: float) 
             stored = model.series[series]
             logits = count * model.grid.patches * classes
             if "predictions" in stored:
-                tables["predictions"] += (40 + 4 * classes) * count
-                tables["image_evidence"] += 11 * count * classes
-                tables["catalog"] += (14 * classes + 100) * count
+                tables["predictions"] += int((50 + 3.83 * classes) * count)
+                tables["image_evidence"] += int((20 + 7.7 * classes) * count)
                 patches += count * model.grid.patches
             if "evidence" in stored:
-                tables["evidence"] += 2 * logits + 900 * classes
+                tables["evidence"] += 2 * logits + 500 * classes
                 spilled += 2 * logits
             if "features" in stored:
-                tables["features"] += count * (2 * model.grid.patches * model.feature_size + 3500)
+                tables["features"] += int(count * (600 + 2.0024 * model.grid.patches * model.feature_size))
         scratch = max(scratch, spilled)
     fresh = {name for each in work for name, series in each.series if series == name}
-    tables["weights"] = sum(4 * manifest.models[name].parameters for name in fresh)
-    tables["catalog"] += 1_500_000
+    tables["weights"] = sum(manifest.models[name].file_bytes for name in fresh)
+    # The catalog is written anew, with what is there already.
+    files = sum(span.count for span in manifest.shards)
+    tables["catalog"] = 1_500_000 + files * (100 + 12 * classes * len(manifest.models))
     return Estimate(sum(each.span.count for each in work), patches, tables, scratch)

@@ -51,6 +51,8 @@ class ModelOptions:
     allow_hash: str | None = None
 
 
+_LARGEST = 4096
+"""Pixels of the longer side of a model's input."""
 NAMED_SOURCES = {"imagenet-val": "bagnet33"}
 """Data sets that have a name (`./imagenet-val` is a folder all the same), and the model that each defaults to."""
 
@@ -91,8 +93,6 @@ def open_models(
         LabelError: nothing names the classes, or not as many as there are logits.
         SettingsError: no such model or device, or an input too small for the model.
     """
-    from bagindex.weights import read_checkpoint
-
     for name in names:
         if name not in ARCHITECTURES:
             raise SettingsError(f"there is no model {name!r}: choose from {', '.join(ARCHITECTURES)}")
@@ -114,9 +114,17 @@ def open_models(
         )
     if options.batch_size is not None and options.batch_size < 1:
         raise SettingsError("--batch-size starts at 1")
+    files = [Path(file) for file in weights]
+    for file in files:
+        if not file.is_file():
+            raise WeightsError(f"no weights at {file}: give --weights FILE")
+    observer.note("loading the model")
+    # Only now: importing torch takes seconds.
+    from bagindex.weights import read_checkpoint
+
     device = find_device(options.device)
     computes: list[Compute] = []
-    for name, file in zip_longest(names, map(Path, weights)):
+    for name, file in zip_longest(names, files):
         checkpoint = read_checkpoint(file, name)
         asked = options.classes
         if asked is None and checkpoint.classes is None and official.is_official(file):
@@ -151,6 +159,13 @@ def class_ids(source: Source, classes: Sequence[ClassRecord], class_map: Path | 
     return map_labels(labels, classes, read_class_map(class_map) if class_map else None)
 
 
+def note_unlabelled(source: Source, labels: Path, observer: BuildObserver) -> None:
+    """Say how many files a list of labels does not name."""
+    missing = sum(entry.label is None and entry.rejected is None for entry in source.entries)
+    if missing:
+        observer.note(f"{missing:,} of {len(source.entries):,} files have no label in {labels.name}")
+
+
 def scale(transform: Transform, image_size: tuple[int, int] | None) -> Transform:
     """The transform for another input size (height, width), the resize in proportion.
 
@@ -165,8 +180,8 @@ def scale(transform: Transform, image_size: tuple[int, int] | None) -> Transform
     if image_size is None:
         return transform
     height, width = image_size
-    if min(image_size) < 1:
-        raise SettingsError("--image-size takes a number of pixels, or HEIGHTxWIDTH")
+    if not 1 <= min(image_size) <= max(image_size) <= _LARGEST:
+        raise SettingsError(f"--image-size takes a number of pixels up to {_LARGEST}, or HEIGHTxWIDTH")
     resize = round(max(image_size) * transform.resize / max(transform.crop_height, transform.crop_width))
     return transform.model_copy(update={"resize": resize, "crop_height": height, "crop_width": width})
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -31,10 +33,22 @@ def run(catalog: Catalog, query: str) -> QueryResult:
                 "(and PIVOT, where it names its values: PIVOT t ON c IN (...))"
             )
         catalog.bind_views(query)
-        relation = catalog.connection.sql(query)
-        return QueryResult(_unique(relation.to_arrow_table()))
+        connection = catalog.connection
+        table = _interruptible(connection, lambda: connection.sql(query).to_arrow_table())
+        return QueryResult(_unique(table))
     except duckdb.Error as error:
         raise QueryError(_explain(catalog, error)) from None
+
+
+def _interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], pa.Table]) -> pa.Table:
+    """Work in a thread, so that Ctrl-C is heard: DuckDB does not return to Python before a query ends."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except BaseException:
+            connection.interrupt()
+            raise
 
 
 def _unique(table: pa.Table) -> pa.Table:
@@ -53,10 +67,9 @@ def _explain(catalog: Catalog, error: duckdb.Error) -> str:
     text = str(error).strip()
     missing = re.search(r"Table with name (\w+) does not exist", text)
     if missing and missing[1].lower() in VIEWS:
-        return (
-            f"this index does not keep {missing[1].lower()} (see `bagindex info`): build it with a higher --keep "
-            "level, or with --pixels"
-        )
+        view = missing[1].lower()
+        remedy = "--pixels --restart" if view == "pixels" else f"--keep {view}, which fills it in"
+        return f"this index does not keep {view} (see `bagindex info`): run the same build with {remedy}"
     # DuckDB points at the place in lines of their own; the rest is one line.
     parts = [line for line in text.splitlines() if line.strip()]
     return "\n".join(parts)

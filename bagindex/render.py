@@ -23,12 +23,13 @@ _LINE = 17
 
 @dataclass(frozen=True)
 class Caption:
-    """What stands under a patch: rank and logit, the image's label, what the model predicts."""
+    """What stands under a patch: rank and logit, the image's label, what the model predicts, the patch's id."""
 
     rank: int
     logit: float
     label: str | None
     predicted: str
+    patch_id: int
 
     def lines(self) -> tuple[tuple[str, tuple[int, int, int]], ...]:
         """Lines of text and their colours."""
@@ -36,6 +37,7 @@ class Caption:
             (f"{self.rank} · {self.logit:.2f}", _INK),
             ("unlabelled" if self.label is None else self.label, _INK),
             (f"predicted {self.predicted}", _FAINT),
+            (f"patch {self.patch_id}", _FAINT),
         )
 
 
@@ -52,7 +54,7 @@ def patch_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[Caption],
     per_row = min(_PER_ROW, max(1, len(crops)))
     rows = -(-len(crops) // per_row) if len(crops) else 1
     head = 2 * _GUTTER + _LINE
-    step = side + 3 * _LINE + _GUTTER
+    step = side + 4 * _LINE + _GUTTER
     title_width = int(_font(_TEXT + 2).getlength(title))
     width = max(_GUTTER + per_row * (side + _GUTTER), title_width + 2 * _GUTTER)
     sheet = Image.new("RGB", (width, head + rows * step if len(crops) else head + 2 * _LINE), _PAPER)

@@ -136,7 +136,7 @@ class TopPatches(Sequence[Patch]):
     def _repr_png_(self) -> bytes:
         from bagindex import render
 
-        captions = [render.Caption(p.rank, p.logit, p.label_name, p.predicted_name) for p in self.patches]
+        captions = [render.Caption(p.rank, p.logit, p.label_name, p.predicted_name, p.patch_id) for p in self.patches]
         return render.to_png(render.patch_sheet(self.crops(), captions, self.question))
 
     def _write_png(self, path: Path) -> None:

@@ -29,7 +29,8 @@ _OUR_FILES = re.compile(
     r"index\.json|labels-[0-9a-f]{12}\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?"
 )
 _IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|model\.safetensors|evidence|features")
-_REBUILD = "run `bagindex verify` to see what is damaged"
+REMAKE = "remove {} and run the same `bagindex build` command again, which makes it anew"
+"""What to do about a damaged shard."""
 _RecordType = TypeVar("_RecordType", bound=Record)
 
 
@@ -95,9 +96,11 @@ class IndexDirectory:
             try:
                 size = (folder / name).stat().st_size
             except FileNotFoundError:
-                raise DamagedIndexError(f"{folder / name} is missing: {_REBUILD}") from None
+                raise DamagedIndexError(f"{folder / name} is missing: {REMAKE.format(folder)}") from None
             if size != record.bytes:
-                raise DamagedIndexError(f"{folder / name} has {size} bytes, not {record.bytes}: {_REBUILD}")
+                raise DamagedIndexError(
+                    f"{folder / name} has {size} bytes, not {record.bytes}: {REMAKE.format(folder)}"
+                )
         return manifest
 
     def totals(self, series: str) -> tuple[dict[str, int], dict[str, int]]:
@@ -246,7 +249,7 @@ def fsync_folder(path: Path) -> None:
 
 
 def _read_record(path: Path, record: type[_RecordType]) -> _RecordType:
-    advice = "put a copy back, or build anew with --restart" if record is IndexManifest else _REBUILD
+    advice = "put a copy back, or build anew with --restart" if record is IndexManifest else REMAKE.format(path.parent)
     try:
         parsed = record.model_validate_json(path.read_bytes())
     except FileNotFoundError:

@@ -64,6 +64,7 @@ class Question:
         return ", ".join(parts)
 
 
+_MOST = 1_000_000_000
 _LABEL = {
     Images.RIGHT_CLASS: "i.label = $class_id",
     Images.WRONG_CLASS: "i.label <> $class_id",
@@ -78,8 +79,8 @@ def answer(catalog: Catalog, model: ModelRecord, question: Question) -> tuple[Pa
         QueryError: an option is out of its range, the condition is no SQL, or several patches of one image are asked
             of an index that keeps only summaries.
     """
-    if question.k < 1 or question.per_image < 1:
-        raise QueryError("-k and --per-image start at 1")
+    if not (1 <= question.k <= _MOST and 1 <= question.per_image <= _MOST):
+        raise QueryError(f"-k and --per-image go from 1 to {_MOST:,}")
     filters = _filters(catalog, model, question)
     strongest = _strongest(catalog, model, question, filters)
     if question.per_image == 1:
@@ -205,4 +206,10 @@ def _rows(catalog: Catalog, sql: str, parameters: dict[str, int]) -> list[tuple[
     try:
         return catalog.connection.execute(sql, used).fetchall()
     except duckdb.Error as error:
-        raise QueryError(f"the question cannot be answered: {first_line(error)}") from None
+        text = first_line(error)
+        if "Binder Error" in text:
+            text += (
+                "; --where knows the columns of `images` (image_id, path, label, label_name, width, height, …), "
+                "predicted, predicted_name and probability"
+            )
+        raise QueryError(f"the question cannot be answered: {text}") from None

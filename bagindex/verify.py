@@ -25,7 +25,7 @@ from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.reading import image_pixels
 from bagindex.registry import ARCHITECTURES
 from bagindex.shards import hash_files, images_digest
-from bagindex.store import IMAGES, IndexDirectory
+from bagindex.store import IMAGES, REMAKE, IndexDirectory
 from bagindex_schemas.records import IndexManifest, ModelRecord, ShardRange
 
 if TYPE_CHECKING:
@@ -108,8 +108,12 @@ class VerifyReport:
         return [problem for check in self.checks for problem in check.problems]
 
 
-def verify(directory: IndexDirectory) -> VerifyReport:
+def verify(
+    directory: IndexDirectory, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> VerifyReport:
     """Check a whole index. What is wrong is reported, not raised; numbers of a damaged shard are not looked at.
+
+    `progress` hears how many of how many steps are done.
 
     Raises:
         IndexNotFoundError: there is no index.
@@ -117,7 +121,8 @@ def verify(directory: IndexDirectory) -> VerifyReport:
     """
     checks = _Checks()
     manifest = directory.manifest()
-    sound = _check_files(directory, checks)
+    steps = _Steps(len(manifest.shards) * (1 + len(_series(manifest)) + len(manifest.models)), progress)
+    sound = _check_files(directory, checks, steps)
     if manifest.relabelling is not None:
         checks.hashes.run("labels", _check_file, directory, manifest.relabelling.file, manifest.relabelling.sha256)
     for shard in range(len(manifest.shards)):
@@ -131,12 +136,22 @@ def verify(directory: IndexDirectory) -> VerifyReport:
             for shard in range(len(manifest.shards)):
                 if all((series, shard) in sound for series in record.series):
                     _check_numbers(directory, model, shard, (IMAGES, shard) in sound, checks)
-    if (directory.root / "CURRENT").exists():
+                steps.step()
+    if not checks.records.problems + checks.hashes.problems:
         checks.agreement.run("catalog", catalog.check, directory)
     return VerifyReport(directory.root, tuple(vars(checks).values()))
 
 
-def _check_files(directory: IndexDirectory, checks: _Checks) -> set[tuple[str, int]]:
+class _Steps:
+    def __init__(self, total: int, progress: Callable[[int, int], None]) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def step(self) -> None:
+        self._done += 1
+        self._progress(self._done, self._total)
+
+
+def _check_files(directory: IndexDirectory, checks: _Checks, steps: _Steps) -> set[tuple[str, int]]:
     """Look at the records and hashes of all shards; the sound ones, as (series, shard)."""
     manifest = directory.manifest()
     digest = manifest.plan.digest()
@@ -148,6 +163,7 @@ def _check_files(directory: IndexDirectory, checks: _Checks) -> set[tuple[str, i
                 where, _check_hashes, directory, series, shard
             ):
                 sound.add((series, shard))
+            steps.step()
     return sound
 
 
@@ -188,9 +204,10 @@ def _check_hashes(directory: IndexDirectory, series: str, shard: int) -> Outcome
     found = hash_files(directory.shard_path(series, shard))
     found.pop("shard.json")
     where = f"{series}/shard-{shard:05d}"
-    problems = [f"{where}/{name} does not belong to the index" for name in found.keys() - recorded.keys()]
+    problems = [f"{where}/{name} does not belong to the index: remove it" for name in found.keys() - recorded.keys()]
     problems += [
-        f"{where}/{name} is damaged: its SHA-256 is not the recorded one"
+        f"{where}/{name} is damaged, its SHA-256 is not the recorded one: "
+        f"{REMAKE.format(directory.shard_path(series, shard))}"
         for name, record in recorded.items()
         if found.get(name) != record
     ]
@@ -200,7 +217,7 @@ def _check_hashes(directory: IndexDirectory, series: str, shard: int) -> Outcome
 def _check_file(directory: IndexDirectory, name: str, sha256: str) -> Outcome:
     path = directory.root / name
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        return 1, [f"{name} is missing or damaged"]
+        return 1, [f"{name} is missing or damaged: put a copy back, or build anew with --restart"]
     return 1, []
 
 

@@ -89,6 +89,8 @@ def read_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
         raise WeightsError(f"{path.name}: weights end in .safetensors, .pth, .pt or .pth.tar")
     architecture = _architecture(state, metadata.get("model"), model)
     linear, stem = state.get("fc.weight"), state.get("conv1.weight")
+    if "conv2.weight" not in state:  # a ResNet has the same layers, but another stem
+        raise WeightsError(f"{path.name} holds no BagNet: conv2.weight is missing")
     if linear is None or stem is None or (linear.ndim, stem.ndim) != (2, 4) or not linear.numel() or not stem.numel():
         raise WeightsError(f"{path.name} holds no BagNet: fc.weight or conv1.weight is missing or misshapen")
     return Checkpoint(
@@ -138,15 +140,14 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        if not file.read(4).startswith((b"PK\x03\x04", b"\x80")):
+            raise WeightsError(f"{path} is no torch checkpoint: download or save it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch comments on how old files were pickled
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        with path.open("rb") as file:
-            start = file.read(4)
-        if not start.startswith((b"PK\x03\x04", b"\x80")):
-            raise WeightsError(f"{path} is no torch checkpoint: download or save it again") from None
         raise WeightsError(
             f"{path} holds more than tensors, and loading it could run any code: it is refused. "
             "Save its state dict alone, or as .safetensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -145,10 +146,11 @@ def print_summary(index: Index, report: BuildReport) -> None:
     print(f"{report.images:,} images, {patches} ({done})")
     if report.rejects:
         codes = ", ".join(f"{count} {code}" for code, count in report.rejects.items())
-        print(f"{sum(report.rejects.values()):,} files could not be indexed: {codes} (`bagindex sql 'FROM rejects'`)")
+        print(f"{sum(report.rejects.values()):,} files could not be indexed: {codes}")
+        print(f"  bagindex sql -i {shlex.quote(str(index.path))} 'FROM rejects' says which and why")
     if not report.images:
         remark("nothing could be indexed: see the rejects")
     for series, tables in report.table_bytes.items():
         sizes = ", ".join(f"{table} {bytes_text(size)}" for table, size in tables.items() if size)
         print(f"{series}: {bytes_text(sum(tables.values()))} ({sizes})")
-    print(f"in {index.path}")
+    print(f"{bytes_text(index.info().bytes)} in all, in {index.path}")

@@ -9,6 +9,7 @@ import typer
 from bagindex import Index, output
 from bagindex.text import bytes_text
 from bagindex_cli.common import Format, FormatOption, IndexOption, open_index, print_rows
+from bagindex_cli.screen import Steps
 
 
 def register(app: typer.Typer) -> None:
@@ -81,15 +82,15 @@ def list_indexes(format_: FormatOption = Format.TABLE) -> None:
         for found in Index.list()
     ]
     if not rows and table:
-        typer.echo("no indexes yet: make one with `bagindex build SOURCE`")
+        typer.echo("no indexes yet: make one with `bagindex build SOURCE --weights FILE`")
         return
     print_rows(["name", "models", "images", "keeps", "bytes", "state", "path"], rows, format_)
 
 
 def verify(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> None:
     """Check every file's hash, and that the stored numbers are the model's evidence. Exit status 1 if they are not."""
-    with open_index(index) as opened:
-        report = opened.verify()
+    with open_index(index) as opened, Steps("checking") as steps:
+        report = opened.verify(steps.at)
     rows = [
         {
             "check": check.name,
@@ -109,4 +110,8 @@ def verify(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> N
 
 
 def _sizes(table_bytes: dict[str, int]) -> str:
-    return ", ".join(f"{name} {bytes_text(size)}" for name, size in table_bytes.items())
+    return (
+        "nothing yet"
+        if not table_bytes
+        else ", ".join(f"{name} {bytes_text(size)}" for name, size in table_bytes.items())
+    )

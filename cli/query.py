@@ -44,10 +44,10 @@ def top_patches(
 ) -> None:
     """The patches with most evidence for a class (Figure 3 of the BagNet paper).
 
+    FILE ends in .png (the patches as pictures), .json, .csv or .parquet.
+
         bagindex top-patches dress
         bagindex top-patches dress --wrong-class -o dress.png
-
-    FILE ends in .png (the patches as pictures), .json, .csv or .parquet.
     """
     if right_class + wrong_class + any_class > 1:
         raise typer.BadParameter("--right-class, --wrong-class and --any exclude each other")
@@ -65,7 +65,12 @@ def top_patches(
             model=model,
         )
         if not result:
-            remark(f"no patch answers this: {result.question}")
+            unlabelled = not any_class and opened.unlabelled
+            remark(
+                "no image of this index has a label: ask with --any"
+                if unlabelled
+                else f"no patch answers this: {result.question}"
+            )
         if output is not None:
             result.save(output)
             remark(f"wrote {output}")

@@ -11,6 +11,8 @@ from bagindex.text import bytes_text
 from bagindex_cli.common import remark
 from bagindex_cli.weights import FetchScreen
 
+_REMARK_SECONDS = 10
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -88,10 +90,47 @@ class Screen(BuildObserver):
         elif elapsed >= self._next and rate:
             left = (self._total - self._done) * elapsed / self._done
             remark(f"{self._done:,} of {self._total:,} files, {rate}, {left:.0f} s left")
-            self._next = elapsed + 10
+            self._next = elapsed + _REMARK_SECONDS
 
     def note(self, text: str) -> None:
         remark(text)
+
+
+class Steps:
+    """Work in steps that takes longer than a second, on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._started = self._next = time.monotonic()
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def at(self, done: int, total: int) -> None:
+        """So many of so many steps are done."""
+        from rich.console import Console
+        from rich.progress import Progress
+
+        now = time.monotonic()
+        if now - self._started < 1:
+            return
+        console = Console(stderr=True)
+        if console.is_terminal:
+            if self._progress is None:
+                self._progress = Progress(console=console, transient=True)
+                self._progress.start()
+                self._task = self._progress.add_task(self._what)
+            if self._task is not None:
+                self._progress.update(self._task, completed=done, total=total)
+        elif now - self._next >= _REMARK_SECONDS:
+            self._next = now
+            remark(f"{self._what}: {done} of {total} steps")
 
 
 def _interrupt(*_: object) -> None:

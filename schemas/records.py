@@ -162,6 +162,7 @@ class ModelRecord(Record):
     levels: tuple[Keep, ...] = Field(min_length=1, description="the keep level of the first build, then higher ones")
     precision: Literal["fp32"] = "fp32"
     weights_sha256: str = Field(description="of the checkpoint that the user gave")
+    file_bytes: int
     file_sha256: str = Field(description="of model.safetensors in the index")
     environment: Environment = Field(description="of the build that added the model")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 from pathlib import Path
 
 import duckdb
@@ -151,6 +153,25 @@ def test_python_variables_are_no_tables(folder: Path) -> None:
             index.sql("SELECT * FROM manifest")
 
 
+def test_ctrl_c_stops_a_query(folder: Path) -> None:
+    query = "SELECT count(*) FROM range(1000000) AS a, range(1000000) AS b, evidence WHERE a.range + b.range > logit"
+    with Index.open(folder) as index:
+        killer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+        killer.start()
+        with pytest.raises(KeyboardInterrupt):
+            index.sql(query)
+        killer.join()
+        assert index.sql("SELECT 1 AS one").to_dicts() == [{"one": 1}]
+
+
+def test_what_a_query_spills_does_not_lie_in_the_index(folder: Path) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    with Index.open(folder) as index:
+        setting = index.sql("SELECT current_setting('temp_directory') AS t").to_dicts()[0]["t"]
+        assert not Path(setting).is_relative_to(folder)
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def test_names_that_come_twice(folder: Path) -> None:
     with Index.open(folder) as index:
         assert index.sql("SELECT 1 AS a, 2 AS a, 3 AS a").to_dicts() == [{"a": 1, "a_2": 2, "a_3": 3}]
@@ -198,7 +219,7 @@ def test_view_that_is_not_kept(tmp_path: Path) -> None:
     build(IndexDirectory(tmp_path / "i"), source, CLASS_IDS, LinearCompute(CLASSES), settings)
     with Index.open(tmp_path / "i") as index:
         for view in ("features", "pixels"):
-            with pytest.raises(QueryError, match=f"does not keep {view}"):
+            with pytest.raises(QueryError, match=rf"does not keep {view} .*--(pixels --restart|keep features)"):
                 index.sql(f"SELECT * FROM {view}")
         with pytest.raises(QueryError, match="keeps no pixels"):
             index.top_patches(0).crops()

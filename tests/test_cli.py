@@ -142,7 +142,7 @@ def test_which_index(run, index_path: Path, home_folder: Path, monkeypatch: pyte
         (("nonsense",), 2, "No such command"),
         (("build",), 2, "Missing argument"),
         (("build", "/nowhere"), 1, "/nowhere does not exist"),
-        (("build", "PICTURES"), 1, "give --weights FILE"),
+        (("build", "PICTURES"), 1, "Give --weights FILE, or --model"),
         (("build", "PICTURES", "--weights", "/nowhere.safetensors"), 1, "no weights at /nowhere.safetensors"),
         (("build", "PICTURES", "--weights", "WEIGHTS", "--model", "bagnet33"), 1, "are those of a bagnet9"),
         (("build", "PICTURES", "--weights", "WEIGHTS", "--model", "vgg"), 1, "choose from bagnet9, bagnet17, bagnet33"),
@@ -150,6 +150,9 @@ def test_which_index(run, index_path: Path, home_folder: Path, monkeypatch: pyte
         (("build", "PICTURES", "--weights", "WEIGHTS", "--device", "tpu"), 1, "auto, cpu, cuda or cuda:N"),
         (("build", "PICTURES", "--weights", "WEIGHTS", "--image-size", "4"), 1, "smaller than one patch"),
         (("build", "PICTURES", "--weights", "WEIGHTS", "--image-size", "axb"), 2, "HEIGHTxWIDTH"),
+        (("build", "PICTURES", "--weights", "WEIGHTS", "--image-size", "20000"), 1, "up to 4096"),
+        (("build", "PICTURES", "--weights", "WEIGHTS", "--name", "n" * 200), 1, "up to 100 letters"),
+        (("top-patches", "ring", "-k", "1" * 30), 1, "go from 1 to"),
         (("build", "PICTURES", "--weights", "WEIGHTS", "--layout", "heap"), 1, "auto, folders, flat"),
         (("build", "PICTURES", "--weights", "WEIGHTS", "--name", "a/b"), 1, "cannot be called 'a/b'"),
         (("build", "PICTURES", "--weights", "WEIGHTS", "--name", "a", "--out", "b"), 1, "not both"),
@@ -223,6 +226,46 @@ def test_other_input_size(run, example_folder: Path) -> None:  # type: ignore[no
     assert run("verify").status == 0
     labels = json.loads(run("sql", "SELECT DISTINCT label_name AS l FROM images ORDER BY 1", "--format", "json").out)
     assert [row["l"] for row in labels] == ["cross", "ring", "stripes"]
+
+
+def test_unlabelled_pictures_are_asked_with_any(run, example_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    weights = ("--weights", example_folder / "bagnet9.safetensors")
+    assert (
+        run("build", example_folder / "pictures" / "ring", "--layout", "flat", *weights, "--name", "flat").status == 0
+    )
+    assert "no image of this index has a label: ask with --any" in run("top-patches", "ring").err
+    assert run("top-patches", "ring", "--any").out.count("png") == 7
+    (tmp_path / "l.csv").write_text("path,label\n000.png,ring\n")
+    few = run("build", example_folder / "pictures" / "ring", "--labels", tmp_path / "l.csv", *weights, "--name", "few")
+    assert "15 of 16 files have no label in l.csv" in few.err
+
+
+def test_growing_from_the_command_line(  # type: ignore[no-untyped-def]
+    run, example_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = tmp_path / "pictures"
+    shutil.copytree(example_folder / "pictures", pictures)
+    (pictures / "ring" / "000.png").rename(tmp_path / "later.png")
+    build = ("build", pictures, "--weights", example_folder / "bagnet9.safetensors", "--name", "ex")
+    assert run(*build, "--keep", "summary").status == 0
+    assert run(*build, "--keep", "features").status == 0
+    shutil.move(tmp_path / "later.png", pictures / "ring" / "000.png")
+    assert "`bagindex update` adds new ones" in run(*build).err
+    updated = run("update", pictures, "-i", "ex")
+    assert "1 new files, 0 changed, 0 missing" in updated.out
+    assert json.loads(run("sql", "SELECT count(*) AS n FROM evidence", "--format", "json").out) == [{"n": 48 * 121 * 3}]
+    (tmp_path / "l.csv").write_text("path,label\nring/001.png,cross\n")
+    assert "1 images have the labels of" in run("relabel", "--labels", tmp_path / "l.csv").out
+    assert "ring/001.png" in run("top-patches", "ring", "--wrong-class", "-k", 99).out
+    assert run("relabel").status == 2
+    assert "original labels are back" in run("relabel", "--original").out
+    assert run("verify").status == 0
+    assert "only model" in run("remove", "-i", "ex", "--model", "bagnet9", "--yes").err
+    for answer in ("n\n", ""):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        assert "nothing was removed" in run("remove", "-i", "ex").err
+    assert run("remove", "-i", "ex", "--yes").status == 0
+    assert "no indexes yet" in run("list").out
 
 
 def test_query_from_stdin(run, index_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -65,6 +65,44 @@ def test_table_is_whole_and_harmless() -> None:
     assert "0.3" in text
 
 
+def test_emoji_codes_and_markup_are_text() -> None:
+    assert ":smile: a:x:b [red]" in output.table_text([":x:"], [{":x:": ":smile: a:x:b [red]"}])
+
+
+def test_long_values_are_cut_in_tables_only() -> None:
+    rows = [{"list": list(range(2048)), "bytes": bytes(5000)}]
+    text = output.table_text(["list", "bytes"], rows)
+    assert "[0, 1, 2, 3, … (2,048 values)]" in text
+    assert "(5,000 bytes)" in text
+    assert len(json.loads(output.to_json(rows))[0]["list"]) == 2048
+
+
+class Terminal(io.StringIO):
+    """A terminal of 60 columns."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_table_too_wide_for_the_terminal_has_a_line_for_each_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    narrow, wide = Terminal(), Terminal()
+    output.print_table(["a", "b"], [{"a": 1.25, "b": "x"}], narrow, "title")
+    assert "1.25" in narrow.getvalue()
+    assert "── 1 ──" not in narrow.getvalue()
+    output.print_table(["a", "b"], [{"a": -0.666999, "b": "x" * 70}, {"a": 2, "b": "y"}], wide, "title")
+    assert wide.getvalue().splitlines() == [
+        "title",
+        "── 1 ──",
+        "a  -0.666999",
+        "b  " + "x" * 70,
+        "── 2 ──",
+        "a  2",
+        "b  y",
+    ]
+
+
 def test_save_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("before")
@@ -86,7 +124,7 @@ def test_patch_sheet(count: int) -> None:
     rng = np.random.default_rng(count)
     crops = [rng.integers(0, 256, (33, 33, 3), dtype=np.uint8) for _ in range(count)]
     labels = ["a very long label that does not fit", "", None, "日本語"]
-    captions = [render.Caption(i + 1, 1.5, labels[i % 4], "other") for i in range(count)]
+    captions = [render.Caption(i + 1, 1.5, labels[i % 4], "other", 1234) for i in range(count)]
     sheet = render.patch_sheet(crops, captions, "title")
     pixels = np.asarray(sheet)
     assert pixels.shape[2] == 3

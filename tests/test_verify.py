@@ -15,6 +15,7 @@ import pytest
 
 from bagindex import Index, invariants
 from bagindex.build import BuildSettings, build
+from bagindex.errors import DamagedIndexError
 from bagindex.invariants import ShardNumbers, load
 from bagindex.shards import hash_files
 from bagindex.store import IndexDirectory
@@ -65,6 +66,36 @@ def test_truncated_missing_and_extra_files(folder: Path) -> None:
     (path.parent / "stranger").unlink()
     shutil.rmtree(path.parent)
     assert "linear/shard-00001 is missing" in Index.open(folder).verify().problems[0]
+
+
+def test_a_damaged_shard_is_mended_as_the_message_says(folder: Path) -> None:
+    source = MemorySource(["a", "b", None, "a", "b"], frozenset({4}))
+    path = folder / "linear" / "shard-00001" / "predictions.parquet"
+    data = bytearray(path.read_bytes())
+    data[50] ^= 4
+    path.write_bytes(data)
+    (problem,) = Index.open(folder).verify().problems
+    assert problem.endswith(
+        f"remove {path.parent} and run the same `bagindex build` command again, which makes it anew"
+    )
+    shutil.rmtree(path.parent)
+    assert not Index.open(folder).verify().ok
+    build(IndexDirectory(folder), source, CLASS_IDS, LinearCompute("ab"), BuildSettings(shard_size=3, workers=1))
+    assert Index.open(folder).verify().ok
+    (folder / "images" / "shard-00000" / "shard.json").unlink()
+    with pytest.raises(DamagedIndexError, match=r"remove .*images/shard-00000 and run the same"):
+        build(IndexDirectory(folder), source, CLASS_IDS, LinearCompute("ab"), BuildSettings(shard_size=3, workers=1))
+
+
+def test_without_a_catalog_it_is_not_sound(folder: Path) -> None:
+    (folder / "CURRENT").unlink()
+    assert "the build of" in Index.open(folder).verify().problems[0]
+
+
+def test_progress(folder: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    Index.open(folder).verify(lambda done, total: steps.append((done, total)))
+    assert steps == [(done, 6) for done in range(1, 7)]
 
 
 def test_damaged_record(folder: Path) -> None:
@@ -156,4 +187,4 @@ def test_catalog_that_is_behind(folder: Path) -> None:
     pq.write_table(pa.table(columns, schema=tables.IMAGE_EVIDENCE), shard / "image_evidence.parquet")
     mend_hash(shard, "image_evidence.parquet")
     problems = Index.open(folder).verify().problems
-    assert any("image_evidence/linear" in problem and "not what the shards hold" in problem for problem in problems)
+    assert any("image_evidence of linear" in problem and "not what the shards hold" in problem for problem in problems)

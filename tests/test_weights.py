@@ -232,7 +232,7 @@ def test_another_kind_of_model(tmp_path: Path) -> None:
     [
         ("w.pth", b"<!DOCTYPE html><html>", "is no torch checkpoint: download or save it again"),
         ("w.pth", b"garbage" * 100, "is no torch checkpoint: download or save it again"),
-        ("w.pth", b"", "is not a readable checkpoint, or cut short"),
+        ("w.pth", b"", "is no torch checkpoint: download or save it again"),
         ("w.pth", b"PK\x03\x04" + bytes(100), "is not a readable checkpoint, or cut short"),
         ("w.safetensors", b"", "is not a readable safetensors file"),
         ("w.safetensors", b"garbage" * 100, "is not a readable safetensors file"),
