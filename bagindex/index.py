@@ -118,7 +118,7 @@ class Index:
             data: where a named data set is; by default `BAGINDEX_IMAGENET` or the config file says.
             split: `val` or `train` of a named data set.
             layout: `folders` (labels from the folders' names), `flat` (no labels) or `auto`.
-            labels: a CSV file with the columns `path` and `label`.
+            labels: a CSV or Parquet file with the columns `path` and `label`.
             class_map: a CSV file with the columns `source` and `class`, for labels that are not class names.
             follow_symlinks: index what symbolic links point to.
             name: the index's name; by default made from the source's path.

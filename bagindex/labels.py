@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -139,3 +140,42 @@ def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[
 def _normal(name: str) -> str:
     # The same letters may be stored composed or decomposed (file systems differ); that is not guessing.
     return unicodedata.normalize("NFC", name)
+
+
+def read_labels(path: Path) -> dict[str, str | None]:
+    """Read labels by file from a CSV or Parquet file with the columns `path` and `label`; an empty one is None.
+
+    Raises:
+        LabelError: it cannot be read, lacks a column, or names a file twice.
+    """
+    if path.suffix.lower() == ".parquet":
+        cells = [(f"row {number}", *cell) for number, cell in enumerate(_read_parquet(path), start=1)]
+    else:
+        cells = [(f"line {line}", row["path"], row["label"]) for line, row in read_csv_rows(path, ("path", "label"))]
+    labels: dict[str, str | None] = {}
+    for where, name, label in cells:
+        # A path may be written in several ways.
+        text = os.path.normpath(name) if name else ""
+        if text in ("", ".", "..") or text.startswith(("/", "../")):
+            raise LabelError(f"{path}, {where}: {name!r} is not below the source")
+        if text in labels:
+            raise LabelError(f"{path}, {where}: {text!r} is listed twice")
+        labels[text] = label or None
+    return labels
+
+
+def _read_parquet(path: Path) -> list[tuple[str, str | None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise LabelError(f"cannot read {path}: {error}") from None
+    if missing := [name for name in ("path", "label") if name not in table.column_names]:
+        raise LabelError(f"{path} needs the columns path,label; {','.join(missing)} is not there")
+    columns = table.select(["path", "label"]).to_pydict()
+    return [
+        (str(name), None if label is None else str(label))
+        for name, label in zip(columns["path"], columns["label"], strict=True)
+    ]

@@ -40,7 +40,7 @@ def differences(had: IndexManifest, wanted: Plan) -> list[str]:
     if source.files != wanted.source.files:
         found.append(f"{source.files} files then, {wanted.source.files} now: `bagindex update` adds new ones")
     elif (source.kind, source.fingerprint) != (wanted.source.kind, wanted.source.fingerprint):
-        found.append("the source's files, their sizes or labels have changed")
+        found.append("the source's files, their sizes or labels have changed (`bagindex relabel` gives other labels)")
     if plan.transform != wanted.transform:
         found.append(f"input {input_text(plan.transform)} then, {input_text(wanted.transform)} now")
     if plan.classes != wanted.classes:
@@ -118,7 +118,7 @@ def estimate(manifest: IndexManifest, work: Sequence[Work], pixel_bytes: float) 
     for each in work:
         count, spilled = each.span.count, 0
         if each.images:
-            tables["images"] += 200 * count
+            tables["images"] += 50 * count + 6500
             if plan.pixels:
                 tables["pixels"] += int(pixel_bytes * count)
         for name, series in each.series:
@@ -127,7 +127,7 @@ def estimate(manifest: IndexManifest, work: Sequence[Work], pixel_bytes: float) 
             logits = count * model.grid.patches * classes
             if "predictions" in stored:
                 tables["predictions"] += int((50 + 3.83 * classes) * count)
-                tables["image_evidence"] += int((20 + 7.7 * classes) * count)
+                tables["image_evidence"] += int((20 + 7.6 * classes) * count)
                 patches += count * model.grid.patches
             if "evidence" in stored:
                 tables["evidence"] += 2 * logits + 500 * classes
@@ -139,5 +139,5 @@ def estimate(manifest: IndexManifest, work: Sequence[Work], pixel_bytes: float) 
     tables["weights"] = sum(manifest.models[name].file_bytes for name in fresh)
     # The catalog is written anew, with what is there already.
     files = sum(span.count for span in manifest.shards)
-    tables["catalog"] = 1_500_000 + files * (100 + 12 * classes * len(manifest.models))
+    tables["catalog"] = 1_500_000 + files * (60 + 12 * classes * len(manifest.models))
     return Estimate(sum(each.span.count for each in work), patches, tables, scratch)

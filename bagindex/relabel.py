@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from bagindex import catalog
 from bagindex.errors import LabelError
-from bagindex.labels import map_labels, read_csv_rows
+from bagindex.labels import map_labels, read_labels
 from bagindex.listing import known_files
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import path_text, some
@@ -28,7 +28,7 @@ def relabel(directory: IndexDirectory, labels: Path, class_map: Mapping[str, str
     Raises:
         LabelError: the file cannot be read, names an image twice or one that the index has not, or a label is no class.
     """
-    rows = _read(labels)
+    rows = read_labels(labels)
     with directory.writing():
         manifest = directory.manifest()
         known = known_files(directory, directory.committed(IMAGES))
@@ -64,31 +64,3 @@ def _put(directory: IndexDirectory, relabelling: Relabelling | None) -> None:
     for path in directory.root.glob("labels-*.parquet"):
         if relabelling is None or path.name != relabelling.file:
             path.unlink()
-
-
-def _read(path: Path) -> dict[str, str | None]:
-    if path.suffix.lower() == ".parquet":
-        cells = _read_parquet(path)
-    else:
-        cells = [(row["path"], row["label"]) for _, row in read_csv_rows(path, ("path", "label"))]
-    rows: dict[str, str | None] = {}
-    for name, label in cells:
-        if name in rows:
-            raise LabelError(f"{path.name} names {name!r} twice")
-        rows[name] = label or None
-    return rows
-
-
-def _read_parquet(path: Path) -> Sequence[tuple[str, str | None]]:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise LabelError(f"cannot read {path}: {catalog.first_line(error)}") from None
-    missing = [name for name in ("path", "label") if name not in table.column_names]
-    if missing:
-        raise LabelError(f"{path} needs the columns path and label; {', '.join(missing)} is not there")
-    columns = table.select(["path", "label"]).to_pydict()
-    return [
-        (str(name), None if label is None else str(label))
-        for name, label in zip(columns["path"], columns["label"], strict=True)
-    ]

@@ -16,9 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from bagindex.errors import LabelError, SourceError
+from bagindex.errors import SourceError
 from bagindex.images import Rejected
-from bagindex.labels import read_csv_rows
+from bagindex.labels import read_labels
 from bagindex.text import path_text
 from bagindex_schemas.records import RejectCode, SourceRecord
 
@@ -129,7 +129,7 @@ def open_folder(
         root: the folder.
         layout: `folders` takes the first folder below `root` for the label (torchvision's `ImageFolder`), `flat`
             has no labels, `auto` tells the two apart.
-        labels: a CSV file with the columns `path` (relative to `root`) and `label`.
+        labels: a CSV or Parquet file with the columns `path` (relative to `root`) and `label`.
         follow_symlinks: index what symbolic links point to; by default they are rejected.
 
     Raises:
@@ -145,7 +145,7 @@ def open_folder(
         if layout is Layout.FOLDERS:
             raise SourceError("labels come from the CSV file or from the folders: give one of the two")
         layout = Layout.FLAT
-        found, digest = _label_by_csv(root, found, labels)
+        found, digest = _label_by_file(root, found, labels)
     elif layout is Layout.AUTO:
         layout = _guess_layout(root, found)
     if layout is Layout.FOLDERS:
@@ -245,24 +245,18 @@ def _label_by_folder(entry: Entry) -> Entry:
     return Entry(entry.path, entry.size, path_text(folder) if below else None, entry.rejected)
 
 
-def _label_by_csv(root: Path, found: Sequence[Entry], labels: Path) -> tuple[list[Entry], str]:
-    # A CSV has no way to write bytes that are not UTF-8, so such files are found by their `\xNN` text.
+def _label_by_file(root: Path, found: Sequence[Entry], labels: Path) -> tuple[list[Entry], str]:
+    # A text has no way to write bytes that are not UTF-8, so such files are found by their `\\xNN` text.
     by_text = {entry.text: entry for entry in found}
-    labelled: dict[str, Entry] = {}
-    for line, row in read_csv_rows(labels, ("path", "label")):
-        text = os.path.normpath(row["path"])
-        if text in (".", "..") or text.startswith(("/", "../")):
-            raise LabelError(f"{labels}, line {line}: {row['path']!r} is not below {root}")
-        if text in labelled:
-            raise LabelError(f"{labels}, line {line}: {text!r} is listed twice")
-        entry = by_text.get(text) or _refused(
-            text.encode(), RejectCode.MISSING, f"listed in {labels.name}, but not there"
-        )
-        labelled[text] = Entry(entry.path, entry.size, row["label"] or None, entry.rejected)
+    labelled: list[Entry] = []
+    for text, label in read_labels(labels).items():
+        missing = f"listed in {labels.name}, but not there"
+        entry = by_text.get(text) or _refused(text.encode(), RejectCode.MISSING, missing)
+        labelled.append(Entry(entry.path, entry.size, label, entry.rejected))
     listing_file = os.path.relpath(labels.resolve(), root)
-    listed = {entry.path for entry in labelled.values()}
+    listed = {entry.path for entry in labelled}
     rest = [entry for entry in found if entry.path not in listed and entry.text != listing_file]
-    entries = sorted([*labelled.values(), *rest], key=lambda entry: entry.path)
+    entries = sorted([*labelled, *rest], key=lambda entry: entry.path)
     return entries, hashlib.sha256(labels.read_bytes()).hexdigest()
 
 

@@ -17,7 +17,10 @@ LayoutOption = Annotated[
     str, typer.Option("--layout", metavar="auto|folders|flat", help="Labels from the folders' names, or no labels.")
 ]
 LabelsOption = Annotated[
-    Path | None, typer.Option("--labels", metavar="CSV", help="Labels by file: a CSV with the columns path,label.")
+    Path | None,
+    typer.Option(
+        "--labels", metavar="FILE", help="Labels by file: a CSV or Parquet file with the columns path, label."
+    ),
 ]
 ClassMapOption = Annotated[
     Path | None,

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bagindex.errors import LabelError, SourceError
@@ -350,3 +352,20 @@ def test_a_file_too_large_for_a_picture_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     assert code_of_reading(source, source.entries[0]) is RejectCode.TOO_LARGE
+
+
+def test_labels_of_a_parquet_file(tmp_path: Path) -> None:
+    write(tmp_path / "pictures", "a.jpg", "b.jpg", "c.jpg")
+    table = pa.table({"path": ["b.jpg", "a.jpg"], "label": ["eel", None], "more": [1, 2]})
+    pq.write_table(table, tmp_path / "l.parquet")
+    assert labels(open_folder(tmp_path / "pictures", labels=tmp_path / "l.parquet")) == {
+        "a.jpg": None,
+        "b.jpg": "eel",
+        "c.jpg": None,
+    }
+    pq.write_table(table.drop_columns(["label"]), tmp_path / "l.parquet")
+    with pytest.raises(LabelError, match="label is not there"):
+        open_folder(tmp_path / "pictures", labels=tmp_path / "l.parquet")
+    (tmp_path / "l.parquet").write_text("path,label")
+    with pytest.raises(LabelError, match="cannot read"):
+        open_folder(tmp_path / "pictures", labels=tmp_path / "l.parquet")
