@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from bagindex import home
-from bagindex.errors import QueryError, SettingsError, UnknownClassError
+from bagindex.errors import QueryError, SettingsError
+from bagindex.labels import find_class
 from bagindex.observer import BuildObserver
 from bagindex.store import IndexDirectory
-from bagindex.text import some
 from bagindex_schemas.records import ClassRecord, Keep, ModelRecord
 
 if TYPE_CHECKING:
@@ -27,12 +24,10 @@ if TYPE_CHECKING:
     from bagindex.compute import Compute
     from bagindex.grow import UpdateReport
     from bagindex.info import IndexInfo, IndexSummary
-    from bagindex.prepare import SourceOptions
     from bagindex.results import Patch, QueryResult, TopPatches
     from bagindex.verify import VerifyReport
 
 PathLike = str | os.PathLike[str]
-_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Index:
@@ -146,6 +141,7 @@ class Index:
         from bagindex.prepare import (
             NAMED_SOURCES,
             ModelOptions,
+            choice,
             class_ids,
             note_unlabelled,
             open_models,
@@ -155,7 +151,7 @@ class Index:
         if name is not None and out is not None:
             raise SettingsError("give --name or --out, not both")
         settings = BuildSettings(
-            keep=_choice(Keep, keep, "--keep"),
+            keep=choice(Keep, keep, "--keep"),
             pixels=pixels,
             limit=limit,
             max_rejects=0 if strict else max_errors,
@@ -163,7 +159,9 @@ class Index:
             workers=workers,
             decoder_timeout=decoder_timeout,
         )
-        opened = open_source(_source_options(source, data, split, layout, labels, class_map, follow_symlinks))
+        opened = open_source(
+            source, data=data, split=split, layout=layout, labels=labels, follow_symlinks=follow_symlinks
+        )
         if out is not None:
             directory = IndexDirectory(Path(out))
         elif name is not None:
@@ -177,9 +175,9 @@ class Index:
                 model = NAMED_SOURCES.get(os.fspath(source))
             compute = open_models(_several(model), _several(weights), options, observer or BuildObserver())
         computes = compute if isinstance(compute, Sequence) else [compute]
-        meaning = class_ids(opened, computes[0].classes, _path(class_map))
+        meaning = class_ids(opened, computes[0].classes, class_map)
         if labels is not None:
-            note_unlabelled(opened, Path(labels), observer or BuildObserver())
+            note_unlabelled(opened, labels, observer or BuildObserver())
         report = build(directory, opened, meaning, computes, settings, observer)
         index = cls(directory)
         index.report = report
@@ -224,11 +222,13 @@ class Index:
         settings = BuildSettings(
             max_rejects=0 if strict else max_errors, workers=workers, decoder_timeout=decoder_timeout
         )
-        opened = open_source(_source_options(source, data, split, layout, labels, class_map, follow_symlinks))
+        opened = open_source(
+            source, data=data, split=split, layout=layout, labels=labels, follow_symlinks=follow_symlinks
+        )
         report = update(
             self._directory,
             opened,
-            class_ids(opened, self.classes, _path(class_map)),
+            class_ids(opened, self.classes, class_map),
             open_stored_models(self._directory, self._manifest, device, batch_size),
             settings,
             retry_rejects=retry_rejects,
@@ -314,29 +314,8 @@ class Index:
         return verify(self._directory, progress)
 
     def find_class(self, text: str | int) -> ClassRecord:
-        """The class of that name, wnid or id; case does not matter where it is not needed.
-
-        Raises:
-            UnknownClassError: there is none; the message suggests some that are near.
-        """
-        wanted = str(text)
-        for same in (str.__eq__, lambda a, b: a.casefold() == b.casefold()):
-            found = [record for record in self.classes if same(record.name, wanted) or same(record.wnid or "", wanted)]
-            if len(found) == 1:
-                return found[0]
-            if found:
-                raise UnknownClassError(f"{wanted!r} may be {some([record.name for record in found])}: say which")
-        if re.fullmatch(r"\d{1,9}", wanted) and int(wanted) < len(self.classes):
-            return self.classes[int(wanted)]
-        names = {record.name.casefold(): record.name for record in self.classes}
-        near = difflib.get_close_matches(wanted.casefold(), names, n=3, cutoff=0.6)
-        near += [key for key in names if wanted.casefold() in key and key not in near][:3]
-        hint = (
-            f"did you mean {' or '.join(repr(names[key]) for key in near)}?"
-            if near
-            else (f"there are {some([record.name for record in self.classes])}")
-        )
-        raise UnknownClassError(f"no class is called {wanted!r}: {hint}")
+        """The class of that name, wnid or id; see `bagindex.labels.find_class`."""
+        return find_class(self.classes, text)
 
     def top_patches(
         self,
@@ -455,41 +434,7 @@ class Index:
         return crops
 
 
-def _source_options(
-    source: PathLike,
-    data: PathLike | None,
-    split: str | None,
-    layout: str,
-    labels: PathLike | None,
-    class_map: PathLike | None,
-    follow_symlinks: bool,
-) -> SourceOptions:
-    from bagindex.prepare import SourceOptions
-    from bagindex.sources import Layout
-
-    return SourceOptions(
-        place=Path(source),
-        data=_path(data),
-        split=split,
-        layout=_choice(Layout, layout, "--layout"),
-        labels=_path(labels),
-        class_map=_path(class_map),
-        follow_symlinks=follow_symlinks,
-    )
-
-
 def _several(given: PathLike | Sequence[PathLike] | None) -> list[str]:
     if given is None:
         return []
     return [os.fspath(each) for each in ([given] if isinstance(given, str | os.PathLike) else given)]
-
-
-def _path(path: PathLike | None) -> Path | None:
-    return None if path is None else Path(path)
-
-
-def _choice(kind: type[_Choice], value: str, option: str) -> _Choice:
-    try:
-        return kind(value)
-    except ValueError:
-        raise SettingsError(f"{option} is one of {', '.join(kind)}, not {value!r}") from None

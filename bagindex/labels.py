@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from bagindex.errors import LabelError
+from bagindex.errors import LabelError, UnknownClassError
 from bagindex.text import some
 from bagindex_schemas.records import ClassRecord
 
@@ -140,6 +142,31 @@ def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[
 def _normal(name: str) -> str:
     # The same letters may be stored composed or decomposed (file systems differ); that is not guessing.
     return unicodedata.normalize("NFC", name)
+
+
+def find_class(classes: Sequence[ClassRecord], text: str | int) -> ClassRecord:
+    """The class of that name, wnid or id; case does not matter where it is not needed.
+
+    Raises:
+        UnknownClassError: there is none; the message suggests some that are near.
+    """
+    wanted = str(text)
+    for same in (str.__eq__, lambda a, b: a.casefold() == b.casefold()):
+        found = [record for record in classes if same(record.name, wanted) or same(record.wnid or "", wanted)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UnknownClassError(f"{wanted!r} may be {some([record.name for record in found])}: say which")
+    if re.fullmatch(r"[0-9]{1,9}", wanted) and int(wanted) < len(classes):
+        return classes[int(wanted)]
+    names = {record.name.casefold(): record.name for record in classes}
+    near = difflib.get_close_matches(wanted.casefold(), names, n=3, cutoff=0.6)
+    near += [key for key in names if wanted.casefold() in key and key not in near][:3]
+    if near:
+        hint = f"did you mean {' or '.join(repr(names[key]) for key in near)}?"
+    else:
+        hint = f"there are {some([record.name for record in classes])}"
+    raise UnknownClassError(f"no class is called {wanted!r}: {hint}")
 
 
 def read_labels(path: Path) -> dict[str, str | None]:

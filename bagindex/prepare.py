@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from importlib.resources import as_file, files
 from itertools import zip_longest
 from pathlib import Path
+from typing import TypeVar
 
 from bagindex import official
 from bagindex.compute import BagNetCompute, Compute, find_device
@@ -19,19 +21,6 @@ from bagindex.registry import ARCHITECTURES
 from bagindex.sources import Layout, Source, open_folder
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import ClassRecord, IndexManifest, Transform
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """Where the images and their labels come from; `data` and `split` belong to named data sets."""
-
-    place: Path
-    data: Path | None = None
-    split: str | None = None
-    layout: Layout = Layout.AUTO
-    labels: Path | None = None
-    class_map: Path | None = None
-    follow_symlinks: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,30 +40,54 @@ class ModelOptions:
     allow_hash: str | None = None
 
 
+PathLike = str | os.PathLike[str]
+_Choice = TypeVar("_Choice", bound=StrEnum)
 _LARGEST = 4096
 """Pixels of the longer side of a model's input."""
 NAMED_SOURCES = {"imagenet-val": "bagnet33"}
 """Data sets that have a name (`./imagenet-val` is a folder all the same), and the model that each defaults to."""
 
 
-def open_source(options: SourceOptions) -> Source:
-    """List a folder, or a data set that is known by its name.
+def open_source(
+    place: PathLike,
+    *,
+    data: PathLike | None = None,
+    split: str | None = None,
+    layout: str = "auto",
+    labels: PathLike | None = None,
+    follow_symlinks: bool = False,
+) -> Source:
+    """List a folder, or a data set that is known by its name; for the arguments see `bagindex.Index.build`.
 
     Raises:
         SourceError, LabelError: see `bagindex.sources.open_folder` and `bagindex.imagenet.open_imagenet`.
         SettingsError: options of a folder for a named data set, or the other way round.
     """
-    if os.fspath(options.place) not in NAMED_SOURCES:
-        if options.data is not None or options.split is not None:
+    kind = choice(Layout, layout, "--layout")
+    if os.fspath(place) not in NAMED_SOURCES:
+        if data is not None or split is not None:
             raise SettingsError(f"--data and --split go with a named data set: {', '.join(NAMED_SOURCES)}")
-        return open_folder(
-            options.place, layout=options.layout, labels=options.labels, follow_symlinks=options.follow_symlinks
-        )
+        listed = None if labels is None else Path(labels)
+        return open_folder(Path(place), layout=kind, labels=listed, follow_symlinks=follow_symlinks)
     from bagindex.imagenet import find_data, open_imagenet
 
-    if options.layout is not Layout.AUTO or options.labels is not None:
-        raise SettingsError(f"{options.place} has its own layout and labels: leave out --layout and --labels")
-    return open_imagenet(find_data(options.data), options.split or "val", follow_symlinks=options.follow_symlinks)
+    if kind is not Layout.AUTO or labels is not None:
+        raise SettingsError(f"{place} has its own layout and labels: leave out --layout and --labels")
+    return open_imagenet(
+        find_data(None if data is None else Path(data)), split or "val", follow_symlinks=follow_symlinks
+    )
+
+
+def choice(kind: type[_Choice], value: str, option: str) -> _Choice:
+    """One of the values that an option takes.
+
+    Raises:
+        SettingsError: it is none of them.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        raise SettingsError(f"{option} is one of {', '.join(kind)}, not {value!r}") from None
 
 
 def open_models(
@@ -153,17 +166,17 @@ def open_stored_models(
     return computes
 
 
-def class_ids(source: Source, classes: Sequence[ClassRecord], class_map: Path | None) -> Mapping[str, int | None]:
+def class_ids(source: Source, classes: Sequence[ClassRecord], class_map: PathLike | None) -> Mapping[str, int | None]:
     """The class of each of the source's labels; see `bagindex.labels.map_labels`."""
     labels = [entry.label for entry in source.entries if entry.label is not None]
-    return map_labels(labels, classes, read_class_map(class_map) if class_map else None)
+    return map_labels(labels, classes, read_class_map(Path(class_map)) if class_map else None)
 
 
-def note_unlabelled(source: Source, labels: Path, observer: BuildObserver) -> None:
+def note_unlabelled(source: Source, labels: PathLike, observer: BuildObserver) -> None:
     """Say how many files a list of labels does not name."""
     missing = sum(entry.label is None and entry.rejected is None for entry in source.entries)
     if missing:
-        observer.note(f"{missing:,} of {len(source.entries):,} files have no label in {labels.name}")
+        observer.note(f"{missing:,} of {len(source.entries):,} files have no label in {os.fspath(labels)}")
 
 
 def scale(transform: Transform, image_size: tuple[int, int] | None) -> Transform:
