@@ -146,13 +146,13 @@ def build(
             weights[compute.name] = data
         # What lies in the folder of a model that index.json does not know is left from a removal that was cut off.
         work = plan.owed(manifest, list(models), {} if had is None else committed(directory, had))
-        check_space(directory, manifest, work, source, settings, observer)
+        new = [name for name in weights if had is None or name not in had.models]
+        check_space(directory, manifest, work, source, settings, observer, sum(len(weights[name]) for name in new))
         if fresh:
             directory.clear()
-        for name, data in weights.items():
-            if had is None or name not in had.models:
-                directory.remove_series(name)
-                directory.write_file(f"{name}/model.safetensors", data)
+        for name in new:
+            directory.remove_series(name)
+            directory.write_file(f"{name}/model.safetensors", weights[name])
         if manifest != had:
             directory.write_manifest(manifest)
         return finish(directory, manifest, source, models, work, settings, observer)
@@ -275,7 +275,7 @@ def with_model(manifest: IndexManifest, record: ModelRecord, observer: BuildObse
     if known.weights_sha256 != record.weights_sha256:
         differences.append(f"{record.name} had other weights (SHA-256 {known.weights_sha256[:12]}…)")
     if not known.keep.tables <= record.keep.tables:
-        differences.append(f"--keep {known.keep} then, {record.keep} now")
+        differences.append(f"--keep {known.keep} then, which has all of {record.keep} that is asked now")
     if differences:
         raise SettingsError(_OTHER_SETTINGS.format("; ".join(differences)))
     if known.environment != record.environment:
@@ -297,6 +297,7 @@ def check_space(
     source: Source,
     settings: BuildSettings,
     observer: BuildObserver,
+    weights: int = 0,
 ) -> None:
     """Say what is about to be written, and refuse when the disk is too small.
 
@@ -307,7 +308,7 @@ def check_space(
         return
     decoder = Decoder(settings.threads, settings.decoder_timeout)
     pixel_bytes = _pixel_bytes(manifest, source, decoder) if any(each.images for each in work) else 0.0
-    estimate = plan.estimate(manifest, work, pixel_bytes)
+    estimate = plan.estimate(manifest, work, pixel_bytes, weights)
     free = directory.free_bytes() + (directory.size() if settings.restart else 0)
     observer.planned(estimate, free)
     if estimate.peak <= free:
@@ -317,7 +318,7 @@ def check_space(
     for level in Keep:
         lower = {name: manifest.models[name].model_copy(update={"levels": (level,)}) for name in names}
         smaller = manifest.model_copy(update={"models": {**manifest.models, **lower}})
-        needed = plan.estimate(smaller, plan.owed(smaller, sorted(names), {}), pixel_bytes).peak
+        needed = plan.estimate(smaller, plan.owed(smaller, sorted(names), {}), pixel_bytes, weights).peak
         if needed <= free and needed < estimate.peak:
             advice += f", --keep {level} ({bytes_text(needed)})"
     raise SpaceError(

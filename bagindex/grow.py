@@ -18,6 +18,12 @@ from bagindex.sources import Entry, Source, describe
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex_schemas.records import Growth, IndexManifest, ShardRange
 
+_KINDS = {
+    "folders": "folders by class",
+    "flat": "pictures without labels (--layout flat)",
+    "csv": "pictures with a list of labels (--labels)",
+}
+
 
 @dataclass(frozen=True)
 class UpdateReport:
@@ -38,6 +44,7 @@ def update(
     *,
     retry_rejects: bool = False,
     contents: bool = True,
+    accept_missing: bool = False,
     observer: BuildObserver | None = None,
 ) -> UpdateReport:
     """Add the files of the source that the index has not dealt with, for all of its models.
@@ -49,11 +56,12 @@ def update(
         computes: the index's models at work, by name.
         settings: how; the keep levels are the index's own.
         retry_rejects: try files again that were rejected for a reason that may have passed.
+        accept_missing: go on although most of the files that are indexed are not at the source.
         contents: read all known files to see whether they have changed; otherwise only their sizes are compared.
         observer: hears of the progress.
 
     Raises:
-        SettingsError: the build has not finished, was of a part of the source, or of another kind of source.
+        SettingsError: the build has not finished, was of a part of the source, or of another source.
         LockedError, SpaceError, TooManyRejectsError, EvidenceRangeError: as for `bagindex.build.build`.
     """
     observer = observer or BuildObserver()
@@ -65,6 +73,12 @@ def update(
         missing = [path for path, found in known.items() if found.code is None and path not in here]
         changed = list(_changed(source, known, contents, settings.threads))
         new = list(new_entries(source, known, retry_rejects))
+        indexed = sum(found.code is None for found in known.values())
+        if new and 2 * len(missing) > indexed and not accept_missing:
+            raise SettingsError(
+                f"only {indexed - len(missing):,} of the {indexed:,} files that are indexed are here, and {len(new):,} "
+                "others: is this the source of this index? If it is, give --accept-missing"
+            )
         if new:
             manifest = manifest.model_copy(
                 update={"growths": (*manifest.growths, _growth(manifest, source, class_ids, new, retry_rejects))}
@@ -126,7 +140,11 @@ def _check(
     if manifest.source.files != manifest.source.listed:
         raise SettingsError("this index was built with --limit, of a part of its source: build it anew without")
     if source.kind != manifest.source.kind:
-        raise SettingsError(f"this index is of a source of kind {manifest.source.kind}, not {source.kind}")
+        had, has = (_KINDS.get(kind, kind) for kind in (manifest.source.kind, source.kind))
+        raise SettingsError(
+            f"this index was built from {had}, and this is {has}: give the options that `build` had "
+            "(`bagindex relabel` gives other labels)"
+        )
     for label, class_id in class_ids.items():
         if label in manifest.labels and manifest.labels[label] != class_id:
             raise SettingsError(f"the label {label!r} meant another class when the index was built (--class-map)")

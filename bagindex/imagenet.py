@@ -201,7 +201,9 @@ def _open_folders(folder: Path, split: str, follow_symlinks: bool, certain: bool
     _check_wnids({entry.label for entry in entries if entry.label is not None}, folder)
     other = [entry.text for entry in entries if _OTHER_SPLIT[split].fullmatch(entry.path)]
     if other and not certain:
-        raise SourceError(f"{folder} holds {other[0]}, which is not of the {split} split: choose it with --split")
+        raise SourceError(
+            f"{folder} holds {other[0]}, which is not of the {split} split: choose the other with --split"
+        )
     return ImageNetSource("folders", f"imagenet-{split}", entries, origin)
 
 

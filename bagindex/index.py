@@ -143,13 +143,13 @@ class Index:
             ModelOptions,
             choice,
             class_ids,
-            note_unlabelled,
             open_models,
             open_source,
         )
 
         if name is not None and out is not None:
             raise SettingsError("give --name or --out, not both")
+        observer = observer or BuildObserver()
         settings = BuildSettings(
             keep=choice(Keep, keep, "--keep"),
             pixels=pixels,
@@ -160,7 +160,13 @@ class Index:
             decoder_timeout=decoder_timeout,
         )
         opened = open_source(
-            source, data=data, split=split, layout=layout, labels=labels, follow_symlinks=follow_symlinks
+            source,
+            data=data,
+            split=split,
+            layout=layout,
+            labels=labels,
+            follow_symlinks=follow_symlinks,
+            observer=observer,
         )
         if out is not None:
             directory = IndexDirectory(Path(out))
@@ -173,11 +179,9 @@ class Index:
             options = ModelOptions(classes, size, device, batch_size, allow_hash)
             if not model and not weights:
                 model = NAMED_SOURCES.get(os.fspath(source))
-            compute = open_models(_several(model), _several(weights), options, observer or BuildObserver())
+            compute = open_models(_several(model), _several(weights), options, observer)
         computes = compute if isinstance(compute, Sequence) else [compute]
         meaning = class_ids(opened, computes[0].classes, class_map)
-        if labels is not None:
-            note_unlabelled(opened, labels, observer or BuildObserver())
         report = build(directory, opened, meaning, computes, settings, observer)
         index = cls(directory)
         index.report = report
@@ -195,6 +199,7 @@ class Index:
         follow_symlinks: bool = False,
         retry_rejects: bool = False,
         contents: bool = True,
+        accept_missing: bool = False,
         strict: bool = False,
         max_errors: int | None = None,
         device: str = "auto",
@@ -210,6 +215,7 @@ class Index:
                 `class_map` and `follow_symlinks` as for `build`.
             retry_rejects: try files again that were rejected for a reason that may have passed.
             contents: read all files to see whether they have changed; otherwise only their sizes are compared.
+            accept_missing: go on although most of the files that are indexed are not at the source.
             strict, max_errors, device, batch_size, workers, decoder_timeout, observer: as for `build`.
 
         Raises:
@@ -219,20 +225,28 @@ class Index:
         from bagindex.grow import update
         from bagindex.prepare import class_ids, open_source, open_stored_models
 
+        observer = observer or BuildObserver()
         settings = BuildSettings(
             max_rejects=0 if strict else max_errors, workers=workers, decoder_timeout=decoder_timeout
         )
         opened = open_source(
-            source, data=data, split=split, layout=layout, labels=labels, follow_symlinks=follow_symlinks
+            source,
+            data=data,
+            split=split,
+            layout=layout,
+            labels=labels,
+            follow_symlinks=follow_symlinks,
+            observer=observer,
         )
         report = update(
             self._directory,
             opened,
-            class_ids(opened, self.classes, class_map),
+            class_ids(opened, self.classes, class_map, self._directory.manifest().labels),
             open_stored_models(self._directory, self._manifest, device, batch_size),
             settings,
             retry_rejects=retry_rejects,
             contents=contents,
+            accept_missing=accept_missing,
             observer=observer,
         )
         self._reopen()

@@ -76,12 +76,7 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
     evidence = features = None
     if "evidence" in record.keep.tables and n:
         path = path_of("evidence")
-        ids = pq.read_table(path, columns=["class_id", "patch_id"])
-        if not (
-            np.array_equal(ids["class_id"].to_numpy(), np.repeat(np.arange(classes), n * patches))
-            and np.array_equal(ids["patch_id"].to_numpy(), np.tile(patch_ids(record.grid, image_ids), classes))
-        ):
-            raise ValueError(f"{where}/evidence.parquet is not sorted by class and patch, a row for each")
+        _check_evidence_order(path, where, patch_ids(record.grid, image_ids), classes)
         evidence = MappedArrays(path, array_offsets(path, 2, 2), (n * patches,))
     if "features" in record.keep.tables and n:
         path = path_of("features")
@@ -102,6 +97,18 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
         evidence=evidence,
         features=features,
     )
+
+
+def _check_evidence_order(path: Path, where: str, patches: NDArray[np.int64], classes: int) -> None:
+    """A row group for each class, each with every patch once: one at a time, for all do not fit into memory."""
+    with pq.ParquetFile(path) as file:
+        right = file.num_row_groups == classes
+        for class_id in range(classes if right else 0):
+            ids = file.read_row_group(class_id, columns=["class_id", "patch_id"])
+            right &= bool((ids["class_id"].to_numpy() == class_id).all())
+            right &= np.array_equal(ids["patch_id"].to_numpy(), patches)
+    if not right:
+        raise ValueError(f"{where}/evidence.parquet is not sorted by class and patch, a row group for each class")
 
 
 def check_means(shard: ShardNumbers) -> Outcome:

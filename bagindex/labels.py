@@ -62,7 +62,7 @@ def map_labels(
         )
     if unknown:
         raise LabelError(
-            f"{len(unknown)} of the source's {len(set(labels))} labels are not classes of the model: "
+            f"{len(unknown)} of {len(set(labels))} labels are not classes of the model: "
             f"{some(unknown)}; the model knows {some([record.name for record in classes])}. "
             "Say what they are with --class-map FILE, a CSV with the columns source,class "
             "(an empty class leaves those images unlabelled)"

@@ -24,7 +24,7 @@ class Known:
     """A file that an index has dealt with: an image, or a reject and why."""
 
     image_id: int
-    bytes: int | None = None
+    bytes: int
     sha256: str | None = None
     code: RejectCode | None = None
 
@@ -37,8 +37,8 @@ def known_files(directory: IndexDirectory, shards: Sequence[int]) -> dict[bytes,
         columns = ["image_id", "path", "path_bytes"]
         for row in pq.read_table(folder / "images.parquet", columns=[*columns, "bytes", "sha256"]).to_pylist():
             known[_path(row)] = Known(row["image_id"], row["bytes"], row["sha256"])
-        for row in pq.read_table(folder / "rejects.parquet", columns=[*columns, "code"]).to_pylist():
-            known[_path(row)] = Known(row["image_id"], code=RejectCode(row["code"]))
+        for row in pq.read_table(folder / "rejects.parquet", columns=[*columns, "bytes", "code"]).to_pylist():
+            known[_path(row)] = Known(row["image_id"], row["bytes"], code=RejectCode(row["code"]))
     return known
 
 
@@ -86,10 +86,13 @@ class Listing:
 
 
 def new_entries(source: Source, known: Mapping[bytes, Known], retry: bool) -> Iterator[Entry]:
-    """Files that an index has not dealt with; with `retry`, those too that were rejected for a passing reason."""
+    """Files that an index has not dealt with, and rejected ones of another size now.
+
+    With `retry`, those too that were rejected for a passing reason.
+    """
     for entry in source.entries:
         found = known.get(entry.path)
-        if found is None or (retry and found.code in PASSING):
+        if found is None or (found.code and (entry.size != found.bytes or (retry and found.code in PASSING))):
             yield entry
 
 

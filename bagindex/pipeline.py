@@ -103,7 +103,7 @@ class Pipeline:
         decoded = self._decoder.decode(self._source, entries, self._plan.transform)
         for image_id, (entry, picture) in enumerate(decoded, start=work.span.first):
             if isinstance(picture, Rejected):
-                writer.reject(image_id, entry.path, picture)
+                writer.reject(image_id, entry.path, entry.size, picture)
                 self._rejected(entry, picture)
             else:
                 label = None if entry.label is None else self._labels[entry.label]

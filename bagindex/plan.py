@@ -45,7 +45,7 @@ def differences(had: IndexManifest, wanted: Plan) -> list[str]:
         found.append(f"input {input_text(plan.transform)} then, {input_text(wanted.transform)} now")
     if plan.classes != wanted.classes:
         found.append("the model's class list")
-    if had.labels != wanted.labels:
+    elif any(had.labels.get(label, class_id) != class_id for label, class_id in wanted.labels.items()):
         found.append("what the labels mean (--class-map)")
     if plan.pixels != wanted.pixels:
         found.append(f"--{'' if plan.pixels else 'no-'}pixels then")
@@ -107,10 +107,10 @@ class Estimate:
         return self.total + self.scratch
 
 
-def estimate(manifest: IndexManifest, work: Sequence[Work], pixel_bytes: float) -> Estimate:
+def estimate(manifest: IndexManifest, work: Sequence[Work], pixel_bytes: float, weights: int) -> Estimate:
     """Bytes that the work will write, weights and catalog included; the small tables' rates per row were measured.
 
-    `pixel_bytes` is what the pixels of one image take, compressed.
+    `pixel_bytes` is what the pixels of one image take, compressed; `weights` what the files of new models take.
     """
     plan, classes = manifest.plan, len(manifest.plan.classes)
     tables: Counter[str] = Counter()
@@ -135,8 +135,7 @@ def estimate(manifest: IndexManifest, work: Sequence[Work], pixel_bytes: float) 
             if "features" in stored:
                 tables["features"] += int(count * (600 + 2.0024 * model.grid.patches * model.feature_size))
         scratch = max(scratch, spilled)
-    fresh = {name for each in work for name, series in each.series if series == name}
-    tables["weights"] = sum(manifest.models[name].file_bytes for name in fresh)
+    tables["weights"] = weights
     # The catalog is written anew, with what is there already.
     files = sum(span.count for span in manifest.shards)
     tables["catalog"] = 1_500_000 + files * (60 + 12 * classes * len(manifest.models))

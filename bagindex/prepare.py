@@ -44,6 +44,7 @@ PathLike = str | os.PathLike[str]
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _LARGEST = 4096
 """Pixels of the longer side of a model's input."""
+VAL_PICTURES = 50_000
 NAMED_SOURCES = {"imagenet-val": "bagnet33"}
 """Data sets that have a name (`./imagenet-val` is a folder all the same), and the model that each defaults to."""
 
@@ -56,6 +57,7 @@ def open_source(
     layout: str = "auto",
     labels: PathLike | None = None,
     follow_symlinks: bool = False,
+    observer: BuildObserver,
 ) -> Source:
     """List a folder, or a data set that is known by its name; for the arguments see `bagindex.Index.build`.
 
@@ -68,14 +70,20 @@ def open_source(
         if data is not None or split is not None:
             raise SettingsError(f"--data and --split go with a named data set: {', '.join(NAMED_SOURCES)}")
         listed = None if labels is None else Path(labels)
-        return open_folder(Path(place), layout=kind, labels=listed, follow_symlinks=follow_symlinks)
+        folder = open_folder(Path(place), layout=kind, labels=listed, follow_symlinks=follow_symlinks)
+        missing = sum(entry.label is None and entry.rejected is None for entry in folder.entries)
+        if listed is not None and missing:
+            observer.note(f"{missing:,} of {len(folder.entries):,} files have no label in {listed}")
+        return folder
     from bagindex.imagenet import find_data, open_imagenet
 
     if kind is not Layout.AUTO or labels is not None:
         raise SettingsError(f"{place} has its own layout and labels: leave out --layout and --labels")
-    return open_imagenet(
-        find_data(None if data is None else Path(data)), split or "val", follow_symlinks=follow_symlinks
-    )
+    found = find_data(None if data is None else Path(data))
+    source = open_imagenet(found, split or "val", follow_symlinks=follow_symlinks)
+    if split in (None, "val") and len(source.entries) < VAL_PICTURES:
+        observer.note(f"{len(source.entries):,} of the {VAL_PICTURES:,} pictures of imagenet-val are in {found}")
+    return source
 
 
 def choice(kind: type[_Choice], value: str, option: str) -> _Choice:
@@ -166,17 +174,17 @@ def open_stored_models(
     return computes
 
 
-def class_ids(source: Source, classes: Sequence[ClassRecord], class_map: PathLike | None) -> Mapping[str, int | None]:
-    """The class of each of the source's labels; see `bagindex.labels.map_labels`."""
-    labels = [entry.label for entry in source.entries if entry.label is not None]
-    return map_labels(labels, classes, read_class_map(Path(class_map)) if class_map else None)
-
-
-def note_unlabelled(source: Source, labels: PathLike, observer: BuildObserver) -> None:
-    """Say how many files a list of labels does not name."""
-    missing = sum(entry.label is None and entry.rejected is None for entry in source.entries)
-    if missing:
-        observer.note(f"{missing:,} of {len(source.entries):,} files have no label in {os.fspath(labels)}")
+def class_ids(
+    source: Source,
+    classes: Sequence[ClassRecord],
+    class_map: PathLike | None,
+    known: Mapping[str, int | None] | None = None,
+) -> Mapping[str, int | None]:
+    """The class of each of the source's labels, as is `known` or as `bagindex.labels.map_labels` says."""
+    mapping = read_class_map(Path(class_map)) if class_map else {}
+    labels = {entry.label for entry in source.entries if entry.label is not None}
+    told = {label: known[label] for label in labels if known and label in known and label not in mapping}
+    return told | map_labels(sorted(labels - told.keys()), classes, mapping)
 
 
 def scale(transform: Transform, image_size: tuple[int, int] | None) -> Transform:

@@ -75,11 +75,10 @@ class ImagesShardWriter(_Writer):
             if len(self._waiting) == PIXELS_PER_ROW_GROUP:
                 self._flush_pixels()
 
-    def reject(self, image_id: int, path: bytes, rejected: Rejected) -> None:
-        """A file that is not indexed."""
-        self._rejects.append(
-            {"image_id": image_id, **_path_columns(path), "code": rejected.code, "message": rejected.message}
-        )
+    def reject(self, image_id: int, path: bytes, size: int, rejected: Rejected) -> None:
+        """A file of `size` bytes that is not indexed."""
+        why = {"code": rejected.code, "message": rejected.message}
+        self._rejects.append({"image_id": image_id, **_path_columns(path), "bytes": size, **why})
 
     def close(self) -> dict[str, int]:
         """Write what is left; rows by table."""

@@ -150,7 +150,9 @@ def open_folder(
         layout = _guess_layout(root, found)
     if layout is Layout.FOLDERS:
         # A link or a folder that cannot be listed may stand for a whole class: it is rejected, not left out.
-        found = [_label_by_folder(entry) for entry in found if b"/" in entry.path or entry.rejected]
+        loose, found = len(found), [_label_by_folder(e) for e in found if b"/" in e.path or e.rejected]
+        if loose and not found:
+            raise SourceError(f"no folders of classes in {root}: its {loose} files lie flat, give --layout flat")
     if not found:
         raise SourceError(f"no files in {root}: give a folder of pictures")
     return FolderSource(root, layout, _source_name(root), found, follow_symlinks, digest)

@@ -38,6 +38,7 @@ PATCHES_RUN_AGAIN = 4
 
 _READING = (BagindexError, OSError, ValueError, KeyError, IndexError, pa.ArrowException, duckdb.Error)
 """What reading damaged data may raise."""
+_MISSING = "is missing or not built yet"
 _Arguments = ParamSpec("_Arguments")
 
 
@@ -101,6 +102,11 @@ class VerifyReport:
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether all that is wrong is that shards are not there: a build has not ended, or they were lost."""
+        return bool(self.problems) and all(_MISSING in problem for problem in self.problems)
 
     @property
     def problems(self) -> list[str]:
@@ -189,7 +195,7 @@ def _check_numbers(directory: IndexDirectory, model: _Model, shard: int, has_ima
 def _check_record(directory: IndexDirectory, series: str, shard: int, span: ShardRange, plan_digest: str) -> Outcome:
     where = f"{series}/shard-{shard:05d}"
     if not directory.shard_path(series, shard).is_dir():
-        return 1, [f"{where} is missing: run the same `bagindex build` command again"]
+        return 1, [f"{where} {_MISSING}: run the same `bagindex build` or `bagindex update` command again"]
     manifest = directory.shard_manifest(series, shard)
     problems = []
     if manifest.shard != shard or manifest.kind != ("images" if series == IMAGES else "model"):

@@ -44,6 +44,9 @@ def update(
     quick: Annotated[
         bool, typer.Option("--quick", help="Compare sizes only, instead of reading all files, to find changed ones.")
     ] = False,
+    accept_missing: Annotated[
+        bool, typer.Option("--accept-missing", help="Go on although most of the files that are indexed are not there.")
+    ] = False,
     data: DataOption = None,
     split: SplitOption = None,
     layout: LayoutOption = "auto",
@@ -75,6 +78,7 @@ def update(
             follow_symlinks=follow_symlinks,
             retry_rejects=retry_rejects,
             contents=not quick,
+            accept_missing=accept_missing,
             strict=strict,
             max_errors=max_errors,
             device=device,

@@ -65,7 +65,11 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
             },
             {"what": "  weights", "value": f"SHA-256 {record.weights_sha256}"},
         ]
-    print_rows(["what", "value"], rows, format_)
+    if format_ is Format.CSV:
+        print_rows(["what", "value"], rows, format_)
+        return
+    for row in rows:
+        typer.echo(f"{row['what']:<12} {row['value']}")
 
 
 def list_indexes(format_: FormatOption = Format.TABLE) -> None:
@@ -104,7 +108,10 @@ def verify(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> N
     if format_ is Format.TABLE:
         for problem in report.problems:
             typer.echo(f"  {problem}")
-        typer.echo(f"{report.path}: {'sound' if report.ok else 'damaged'}")
+        verdict = "sound" if report.ok else "damaged"
+        if report.unfinished:
+            verdict = "not finished, or shards were lost; what is there is sound"
+        typer.echo(f"{report.path}: {verdict}")
     if not report.ok:
         raise typer.Exit(1)
 

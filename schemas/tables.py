@@ -38,11 +38,12 @@ REJECTS = pa.schema(
         _column("image_id", pa.int64()),
         _column("path", pa.string()),
         _column("path_bytes", pa.binary(), nullable=True),
+        _column("bytes", pa.int64()),
         _column("code", pa.string()),
         _column("message", pa.string()),
     ]
 )
-"""`image_id` is the place in the listing, which no image takes."""
+"""`image_id` is the place in the listing, which no image takes; `bytes` the size as it was listed."""
 
 LABELS = pa.schema([_column("image_id", pa.int64()), _column("label", pa.int32(), nullable=True)])
 """Labels that were given later; a null makes an image unlabelled."""

@@ -167,7 +167,7 @@ def test_second_model(tmp_path: Path, pixels: bool) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"keep": Keep.SUMMARY}, "--keep features then, summary now"),
+        ({"keep": Keep.SUMMARY}, "--keep features then, which has all of summary"),
         ({"pixels": False}, "--pixels then"),
         ({"limit": 5}, "10 files then, 5 now: `bagindex update` adds new ones"),
         ({"compute": LinearCompute("abc")}, "class list"),

@@ -41,7 +41,7 @@ def test_views_have_the_columns_of_the_design(folder: Path) -> None:
             "logits",
             "features": "model patch_id image_id row col x0 y0 x1 y1 label label_name predicted feature",
             "classes": "class_id wnid name",
-            "rejects": "image_id path path_bytes code message",
+            "rejects": "image_id path path_bytes bytes code message",
             "pixels": "image_id pixels",
         }.items():
             assert index.sql(f"FROM {view} LIMIT 0").columns == columns.split()

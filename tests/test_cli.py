@@ -115,7 +115,7 @@ def test_which_index(run, index_path: Path, home_folder: Path, monkeypatch: pyte
     assert "using the latest index, new" in latest.err
     assert "name" not in run("info", "-i", "old").err
     monkeypatch.setenv("BAGINDEX_INDEX", "old")
-    assert run("info").out.splitlines()[2].split() == ["index", "old"]
+    assert run("info").out.splitlines()[0].split() == ["index", "old"]
     assert run("info", "-i", str(index_path)).status == 0
     missing = run("info", "-i", "other")
     assert missing.status == 1
@@ -158,7 +158,7 @@ def test_which_index(run, index_path: Path, home_folder: Path, monkeypatch: pyte
         (("build", "PICTURES", "--weights", "WEIGHTS", "--name", "a", "--out", "b"), 1, "not both"),
         (("build", "PICTURES", "--weights", "WEIGHTS", "--workers", "0"), 2, "Invalid value"),
         (("build", "PICTURES", "--weights", "WEIGHTS", "--classes", "imagenet"), 1, "names 1000 classes"),
-        (("build", "PICTURES/ring", "--weights", "WEIGHTS", "--layout", "folders"), 1, "no files"),
+        (("build", "PICTURES/ring", "--weights", "WEIGHTS", "--layout", "folders"), 1, "give --layout flat"),
     ],
 )
 def test_errors_are_one_line_that_helps(

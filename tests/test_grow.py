@@ -17,10 +17,12 @@ from bagindex.build import BuildSettings, build
 from bagindex.compute import PatchOutput
 from bagindex.errors import LabelError, QueryError, SettingsError
 from bagindex.grow import UpdateReport, remove_model, update
+from bagindex.images import Rejected
 from bagindex.observer import BuildObserver
+from bagindex.sources import Entry
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep, RejectCode
-from fakes import LinearCompute, MemorySource
+from fakes import LinearCompute, MemorySource, number_png
 from test_build import BROKEN, CLASS_IDS, LABELS, contents, run
 
 SETTINGS = BuildSettings(shard_size=4, workers=2)
@@ -141,11 +143,14 @@ class Growing:
         self.directory = IndexDirectory(folder)
         self.labels: dict[int, str | None] = {i * 10: label for i, label in enumerate(LABELS)}
         self.broken: dict[int, RejectCode] = {20: RejectCode.NOT_AN_IMAGE, 90: RejectCode.PERMISSION}
+        self.longer: dict[int, int] = {}
         self.models = {name: CountingCompute("ab", name=name) for name in ("one", "two")}
         build(self.directory, self.source(), CLASS_IDS, list(self.models.values()), replace(**settings))
 
     def source(self) -> NumberedSource:
-        return NumberedSource(dict(sorted(self.labels.items())), dict(self.broken))
+        source = NumberedSource(dict(sorted(self.labels.items())), dict(self.broken))
+        source.longer = self.longer
+        return source
 
     def update(self, **options: Any) -> UpdateReport:
         return update(self.directory, self.source(), CLASS_IDS, self.models, SETTINGS, **options)
@@ -158,21 +163,16 @@ class NumberedSource(MemorySource):
         super().__init__(list(labels.values()))
         self.numbers = labels
         self.codes = codes
+        self.longer: dict[int, int] = {}
 
     @property
     def entries(self) -> Any:
-        from bagindex.sources import Entry
-
-        size = {
-            number: len(self.read(Entry(b"", number))) if number not in self.codes else 1 for number in self.numbers
-        }
+        """Sizes are the files', but for those that are said to be longer."""
+        size = {number: len(number_png(number, 16)) + self.longer.get(number, 0) for number in self.numbers}
         return [Entry(b"%04d.png" % number, size[number], label) for number, label in self.numbers.items()]
 
-    def read(self, entry: Any) -> bytes:
-        from bagindex.images import Rejected
-        from fakes import number_png
-
-        number = int(entry.path.split(b".")[0] or entry.size)
+    def read(self, entry: Entry) -> bytes:
+        number = int(entry.path.split(b".")[0])
         if number in self.codes:
             raise Rejected(self.codes[number], "broken on purpose")
         return number_png(number, 16)
@@ -255,6 +255,25 @@ def test_rejects_that_may_have_passed_are_tried_again(tmp_path: Path) -> None:
         assert index.verify().ok
 
 
+def test_rejects_that_were_replaced_are_tried_again(tmp_path: Path) -> None:
+    growing = Growing(tmp_path / "i")
+    growing.broken.clear()
+    growing.longer[20] = 5
+    report = growing.update()
+    assert (report.new, report.build.rejects) == (1, {"permission": 1})
+    assert growing.update().new == 0
+
+
+def test_another_folder_is_not_poured_into_the_index(tmp_path: Path) -> None:
+    growing = Growing(tmp_path / "i")
+    before = contents(growing.directory.root)
+    growing.labels = {number + 1000: label for number, label in growing.labels.items()}
+    with pytest.raises(SettingsError, match="only 0 of the 8 files that are indexed are here, and 10 others"):
+        growing.update()
+    assert contents(growing.directory.root) == before
+    assert growing.update(accept_missing=True).new == 10
+
+
 def test_changed_and_missing_files_are_noticed(tmp_path: Path, example_folder: Path) -> None:
     pictures = tmp_path / "pictures"
     shutil.copytree(example_folder / "pictures", pictures)
@@ -269,7 +288,7 @@ def test_changed_and_missing_files_are_noticed(tmp_path: Path, example_folder: P
     whole = index.update(pictures)
     assert (whole.new, whole.changed, whole.missing) == (0, ("ring/000.png",), ("cross/001.png",))
     assert len(index.top_patches("cross", k=99)) == 17
-    with pytest.raises(SettingsError, match="of kind folders, not flat"):
+    with pytest.raises(SettingsError, match="built from folders by class, and this is pictures without labels"):
         index.update(pictures / "ring")
     assert index.verify().ok
 

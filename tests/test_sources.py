@@ -85,7 +85,7 @@ def test_no_pictures(tmp_path: Path) -> None:
     write(tmp_path, "file", "empty/.hidden", "loose/picture.jpg")
     with pytest.raises(SourceError, match="no files in"):
         open_folder(tmp_path / "empty")
-    with pytest.raises(SourceError, match="no files in"):
+    with pytest.raises(SourceError, match="its 1 files lie flat, give --layout flat"):
         open_folder(tmp_path / "loose", layout=Layout.FOLDERS)
     with pytest.raises(SourceError, match="nowhere does not exist: give a folder of pictures"):
         open_folder(tmp_path / "nowhere")
