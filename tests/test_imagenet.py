@@ -332,7 +332,7 @@ def test_an_archive_alone(tmp_path: Path) -> None:
 def test_the_other_split(tmp_path: Path) -> None:
     as_folders(tmp_path)
     assert "is not of the train split: choose the other with --split" in refused(tmp_path / "val", "train")
-    assert "is not of the val split: choose it with --split" in refused(tmp_path / "train")
+    assert "is not of the val split: choose the other with --split" in refused(tmp_path / "train")
 
 
 def test_folders_and_loose_pictures(tmp_path: Path) -> None:
