@@ -119,11 +119,11 @@ def remove_index(directory: IndexDirectory) -> None:
 
 
 def _trimmed(manifest: IndexManifest, images: Sequence[int]) -> IndexManifest:
-    """Without the shards of an interrupted update that no images were committed for: nobody has seen their ids."""
+    """Without the last shards of an interrupted update, which no images were committed for: nobody saw their ids."""
     growths = []
-    shard = len(manifest.plan.shards)
+    shard, last = len(manifest.plan.shards), max(images, default=-1)
     for growth in manifest.growths:
-        kept = tuple(span for number, span in enumerate(growth.shards, start=shard) if number in images)
+        kept = growth.shards[: max(0, last + 1 - shard)]
         shard += len(growth.shards)
         if kept:
             growths.append(growth.model_copy(update={"shards": kept}))
@@ -135,7 +135,8 @@ def _check(
 ) -> None:
     shards = set(range(len(manifest.plan.shards)))
     done = committed(directory, manifest)
-    if not manifest.models or not all(shards <= set(done[series]) for series in done):
+    lost = set(range(len(manifest.shards))) - set(done[IMAGES])
+    if lost or not manifest.models or not all(shards <= set(done[series]) for series in done):
         raise SettingsError("the build of this index has not finished: run the same `bagindex build` command first")
     if manifest.source.files != manifest.source.listed:
         raise SettingsError("this index was built with --limit, of a part of its source: build it anew without")

@@ -57,14 +57,13 @@ class Listing:
             SourceError: which they were cannot be told any more.
         """
         span = self._manifest.shards[shard]
-        plan_shards = len(self._manifest.plan.shards)
-        if shard < plan_shards:
-            if self._manifest.growths:
-                raise SourceError(f"{IMAGES}/shard-{shard:05d} is lost, and the source has grown since: use --restart")
+        if not self._manifest.growths:
             return self._source.entries[span.first : span.first + span.count]
-        first, count = span.first - self._pending_first, span.count
-        found = self._pending[first : first + count]
-        if len(found) != count:
+        first = span.first - self._pending_first
+        if first < 0:
+            raise SourceError(f"{IMAGES}/shard-{shard:05d} is lost, and the source has grown since: use --restart")
+        found = self._pending[first : first + span.count]
+        if len(found) != span.count:
             raise SourceError("the source has changed since it was listed: run `bagindex update` again")
         return found
 

@@ -15,7 +15,7 @@ import pytest
 from bagindex import Index
 from bagindex.build import BuildSettings, build
 from bagindex.compute import PatchOutput
-from bagindex.errors import LabelError, QueryError, SettingsError
+from bagindex.errors import LabelError, QueryError, SettingsError, SourceError
 from bagindex.grow import UpdateReport, remove_model, update
 from bagindex.images import Rejected
 from bagindex.observer import BuildObserver
@@ -240,6 +240,31 @@ def test_an_interrupted_update_is_finished_by_the_next(tmp_path: Path) -> None:
         assert index.sql("SELECT count(*) AS n, count(DISTINCT path) AS p FROM images").to_dicts() == [
             {"n": 79, "p": 79}
         ]
+        assert index.verify().ok
+
+
+def test_a_lost_shard_of_an_update_is_made_again(tmp_path: Path) -> None:
+    growing = Growing(tmp_path / "i")
+    growing.labels |= dict.fromkeys(range(200, 350), "a")
+    growing.update()
+    before = contents(growing.directory.root)
+    assert len(list((tmp_path / "i" / "images").glob("shard-*"))) == 3 + 3
+    for lost in ("images/shard-00003", "two/shard-00004"):
+        shutil.rmtree(tmp_path / "i" / lost)
+        if lost.startswith("images"):
+            with pytest.raises(SettingsError, match="run the same `bagindex build` command first"):
+                growing.update()
+        build(growing.directory, growing.source(), CLASS_IDS, list(growing.models.values()), SETTINGS)
+        assert contents(growing.directory.root) == before
+    growing.labels[400] = "b"
+    growing.update()
+    for lost in ("images/shard-00003", "images/shard-00000"):
+        kept = tmp_path / "kept"
+        shutil.move(tmp_path / "i" / lost, kept)
+        with pytest.raises(SourceError, match=r"is lost, and the source has grown since: use --restart"):
+            build(growing.directory, growing.source(), CLASS_IDS, list(growing.models.values()), SETTINGS)
+        shutil.move(kept, tmp_path / "i" / lost)
+    with Index.open(tmp_path / "i") as index:
         assert index.verify().ok
 
 
