@@ -75,7 +75,8 @@ class Screen(BuildObserver):
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
+            TextColumn("left"),
             console=self._console,
         )
         self._progress.start()
