@@ -16,7 +16,7 @@ from bagindex.compute import Compute
 from bagindex.decoding import Decoder
 from bagindex.errors import SettingsError, SpaceError, TooManyRejectsError
 from bagindex.images import Rejected
-from bagindex.listing import Known, known_files
+from bagindex.listing import known_files
 from bagindex.observer import BuildObserver
 from bagindex.pipeline import Pipeline
 from bagindex.shards import compressed_size
@@ -68,6 +68,11 @@ class BuildSettings:
     def threads(self) -> int:
         """Decoding threads."""
         return self.workers or min(16, os.cpu_count() or 1)
+
+    @property
+    def decoder(self) -> Decoder:
+        """What decodes the pictures."""
+        return Decoder(self.threads, self.decoder_timeout)
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,8 @@ def build(
         manifest = IndexManifest(plan=wanted, models={}) if had is None else _check_same(had, wanted)
         weights = {}
         for compute in models.values():
-            record, data = model_record(compute, settings.keep)
-            manifest = with_model(manifest, record, observer)
+            record, data = _model_record(compute, settings.keep)
+            manifest = _with_model(manifest, record, observer)
             weights[compute.name] = data
         # What lies in the folder of a model that index.json does not know is left from a removal that was cut off.
         work = plan.owed(manifest, list(models), {} if had is None else committed(directory, had))
@@ -169,8 +174,7 @@ def finish(
 ) -> BuildReport:
     """Do the work that is owed, bring the catalog up to date, and say what was done. The caller holds the lock."""
     rejects = _RejectLimit(directory, settings.max_rejects)
-    decoder = Decoder(settings.threads, settings.decoder_timeout)
-    pipeline = Pipeline(directory, manifest, source, models, decoder, rejects.count, observer.advanced)
+    pipeline = Pipeline(directory, manifest, source, models, settings.decoder, rejects.count, observer.advanced)
     started = time.monotonic()
     for each in work:
         pipeline.run(each)
@@ -181,8 +185,7 @@ def finish(
 
 def committed(directory: IndexDirectory, manifest: IndexManifest) -> dict[str, list[int]]:
     """The committed shards of each series."""
-    series = [IMAGES, *(each for record in manifest.models.values() for each in record.series)]
-    return {each: directory.committed(each) for each in series}
+    return {series: directory.committed(series) for series in (IMAGES, *manifest.series)}
 
 
 class _Part:
@@ -202,7 +205,7 @@ class _RejectLimit:
 
     def __init__(self, directory: IndexDirectory, most: int | None) -> None:
         self._most = most
-        self._found = directory.totals(IMAGES)[0].get("rejects", 0)
+        self._found = directory.totals(IMAGES)[0]["rejects"]
 
     def count(self, entry: Entry, rejected: Rejected) -> None:
         self._found += 1
@@ -232,7 +235,7 @@ def _by_name(computes: Sequence[Compute]) -> dict[str, Compute]:
     return models
 
 
-def model_record(compute: Compute, keep: Keep) -> tuple[ModelRecord, bytes]:
+def _model_record(compute: Compute, keep: Keep) -> tuple[ModelRecord, bytes]:
     """A model's entry for index.json, and its weights as a file."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", compute.name) or compute.name == IMAGES:
         raise SettingsError(f"a model cannot be called {compute.name!r}: use small letters, digits, - and _")
@@ -266,7 +269,7 @@ _OTHER_SETTINGS = (
 )
 
 
-def with_model(manifest: IndexManifest, record: ModelRecord, observer: BuildObserver) -> IndexManifest:
+def _with_model(manifest: IndexManifest, record: ModelRecord, observer: BuildObserver) -> IndexManifest:
     """The manifest with a model added, or with its keep level raised; say so when it runs under other settings."""
     known = manifest.models.get(record.name)
     if known is None:
@@ -306,8 +309,7 @@ def check_space(
     """
     if not work:
         return
-    decoder = Decoder(settings.threads, settings.decoder_timeout)
-    pixel_bytes = _pixel_bytes(manifest, source, decoder) if any(each.images for each in work) else 0.0
+    pixel_bytes = _pixel_bytes(manifest, source, settings.decoder) if any(each.images for each in work) else 0.0
     estimate = plan.estimate(manifest, work, pixel_bytes, weights)
     free = directory.free_bytes() + (directory.size() if settings.restart else 0)
     observer.planned(estimate, free)
@@ -344,28 +346,22 @@ def _report(
     directory: IndexDirectory, manifest: IndexManifest, models: Sequence[str], computed: int, seconds: float
 ) -> BuildReport:
     image_rows, image_bytes = directory.totals(IMAGES)
-    table_bytes = {IMAGES: image_bytes}
-    patches = {}
+    patches: dict[str, int] = {}
+    table_bytes: dict[str, Mapping[str, int]] = {IMAGES: image_bytes}
     for name in models:
         record = manifest.models[name]
-        totals = [directory.totals(series) for series in record.series]
-        table_bytes[name] = {table: size for _, sizes in totals for table, size in sizes.items()}
-        patches[name] = totals[0][0].get("predictions", 0) * record.grid.patches
-    codes = Counter(known.code.value for known in _rejects(directory).values() if known.code)
+        rows, table_bytes[name] = directory.totals(*record.series)
+        patches[name] = rows["predictions"] * record.grid.patches
+    codes: Counter[str] = Counter()
+    if image_rows["rejects"]:
+        known = known_files(directory, directory.committed(IMAGES))
+        codes.update(found.code.value for found in known.values() if found.code)
     return BuildReport(
         directory=directory.root,
-        images=image_rows.get("images", 0),
+        images=image_rows["images"],
         rejects=dict(codes.most_common()),
         patches=patches,
         table_bytes=table_bytes,
         computed=computed,
         seconds=seconds,
     )
-
-
-def _rejects(directory: IndexDirectory) -> dict[bytes, Known]:
-    """The files that are not indexed, where there are any."""
-    shards = directory.committed(IMAGES)
-    if not any(directory.shard_manifest(IMAGES, shard).rows["rejects"] for shard in shards):
-        return {}
-    return {path: known for path, known in known_files(directory, shards).items() if known.code}

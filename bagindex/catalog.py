@@ -21,6 +21,7 @@ import duckdb
 
 from bagindex.errors import DamagedIndexError, IncompleteIndexError, SettingsError
 from bagindex.store import IMAGES, IndexDirectory
+from bagindex.text import first_line
 from bagindex_schemas.records import IndexManifest, Keep, ModelRecord
 
 VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels")
@@ -156,11 +157,6 @@ def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, An
     tree: dict[str, Any] = json.loads(rows[0][0])
     # DuckDB lets a common table expression write: WITH x AS (COPY ... TO ...) counts as a SELECT.
     return None if tree.get("error") or "_QUERY_NODE" in "".join(_node_types(tree)) else tree
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _node_types(tree: object) -> Iterator[str]:

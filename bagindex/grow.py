@@ -16,6 +16,7 @@ from bagindex.listing import Known, known_files, new_entries
 from bagindex.observer import BuildObserver
 from bagindex.sources import Entry, Source, describe
 from bagindex.store import IMAGES, IndexDirectory
+from bagindex.text import path_text
 from bagindex_schemas.records import Growth, IndexManifest, ShardRange
 
 _KINDS = {
@@ -88,7 +89,7 @@ def update(
         if manifest != directory.manifest():
             directory.write_manifest(manifest)
         report = finish(directory, manifest, source, computes, work, settings, observer)
-    gone = tuple(sorted(path.decode("utf-8", "backslashreplace") for path in missing))
+    gone = tuple(sorted(map(path_text, missing)))
     return UpdateReport(report, len(new), tuple(changed), gone)
 
 

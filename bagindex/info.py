@@ -89,9 +89,8 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
     images, image_bytes = directory.totals(IMAGES)
     models = []
     for record in manifest.models.values():
-        totals = [directory.totals(series) for series in record.series]
-        table_bytes = {table: size for _, sizes in totals for table, size in sizes.items()}
-        patches = totals[0][0].get("predictions", 0) * record.grid.patches
+        rows, table_bytes = directory.totals(*record.series)
+        patches = rows["predictions"] * record.grid.patches
         committed = min(len(directory.committed(series)) for series in record.series)
         models.append(ModelInfo(record, committed, patches, table_bytes))
     shards = len(manifest.shards)
@@ -101,8 +100,8 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
         source=manifest.source.name,
         complete=bool(models) and all(model.shards == shards for model in models),
         shards=shards,
-        images=images.get("images", 0),
-        rejects=images.get("rejects", 0),
+        images=images["images"],
+        rejects=images["rejects"],
         classes=len(manifest.plan.classes),
         transform=manifest.plan.transform,
         pixels=manifest.plan.pixels,

@@ -6,7 +6,6 @@ A download gets its name when its SHA-256 begins as the name says: what has the 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -24,7 +23,7 @@ import platformdirs
 from bagindex.download import DownloadError, Progress, drop, part_of, receive, size
 from bagindex.errors import SettingsError, WeightsError
 from bagindex.registry import ARCHITECTURES, Architecture
-from bagindex.store import fsync_folder
+from bagindex.store import file_sha256, fsync_folder
 
 BASE_URL = (
     "https://bitbucket.org/wielandbrendel/bag-of-feature-pretrained-models/raw/249e8fa82c0913623a807d9d35eeab9da7dcc2a8"
@@ -104,7 +103,7 @@ def is_official(path: Path) -> bool:
     """
     if any(path.absolute() == _path(architecture).absolute() for architecture in ARCHITECTURES.values()):
         return True
-    sha256 = _file_sha256(path)
+    sha256 = file_sha256(path)
     return any(sha256.startswith(_prefix(architecture)) for architecture in ARCHITECTURES.values())
 
 
@@ -132,7 +131,7 @@ def fetch(
                 if not path.is_file():
                     _download(architecture, starts, progress or _ignore, note)
                     return path
-        sha256 = _file_sha256(path)
+        sha256 = file_sha256(path)
         if not sha256.startswith(starts):
             raise WeightsError(
                 f"{path} is refused: its SHA-256 should begin with {_prefix(architecture)}, but is {sha256}; "
@@ -157,7 +156,7 @@ def install(file: Path, *, allow_hash: str | None = None, note: Note | None = No
     if not file.is_file():
         raise WeightsError(f"no file at {file}")
     try:
-        sha256 = _file_sha256(file)
+        sha256 = file_sha256(file)
     except OSError as error:
         raise WeightsError(f"cannot read {file}: {error.strerror}") from None
     architecture = next((a for a in ARCHITECTURES.values() if sha256.startswith(_prefix(a))), None)
@@ -175,7 +174,7 @@ def install(file: Path, *, allow_hash: str | None = None, note: Note | None = No
             copy = path.with_name(f"{path.name}.copy")
             try:
                 shutil.copyfile(file, copy)
-                if _file_sha256(copy) != sha256:
+                if file_sha256(copy) != sha256:
                     raise WeightsError(f"{file} has changed while it was copied: try again")
                 _publish(copy, path)
             finally:
@@ -200,7 +199,7 @@ def _download(architecture: Architecture, starts: tuple[str, ...], progress: Pro
             note(f"{failure}; trying again in {delay:g} s")
             time.sleep(delay)
             continue
-        sha256 = _file_sha256(part)
+        sha256 = file_sha256(part)
         if sha256.startswith(starts):
             _publish(part, path)
             return drop(part)
@@ -267,7 +266,7 @@ def _publish(finished: Path, path: Path) -> None:
 def _status(architecture: Architecture) -> OfficialWeights:
     path, state = _path(architecture), State.ABSENT
     if path.is_file():
-        state = State.HERE if _file_sha256(path).startswith(_prefix(architecture)) else State.OTHER
+        state = State.HERE if file_sha256(path).startswith(_prefix(architecture)) else State.OTHER
     size = None if state is State.ABSENT else path.stat().st_size
     return OfficialWeights(architecture.name, path.name, _url(architecture), path, size, state)
 
@@ -299,11 +298,6 @@ def _url(architecture: Architecture) -> str:
 
 def _prefix(architecture: Architecture) -> str:
     return architecture.weights_file.rpartition("-")[2].partition(".")[0]
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _ignore(*_: object) -> None:

@@ -124,12 +124,11 @@ class Pipeline:
 
     def _check_unchanged(self, shard: int, images_sha256: str) -> None:
         """A lost images shard may be made again only from the same pictures as the models' shards were."""
-        for record in self._manifest.models.values():
-            for series in record.series:
-                if shard in self._directory.committed(series):
-                    known = self._directory.shard_manifest(series, shard).images_sha256
-                    if known != images_sha256:
-                        raise SourceError("the source has changed since it was indexed: begin anew with --restart")
+        for series in self._manifest.series:
+            if shard in self._directory.committed(series):
+                known = self._directory.shard_manifest(series, shard).images_sha256
+                if known != images_sha256:
+                    raise SourceError("the source has changed since it was indexed: begin anew with --restart")
 
     def _complete(
         self,

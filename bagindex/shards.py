@@ -20,6 +20,7 @@ from bagindex.arrays import ONE_PAGE, array_offsets
 from bagindex.evidence import Evidence
 from bagindex.geometry import Placement, patch_ids
 from bagindex.images import Rejected
+from bagindex.store import file_sha256
 from bagindex.text import path_text
 from bagindex_schemas import tables as schemas
 from bagindex_schemas.records import FileRecord, Grid, ModelRecord
@@ -64,7 +65,10 @@ class ImagesShardWriter(_Writer):
         self._folder = folder
         self._images: list[ImageRow] = []
         self._rejects: list[dict[str, Any]] = []
-        self._pixels = _open(folder / "pixels.parquet", schemas.PIXELS, use_dictionary=False) if keep_pixels else None
+        self._pixels: pq.ParquetWriter | None = None
+        if keep_pixels:
+            writer = _open(folder / "pixels.parquet", schemas.PIXELS, use_dictionary=False)
+            self._pixels = self._open_files.enter_context(writer)
         self._waiting: list[NDArray[np.uint8]] = []
 
     def add(self, row: ImageRow, pixels: NDArray[np.uint8]) -> None:
@@ -309,12 +313,9 @@ def compressed_size(pixels: NDArray[np.uint8]) -> int:
 
 def hash_files(folder: Path) -> dict[str, FileRecord]:
     """Size and SHA-256 of every file of a shard in the making."""
-    records = {}
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        records[path.name] = FileRecord(bytes=path.stat().st_size, sha256=digest)
-    return records
+    return {
+        path.name: FileRecord(bytes=path.stat().st_size, sha256=file_sha256(path)) for path in sorted(folder.iterdir())
+    }
 
 
 def images_digest(images: Sequence[tuple[int, str]]) -> str:

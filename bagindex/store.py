@@ -7,6 +7,7 @@ parent fsynced. The rename is the commit: a shard exists whole or not at all.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -103,14 +104,15 @@ class IndexDirectory:
                 )
         return manifest
 
-    def totals(self, series: str) -> tuple[dict[str, int], dict[str, int]]:
-        """Rows and bytes of each table, over the committed shards."""
+    def totals(self, *series: str) -> tuple[Counter[str], Counter[str]]:
+        """Rows and bytes of each table, over the committed shards of some series."""
         rows: Counter[str] = Counter()
         sizes: Counter[str] = Counter()
-        for shard in self.committed(series):
-            manifest = self.shard_manifest(series, shard)
-            rows.update(manifest.rows)
-            sizes.update({name.removesuffix(".parquet"): record.bytes for name, record in manifest.files.items()})
+        for each in series:
+            for shard in self.committed(each):
+                manifest = self.shard_manifest(each, shard)
+                rows.update(manifest.rows)
+                sizes.update({name.removesuffix(".parquet"): record.bytes for name, record in manifest.files.items()})
         return rows, sizes
 
     @contextmanager
@@ -237,6 +239,12 @@ def _is_ours(child: Path) -> bool:
     if child.is_symlink() or not child.is_dir():
         return _OUR_FILES.fullmatch(child.name) is not None
     return all(_IN_OUR_FOLDERS.match(name) for name in os.listdir(child))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync_folder(path: Path) -> None:

@@ -19,6 +19,11 @@ def bytes_text(count: float) -> str:
     return f"{count:.3g} GB" if count < 999.5 else f"{count / 1000:.3g} TB"
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def some(names: Sequence[str], most: int = 6) -> str:
     """The first few names, quoted, and how many there are."""
     shown = ", ".join(repr(name) for name in names[:most])

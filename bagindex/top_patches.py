@@ -13,10 +13,11 @@ from typing import Any
 
 import duckdb
 
-from bagindex.catalog import Catalog, first_line, select_tree
+from bagindex.catalog import Catalog, select_tree
 from bagindex.errors import QueryError
 from bagindex.geometry import Box, Placement, boxes_overlap, locate, patch_box, to_source
 from bagindex.results import Patch
+from bagindex.text import first_line
 from bagindex_schemas.records import ClassRecord, ModelRecord
 
 

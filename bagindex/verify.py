@@ -6,10 +6,10 @@ numbers are a BagNet's evidence, and not merely unchanged.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
@@ -17,6 +17,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from bagindex import catalog, invariants
 from bagindex.errors import BagindexError
@@ -25,7 +26,8 @@ from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.reading import image_pixels
 from bagindex.registry import ARCHITECTURES
 from bagindex.shards import hash_files, images_digest
-from bagindex.store import IMAGES, REMAKE, IndexDirectory
+from bagindex.store import IMAGES, REMAKE, IndexDirectory, file_sha256
+from bagindex.text import first_line
 from bagindex_schemas.records import IndexManifest, ModelRecord, ShardRange
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class Check:
         try:
             checked, problems = look(*args, **kwargs)
         except _READING as error:
-            checked, problems = 0, [f"{what}: {catalog.first_line(error)}"]
+            checked, problems = 0, [f"{what}: {first_line(error)}"]
         self.checked += checked
         self.problems += problems
         return not problems
@@ -127,21 +129,21 @@ def verify(
     """
     checks = _Checks()
     manifest = directory.manifest()
-    steps = _Steps(len(manifest.shards) * (1 + len(_series(manifest)) + len(manifest.models)), progress)
-    sound = _check_files(directory, checks, steps)
+    steps = _Steps(len(manifest.shards) * (1 + len(manifest.series) + len(manifest.models)), progress)
+    sound = _check_files(directory, manifest, checks, steps)
     if manifest.relabelling is not None:
         checks.hashes.run("labels", _check_file, directory, manifest.relabelling.file, manifest.relabelling.sha256)
-    for shard in range(len(manifest.shards)):
+    for shard, span in enumerate(manifest.shards):
         if (IMAGES, shard) in sound:
-            series = [each for each in _series(manifest) if (each, shard) in sound]
-            checks.coverage.run(f"images/shard-{shard:05d}", _check_coverage, directory, shard, series)
+            series = [each for each in manifest.series if (each, shard) in sound]
+            checks.coverage.run(f"images/shard-{shard:05d}", _check_coverage, directory, shard, span, series)
     for record in manifest.models.values():
         weights = f"{record.name}/model.safetensors"
         if checks.hashes.run(weights, _check_file, directory, weights, record.file_sha256):
-            model = _Model(directory, record)
+            model = _Model(directory, manifest, record)
             for shard in range(len(manifest.shards)):
                 if all((series, shard) in sound for series in record.series):
-                    _check_numbers(directory, model, shard, (IMAGES, shard) in sound, checks)
+                    _check_numbers(model, shard, (IMAGES, shard) in sound, checks)
                 steps.step()
     if not checks.records.problems + checks.hashes.problems:
         checks.agreement.run("catalog", catalog.check, directory)
@@ -157,12 +159,13 @@ class _Steps:
         self._progress(self._done, self._total)
 
 
-def _check_files(directory: IndexDirectory, checks: _Checks, steps: _Steps) -> set[tuple[str, int]]:
+def _check_files(
+    directory: IndexDirectory, manifest: IndexManifest, checks: _Checks, steps: _Steps
+) -> set[tuple[str, int]]:
     """Look at the records and hashes of all shards; the sound ones, as (series, shard)."""
-    manifest = directory.manifest()
     digest = manifest.plan.digest()
     sound = set()
-    for series in (IMAGES, *_series(manifest)):
+    for series in (IMAGES, *manifest.series):
         for shard, span in enumerate(manifest.shards):
             where = f"{series}/shard-{shard:05d}"
             if checks.records.run(where, _check_record, directory, series, shard, span, digest) and checks.hashes.run(
@@ -173,22 +176,17 @@ def _check_files(directory: IndexDirectory, checks: _Checks, steps: _Steps) -> s
     return sound
 
 
-def _series(manifest: IndexManifest) -> list[str]:
-    return [series for record in manifest.models.values() for series in record.series]
-
-
-def _check_numbers(directory: IndexDirectory, model: _Model, shard: int, has_images: bool, checks: _Checks) -> None:
-    manifest = directory.manifest()
+def _check_numbers(model: _Model, shard: int, has_images: bool, checks: _Checks) -> None:
     where = f"{model.record.name}/shard-{shard:05d}"
     try:
-        numbers = invariants.load(directory, model.record, shard, len(manifest.plan.classes))
+        numbers = invariants.load(model.directory, model.record, shard, len(model.manifest.plan.classes))
     except _READING as error:
-        checks.maxima.problems.append(f"{where}: {catalog.first_line(error)}")
+        checks.maxima.problems.append(f"{where}: {first_line(error)}")
         return
     checks.means.run(where, invariants.check_means, numbers)
     checks.linear.run(where, model.check_linear, numbers)
     checks.maxima.run(where, invariants.check_maxima, numbers)
-    if has_images and manifest.plan.pixels:
+    if has_images and model.manifest.plan.pixels:
         checks.alone.run(where, model.check_alone, numbers, shard)
 
 
@@ -222,14 +220,13 @@ def _check_hashes(directory: IndexDirectory, series: str, shard: int) -> Outcome
 
 def _check_file(directory: IndexDirectory, name: str, sha256: str) -> Outcome:
     path = directory.root / name
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+    if not path.is_file() or file_sha256(path) != sha256:
         return 1, [f"{name} is missing or damaged: put a copy back, or build anew with --restart"]
     return 1, []
 
 
-def _check_coverage(directory: IndexDirectory, shard: int, series: list[str]) -> Outcome:
+def _check_coverage(directory: IndexDirectory, shard: int, span: ShardRange, series: list[str]) -> Outcome:
     folder = directory.shard_path(IMAGES, shard)
-    span = directory.manifest().shards[shard]
     images = pq.read_table(folder / "images.parquet", columns=["image_id", "sha256"])
     rejects = pq.read_table(folder / "rejects.parquet", columns=["image_id"])
     ids, hashes = images["image_id"].to_pylist(), images["sha256"].to_pylist()
@@ -248,29 +245,23 @@ def _check_coverage(directory: IndexDirectory, shard: int, series: list[str]) ->
 class _Model:
     """The stored weights of a model; the network itself is loaded when a patch is to be run."""
 
-    def __init__(self, directory: IndexDirectory, record: ModelRecord) -> None:
-        self._directory = directory
+    def __init__(self, directory: IndexDirectory, manifest: IndexManifest, record: ModelRecord) -> None:
+        self.directory = directory
+        self.manifest = manifest
         self.record = record
         self._path = directory.root / record.name / "model.safetensors"
-        self._compute: Compute | None = None
 
     def check_linear(self, numbers: ShardNumbers) -> Outcome:
-        from safetensors import safe_open
-
-        with safe_open(str(self._path), framework="np") as file:
-            weight, bias = (file.get_tensor(name).astype(np.float32) for name in ("fc.weight", "fc.bias"))
-        return invariants.check_linear(numbers, weight, bias)
+        return invariants.check_linear(numbers, *self._linear)
 
     def check_alone(self, numbers: ShardNumbers, shard: int) -> Outcome:
         if numbers.features is None or self.record.architecture not in ARCHITECTURES:
             return 0, []
-        if self._compute is None:
-            self._compute = self._load()
         grid = self.record.grid
         rng = np.random.default_rng(shard)
         images = rng.permutation(len(numbers.image_ids))[:IMAGES_RUN_AGAIN]
         chosen = {int(numbers.image_ids[image]): int(image) for image in images}
-        pixels = image_pixels(self._directory, self._directory.manifest(), chosen)
+        pixels = image_pixels(self.directory, self.manifest, chosen)
         checked, problems = 0, []
         for image_id, image in sorted(chosen.items()):
             cells = np.sort(rng.permutation(grid.patches)[:PATCHES_RUN_AGAIN])
@@ -282,9 +273,18 @@ class _Model:
             problems += found
         return checked, problems
 
-    def _load(self) -> Compute:
+    @cached_property
+    def _linear(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weight float32 [C, D] and bias float32 [C] of the linear layer."""
+        from safetensors import safe_open
+
+        with safe_open(str(self._path), framework="np") as file:
+            weight, bias = (file.get_tensor(name).astype(np.float32) for name in ("fc.weight", "fc.bias"))
+        return weight, bias
+
+    @cached_property
+    def _compute(self) -> Compute:
         from bagindex.prepare import open_stored_models
 
-        manifest = self._directory.manifest()
-        only = manifest.model_copy(update={"models": {self.record.name: self.record}})
-        return open_stored_models(self._directory, only, device="cpu")[self.record.name]
+        only = self.manifest.model_copy(update={"models": {self.record.name: self.record}})
+        return open_stored_models(self.directory, only, device="cpu")[self.record.name]

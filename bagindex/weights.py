@@ -7,7 +7,6 @@ torch's restricted unpickler only; a file that needs more is refused, for it cou
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -26,6 +25,8 @@ from bagindex.errors import LabelError, WeightsError
 from bagindex.labels import check_classes
 from bagindex.model import BagNet
 from bagindex.registry import ARCHITECTURES, Architecture
+from bagindex.store import file_sha256
+from bagindex.text import first_line
 from bagindex_schemas.records import ClassRecord, Transform
 
 
@@ -125,12 +126,6 @@ def sort_header(data: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text + data[8 + length :]
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
@@ -153,7 +148,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             "Save its state dict alone, or as .safetensors"
         ) from None
     except Exception as error:  # torch raises several kinds on files that are no checkpoints
-        raise WeightsError(f"{path} is not a readable checkpoint, or cut short: {_first_line(error)}") from None
+        raise WeightsError(f"{path} is not a readable checkpoint, or cut short: {first_line(error)}") from None
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
@@ -185,7 +180,7 @@ def _classes(metadata: Mapping[str, str], count: int, name: str) -> tuple[ClassR
         if len(records) == count:
             return check_classes(records, name)
     except (ValueError, TypeError, LabelError) as error:
-        raise WeightsError(f"{name}: its `classes` metadata is no list of names: {_first_line(error)}") from None
+        raise WeightsError(f"{name}: its `classes` metadata is no list of names: {first_line(error)}") from None
     raise WeightsError(f"{name} has {count} logits, but its metadata names {len(records)} classes")
 
 
@@ -197,7 +192,3 @@ def _transform(metadata: Mapping[str, str], name: str) -> Transform | None:
         return Transform(resize=int(metadata["resize"]), crop_height=int(height), crop_width=int(width or height))
     except (KeyError, ValueError):
         raise WeightsError(f"{name}: its `resize` and `crop` metadata are not both numbers of pixels") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

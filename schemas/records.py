@@ -212,6 +212,11 @@ class IndexManifest(Record):
         return self.plan.shards + tuple(shard for growth in self.growths for shard in growth.shards)
 
     @property
+    def series(self) -> tuple[str, ...]:
+        """The series of shards of all models."""
+        return tuple(series for record in self.models.values() for series in record.series)
+
+    @property
     def source(self) -> SourceRecord:
         """The source as it was last listed."""
         return self.growths[-1].source if self.growths else self.plan.source

@@ -20,7 +20,8 @@ from torch import Tensor
 from bagindex.errors import WeightsError
 from bagindex.model import BagNet
 from bagindex.registry import ARCHITECTURES
-from bagindex.weights import file_sha256, read_checkpoint, to_safetensors
+from bagindex.store import file_sha256
+from bagindex.weights import read_checkpoint, to_safetensors
 from bagindex_schemas.records import ClassRecord, Transform
 
 CLASSES = ("tench", "eel", "caf\u00e9")
