@@ -93,7 +93,7 @@ class BagNetCompute:
         """Run the model on inputs before normalisation, uint8 [N, height, width, RGB]."""
         import torch
 
-        with torch.inference_mode(), _exact_float32():
+        with torch.inference_mode(), exact_float32():
             images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
             normalised = images.float().div_(255).sub_(self._mean).div_(self._std)
             features = self._model.features(normalised.contiguous(memory_format=torch.channels_last))
@@ -131,7 +131,7 @@ def find_device(name: str) -> torch.device:
 
 
 @contextmanager
-def _exact_float32() -> Iterator[None]:
+def exact_float32() -> Iterator[None]:
     """Float32 that is float32: TensorFloat-32, cuDNN's default, costs accuracy. No kernel is chosen by its time."""
     import torch
 

@@ -35,6 +35,10 @@ class TooManyRejectsError(BagindexError):
     """More files could not be indexed than the user allows."""
 
 
+class TrainingError(BagindexError):
+    """A training cannot go on."""
+
+
 class EvidenceRangeError(BagindexError):
     """A feature or logit is not finite or does not fit into float16."""
 

@@ -72,16 +72,7 @@ def read_picture(data: bytes, transform: Transform) -> Picture:
     Raises:
         Rejected: it is no picture, or none that can be indexed.
     """
-    if not data:
-        raise Rejected(RejectCode.EMPTY, "the file is empty")
-    try:
-        image = _decode(data)
-    except (Rejected, MemoryError):
-        raise
-    except Image.DecompressionBombError:
-        raise Rejected(RejectCode.TOO_LARGE, f"more than {MAX_PIXELS:,} pixels") from None
-    except Exception as error:  # decoders raise whatever they like on hostile input
-        raise _failure(data, error) from None
+    image = open_picture(data)
     placement = place(transform, image.width, image.height)
     if placement.resized_width * placement.resized_height > MAX_PIXELS:
         size = f"{placement.resized_width} x {placement.resized_height}"
@@ -90,6 +81,24 @@ def read_picture(data: bytes, transform: Transform) -> Picture:
     left, top = placement.crop_left, placement.crop_top
     crop = resized.crop((left, top, left + transform.crop_width, top + transform.crop_height))
     return Picture(np.array(crop, dtype=np.uint8), placement, len(data), hashlib.sha256(data).hexdigest())
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """Decode `data`: RGB, upright, whole.
+
+    Raises:
+        Rejected: it is no picture, or none that can be indexed.
+    """
+    if not data:
+        raise Rejected(RejectCode.EMPTY, "the file is empty")
+    try:
+        return _decode(data)
+    except (Rejected, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        raise Rejected(RejectCode.TOO_LARGE, f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # decoders raise whatever they like on hostile input
+        raise _failure(data, error) from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Who hears of a build's progress. Light, so that a front end can take part before the build is imported."""
+"""Who hears of progress. Light, so that a front end can take part before what it listens to is imported."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bagindex.plan import Estimate
+    from bagindex_schemas.training import EpochRecord
 
 
 class BuildObserver:
@@ -19,6 +20,28 @@ class BuildObserver:
 
     def advanced(self, files: int) -> None:
         """So many more files have been dealt with."""
+
+    def note(self, text: str) -> None:
+        """Something that a person should know."""
+
+
+class TrainingObserver:
+    """What a front end wants to hear of a training. These methods do nothing; override what is of use.
+
+    With several devices, the observer is pickled and works in another process.
+    """
+
+    def begun(self, epochs: int, steps: int, done: int) -> None:
+        """So many epochs of so many steps; the first `done` epochs were trained before."""
+
+    def stepped(self, epoch: int, step: int, loss: float) -> None:
+        """A step is done; both numbers start at 1."""
+
+    def validating(self, epoch: int) -> None:
+        """The epoch's steps are done, its validation begins."""
+
+    def epoch(self, record: EpochRecord, best: bool) -> None:
+        """An epoch is done and kept; `best`: its weights are the best so far."""
 
     def note(self, text: str) -> None:
         """Something that a person should know."""

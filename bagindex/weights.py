@@ -1,7 +1,8 @@
 """Reading and writing checkpoints: the authors' state dict, with what is known about it.
 
 `.safetensors` files may carry metadata: `model` (architecture), `classes` (JSON list of names, in the order of the
-logits), `resize` and `crop` (pixels; `crop` is a number or HEIGHTxWIDTH). `.pth` and `.pth.tar` files are read with
+logits), `resize` and `crop` (pixels; `crop` is a number or HEIGHTxWIDTH), `training` (how they were made, a
+`TrainingRecord`). `.pth` and `.pth.tar` files are read with
 torch's restricted unpickler only; a file that needs more is refused, for it could run any code.
 """
 
@@ -12,11 +13,12 @@ import os
 import pickle
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -28,6 +30,7 @@ from bagindex.registry import ARCHITECTURES, Architecture
 from bagindex.store import file_sha256
 from bagindex.text import first_line
 from bagindex_schemas.records import ClassRecord, Transform
+from bagindex_schemas.training import TrainingRecord
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Checkpoint:
     class_count: int
     classes: tuple[ClassRecord, ...] | None
     transform: Transform | None
+    training: TrainingRecord | None = None
 
     def build(self) -> BagNet:
         """The model, in float32, ready for inference.
@@ -102,18 +106,33 @@ def read_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
         class_count=linear.shape[0],
         classes=_classes(metadata, linear.shape[0], path.name),
         transform=_transform(metadata, path.name),
+        training=_training(metadata),
     )
 
 
 def to_safetensors(checkpoint: Checkpoint, classes: tuple[ClassRecord, ...], transform: Transform) -> bytes:
     """The checkpoint as a `.safetensors` file: the same bytes each time, readable by `read_checkpoint`."""
+    names = [record.name for record in classes]
+    return pack(checkpoint.state, checkpoint.architecture, names, transform, checkpoint.training)
+
+
+def pack(
+    state: Mapping[str, Tensor],
+    architecture: Architecture,
+    classes: Sequence[str],
+    transform: Transform,
+    training: TrainingRecord | None = None,
+) -> bytes:
+    """A `.safetensors` file of weights and what is known about them."""
     metadata = {
-        "model": checkpoint.architecture.name,
-        "classes": json.dumps([record.name for record in classes], ensure_ascii=False),
+        "model": architecture.name,
+        "classes": json.dumps(list(classes), ensure_ascii=False),
         "resize": str(transform.resize),
         "crop": f"{transform.crop_height}x{transform.crop_width}",
     }
-    return sort_header(save({key: value.contiguous() for key, value in checkpoint.state.items()}, metadata))
+    if training is not None:
+        metadata["training"] = training.model_dump_json()
+    return sort_header(save({key: value.contiguous() for key, value in state.items()}, metadata))
 
 
 def sort_header(data: bytes) -> bytes:
@@ -182,6 +201,13 @@ def _classes(metadata: Mapping[str, str], count: int, name: str) -> tuple[ClassR
     except (ValueError, TypeError, LabelError) as error:
         raise WeightsError(f"{name}: its `classes` metadata is no list of names: {first_line(error)}") from None
     raise WeightsError(f"{name} has {count} logits, but its metadata names {len(records)} classes")
+
+
+def _training(metadata: Mapping[str, str]) -> TrainingRecord | None:
+    try:
+        return TrainingRecord.model_validate_json(metadata.get("training", ""))
+    except ValidationError:  # nothing, or another tool's: the weights are as good without
+        return None
 
 
 def _transform(metadata: Mapping[str, str], name: str) -> Transform | None:

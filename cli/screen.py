@@ -35,7 +35,7 @@ class Screen(BuildObserver):
         self._started = 0.0
 
     def __enter__(self) -> Screen:
-        self._handler = signal.signal(signal.SIGTERM, _interrupt)
+        self._handler = signal.signal(signal.SIGTERM, interrupt)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -134,6 +134,6 @@ class Steps:
             remark(f"{self._what}: {done} of {total} steps")
 
 
-def _interrupt(*_: object) -> None:
+def interrupt(*_: object) -> None:
     """End like Ctrl-C does: temporary files are removed."""
     raise KeyboardInterrupt

@@ -1,0 +1,170 @@
+"""The pictures of a training, and the random crops that are taken of them.
+
+A crop is a function of (seed, epoch, picture) alone: neither the number of workers nor an interruption changes what the
+model sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+
+from bagindex.errors import LabelError, SourceError
+from bagindex.images import Rejected, open_picture
+from bagindex.sources import Entry, FolderSource, Layout, describe, open_folder
+from bagindex.text import some
+from bagindex.training.recipe import input_size
+from bagindex_schemas.training import Recipe
+
+_VALIDATION_FOLDERS = ("val", "validation", "valid")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The two splits of a data set. Labels are class ids: places in `classes`, the sorted names of the folders."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: FolderSource
+    validation: FolderSource
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with every path, size and label of either split."""
+        return f"{describe(self.train).fingerprint}-{describe(self.validation).fingerprint}"
+
+    def label(self, entry: Entry) -> int:
+        """Class id of a picture of either split."""
+        return self.classes.index(entry.label or "")
+
+
+def open_data(folder: Path) -> TrainingData:
+    """List `train/` and `val/` (or `validation/`) of a data set, both in ImageFolder layout.
+
+    Raises:
+        SourceError: a split is missing or holds no pictures.
+        LabelError: fewer than two classes, or the validation split has one that the other has not.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is no folder: give one that holds train/ and val/")
+    names = [name for name in _VALIDATION_FOLDERS if (folder / name).is_dir()]
+    if not (folder / "train").is_dir() or len(names) != 1:
+        found = "more than one of them" if len(names) > 1 else some(sorted(p.name for p in folder.iterdir())) or "empty"
+        raise SourceError(f"{folder} should hold train/ and val/ or validation/, each with a folder for each class: {found}")
+    train = open_folder(folder / "train", layout=Layout.FOLDERS)
+    validation = open_folder(folder / names[0], layout=Layout.FOLDERS)
+    classes = sorted({entry.label for entry in train.entries if entry.label is not None})
+    if len(classes) < 2:
+        raise LabelError(f"{folder / 'train'} has one class, {some(classes)}: a model needs two to tell apart")
+    if unknown := sorted({entry.label for entry in validation.entries if entry.label is not None} - set(classes)):
+        raise LabelError(f"{folder / names[0]} has classes that train/ has not: {some(unknown)}")
+    return TrainingData(folder.resolve().name, tuple(classes), _readable(train), _readable(validation))
+
+
+def _readable(source: FolderSource) -> FolderSource:
+    # What the listing has refused already (links, sockets) has no place in a training.
+    entries = [entry for entry in source.entries if entry.rejected is None and entry.label is not None]
+    if not entries:
+        raise SourceError(f"no pictures in {source.root}")
+    return FolderSource(source.root, source.layout, source.name, entries)
+
+
+class Draw(NamedTuple):
+    """One picture in one epoch."""
+
+    epoch: int
+    index: int
+
+
+class Batch(NamedTuple):
+    """Pictures uint8 [N, RGB, size, size], class ids int64 [N], and the paths of files that could not be read."""
+
+    images: Tensor
+    labels: Tensor
+    rejected: list[str]
+
+
+class RandomCrops(Dataset[tuple[Tensor, int] | str]):
+    """Training pictures by `Draw`: uint8 [RGB, size, size] and the class id, or the path of what cannot be read."""
+
+    def __init__(self, data: TrainingData, recipe: Recipe) -> None:
+        self._source = data.train
+        self._labels = [data.label(entry) for entry in data.train.entries]
+        self._recipe = recipe
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self._labels)
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int] | str:
+        """Read, crop and mirror one picture."""
+        entry = self._source.entries[draw.index]
+        try:
+            picture = open_picture(self._source.read(entry))
+        except Rejected as rejected:
+            return f"{entry.text} ({rejected.code})"
+        size = input_size(self._recipe, draw.epoch)
+        crop = v2.Compose(
+            [
+                v2.RandomResizedCrop(size, scale=(self._recipe.min_scale, 1.0)),
+                v2.RandomHorizontalFlip(0.5 if self._recipe.flip else 0.0),
+                v2.PILToTensor(),
+            ]
+        )
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
+            words = np.random.SeedSequence([self._recipe.seed, draw.epoch, draw.index]).generate_state(2, np.uint32)
+            torch.default_generator.manual_seed(int(words[0]) << 32 | int(words[1]))
+            return crop(picture), self._labels[draw.index]
+
+
+class Shuffle(Sampler[list[Draw]]):
+    """This process's part of each step's batch, from the epoch `first` to the last.
+
+    Batches are full: what is left over at an epoch's end, another few each time, is left out, but for data sets smaller
+    than a batch.
+    """
+
+    def __init__(self, count: int, recipe: Recipe, first: int, rank: int = 0, world: int = 1) -> None:
+        self._count, self._recipe, self._first = count, recipe, first
+        self._rank, self._world = rank, world
+        self.steps = max(1, count // recipe.batch_size)
+        """Steps of an epoch."""
+
+    def __len__(self) -> int:
+        """Steps of all epochs."""
+        return self.steps * (self._recipe.epochs - self._first)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        """The draws of each step."""
+        size = self._recipe.batch_size
+        for epoch in range(self._first, self._recipe.epochs):
+            order = np.random.default_rng([self._recipe.seed, epoch]).permutation(self._count)
+            for step in range(self.steps):
+                batch = order[step * size : (step + 1) * size]
+                yield [Draw(epoch, int(index)) for index in batch[self._rank :: self._world]]
+
+
+def training_batches(data: TrainingData, recipe: Recipe, shuffle: Shuffle, workers: int) -> DataLoader[Any]:
+    """The batches of all epochs to come, as `Batch`, read ahead by worker processes (0: by this one)."""
+    return DataLoader(
+        RandomCrops(data, recipe),
+        batch_sampler=shuffle,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )
+
+
+def _collate(drawn: Sequence[tuple[Tensor, int] | str]) -> Batch:
+    read = [item for item in drawn if not isinstance(item, str)]
+    images = torch.stack([image for image, _ in read]) if read else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    return Batch(images, torch.tensor([label for _, label in read]), [item for item in drawn if isinstance(item, str)])
