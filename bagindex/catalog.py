@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 
 from bagindex.errors import DamagedIndexError, IncompleteIndexError, SettingsError
-from bagindex.store import IMAGES, IndexDirectory
+from bagindex.store import IMAGES, IndexDirectory, publish
 from bagindex.text import first_line
 from bagindex_schemas.records import IndexManifest, Keep, ModelRecord
 
@@ -54,7 +54,7 @@ def update(directory: IndexDirectory) -> None:
             connection.execute(statement)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    directory.publish(temporary, directory.root / name)
+    publish(temporary, directory.root / name)
     directory.write_file("CURRENT", f"{name}\n".encode())
     for number in sorted(numbers)[: -(_KEEP_CATALOGS - 1)]:
         (directory.root / f"catalog-{number}.duckdb").unlink()

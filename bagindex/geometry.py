@@ -102,6 +102,7 @@ def patch_ids(grid: Grid, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     return ids
 
 
-def boxes_overlap(a: Box, b: Box) -> bool:
-    """Whether two boxes share a pixel."""
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def shared_area(a: FloatBox, b: FloatBox) -> float:
+    """Pixels that two boxes share."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(width, 0) * max(height, 0)

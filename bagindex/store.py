@@ -64,17 +64,7 @@ class IndexDirectory:
         """Write a file below the root so that readers see the old one or the new one, and it outlives a power cut."""
         path = self.root / name
         self._make_folder(path.parent)
-        temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        self.publish(temporary, path)
-
-    def publish(self, temporary: Path, path: Path) -> None:
-        """Rename a finished file into place."""
-        os.rename(temporary, path)
-        fsync_folder(path.parent)
+        replace_file(path, data)
 
     def shard_path(self, series: str, shard: int) -> Path:
         """The folder of a committed shard."""
@@ -239,6 +229,25 @@ def _is_ours(child: Path) -> bool:
     if child.is_symlink() or not child.is_dir():
         return _OUR_FILES.fullmatch(child.name) is not None
     return all(_IN_OUR_FOLDERS.match(name) for name in os.listdir(child))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that readers see the old one or the new one, and it outlives a power cut."""
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Rename a finished file into place."""
+    os.rename(temporary, path)
+    fsync_folder(path.parent)
 
 
 def file_sha256(path: Path) -> str:

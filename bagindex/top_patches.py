@@ -15,7 +15,7 @@ import duckdb
 
 from bagindex.catalog import Catalog, select_tree
 from bagindex.errors import QueryError
-from bagindex.geometry import Box, Placement, boxes_overlap, locate, patch_box, to_source
+from bagindex.geometry import Box, Placement, locate, patch_box, shared_area, to_source
 from bagindex.results import Patch
 from bagindex.text import first_line
 from bagindex_schemas.records import ClassRecord, ModelRecord
@@ -143,7 +143,7 @@ def _several(
         boxes = taken.setdefault(image_id, [])
         if len(boxes) == question.per_image:
             continue
-        if not question.overlap and any(boxes_overlap(box, other) for other in boxes):
+        if not question.overlap and any(shared_area(box, other) for other in boxes):
             continue
         boxes.append(box)
         chosen.append((patch_id, logit))

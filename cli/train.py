@@ -77,9 +77,7 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(metavar="X", help="Highest learning rate; default 0.002, paper 0.01.")
     ] = None,
-    schedule: Annotated[
-        str | None, typer.Option(help="cosine, or step: a tenth every 30 epochs.")
-    ] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine, or step: a tenth every 30 epochs.")] = None,
     warmup_epochs: Annotated[
         float | None, typer.Option(metavar="X", help="Epochs in which the rate grows; default 1, paper 0.")
     ] = None,
@@ -186,7 +184,12 @@ class TrainingScreen(TrainingObserver):
         self._started, self._next = time.monotonic(), time.monotonic() + _REMARK_SECONDS
         console = Console(stderr=True)
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeRemainingColumn(), TextColumn("left"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TimeRemainingColumn(),
+                TextColumn("left"),
+            )
             self._progress = Progress(*columns, console=console)
             self._progress.start()
             self._task = self._progress.add_task("training", total=self._total)

@@ -1,14 +1,15 @@
-"""Fixtures: a home of its own for every test, and the example index."""
+"""Fixtures: a home of its own for every test, the planted pictures, and the demo."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-import example
-from bagindex import Index
+from bagindex import Index, demo
+from bagindex_cli import main
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -28,20 +29,52 @@ def home_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`pictures/` and `bagnet9.safetensors` of tests/example.py."""
-    folder = tmp_path_factory.mktemp("example")
-    example.make_pictures(folder / "pictures")
-    example.make_weights(folder / "bagnet9.safetensors", folder / "pictures")
+def planted_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 pictures of planted evidence, six classes, in `pictures/`, and the demo's model, `bagnet33.safetensors`."""
+    folder = tmp_path_factory.mktemp("planted")
+    demo.plant(folder / "pictures", 8, 77)
+    (folder / "pictures" / "truth.csv").rename(folder / "truth.csv")
+    (folder / "bagnet33.safetensors").write_bytes(demo.weights().read_bytes())
     return folder
 
 
 @pytest.fixture(scope="session")
-def example_index(example_folder: Path) -> Index:
-    """An index of the example, built with a real (narrow) BagNet-9. Not to be changed."""
+def planted_index(planted_folder: Path) -> Index:
+    """Their index: real evidence of a real (narrow) BagNet-33. Not to be changed."""
     return Index.build(
-        example_folder / "pictures", weights=example_folder / "bagnet9.safetensors", out=example_folder / "index"
+        planted_folder / "pictures", weights=planted_folder / "bagnet33.safetensors", out=planted_folder / "index"
     )
+
+
+@pytest.fixture(scope="session")
+def demo_report(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoReport:
+    """What `bagindex demo` does. Not to be changed."""
+    return demo.run(tmp_path_factory.mktemp("demo"))
+
+
+class Result:
+    """What a command printed and how it ended."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Run `bagindex ARGS` in this process."""
+
+    def run_command(*args: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["bagindex", *map(str, args)])
+        capsys.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        printed = capsys.readouterr()
+        return Result(status, printed.out, printed.err)
+
+    return run_command
 
 
 @pytest.fixture(scope="session")

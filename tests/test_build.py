@@ -207,15 +207,15 @@ def test_labels_that_mean_something_else_now_are_refused(tmp_path: Path) -> None
         build(IndexDirectory(tmp_path / "i"), source, {"a": 1, "b": 0}, LinearCompute("ab"), settings)
 
 
-def test_estimate_is_near_the_truth(example_folder: Path, tmp_path: Path) -> None:
+def test_estimate_is_near_the_truth(planted_folder: Path, tmp_path: Path) -> None:
     totals = []
 
     class Listen(BuildObserver):
         def planned(self, estimate: Estimate, free: int) -> None:
             totals.append(estimate.total)
 
-    weights = example_folder / "bagnet9.safetensors"
-    index = Index.build(example_folder / "pictures", weights=weights, out=tmp_path, pixels=False, observer=Listen())
+    weights = planted_folder / "bagnet33.safetensors"
+    index = Index.build(planted_folder / "pictures", weights=weights, out=tmp_path, pixels=False, observer=Listen())
     assert totals == [pytest.approx(index.info().bytes, rel=0.1)]
 
 

@@ -11,12 +11,12 @@ from torchvision.transforms import v2
 
 from bagindex.errors import SettingsError
 from bagindex.geometry import (
-    boxes_overlap,
     locate,
     make_grid,
     patch_box,
     patch_ids,
     place,
+    shared_area,
     to_source,
 )
 from bagindex.images import read_picture
@@ -77,6 +77,7 @@ def test_box_in_the_source() -> None:
 
 
 def test_overlap() -> None:
-    assert boxes_overlap((0, 0, 9, 9), (8, 8, 17, 17))
-    assert not boxes_overlap((0, 0, 8, 8), (8, 0, 16, 8))
-    assert not boxes_overlap((0, 0, 8, 8), (0, 8, 8, 16))
+    assert shared_area((0, 0, 9, 9), (8, 8, 17, 17)) == 1
+    assert shared_area((0, 0, 9, 9), (2.5, 3, 4.5, 20)) == 12
+    assert shared_area((0, 0, 8, 8), (8, 0, 16, 8)) == 0
+    assert shared_area((0, 0, 8, 8), (20, 20, 28, 28)) == 0

@@ -299,22 +299,22 @@ def test_another_folder_is_not_poured_into_the_index(tmp_path: Path) -> None:
     assert growing.update(accept_missing=True).new == 10
 
 
-def test_changed_and_missing_files_are_noticed(tmp_path: Path, example_folder: Path) -> None:
+def test_changed_and_missing_files_are_noticed(tmp_path: Path, planted_folder: Path) -> None:
     pictures = tmp_path / "pictures"
-    shutil.copytree(example_folder / "pictures", pictures)
-    index = Index.build(pictures, weights=example_folder / "bagnet9.safetensors", out=tmp_path / "i", keep="summary")
-    data = bytearray((pictures / "ring" / "000.png").read_bytes())
+    shutil.copytree(planted_folder / "pictures", pictures)
+    index = Index.build(pictures, weights=planted_folder / "bagnet33.safetensors", out=tmp_path / "i", keep="summary")
+    data = bytearray((pictures / "fish" / "0000.jpg").read_bytes())
     data[-1] ^= 1
-    (pictures / "ring" / "000.png").write_bytes(data)
-    (pictures / "cross" / "001.png").unlink()
-    shutil.copy(pictures / "cross" / "002.png", pictures / "cross" / "new.png")
+    (pictures / "fish" / "0000.jpg").write_bytes(data)
+    (pictures / "tree" / "0001.jpg").unlink()
+    shutil.copy(pictures / "tree" / "0002.jpg", pictures / "tree" / "new.jpg")
     quick = index.update(pictures, contents=False)
-    assert (quick.new, quick.changed, quick.missing) == (1, (), ("cross/001.png",))
+    assert (quick.new, quick.changed, quick.missing) == (1, (), ("tree/0001.jpg",))
     whole = index.update(pictures)
-    assert (whole.new, whole.changed, whole.missing) == (0, ("ring/000.png",), ("cross/001.png",))
-    assert len(index.top_patches("cross", k=99)) == 17
+    assert (whole.new, whole.changed, whole.missing) == (0, ("fish/0000.jpg",), ("tree/0001.jpg",))
+    assert len(index.top_patches("tree", k=99)) == 9
     with pytest.raises(SettingsError, match="built from folders by class, and this is pictures without labels"):
-        index.update(pictures / "ring")
+        index.update(pictures / "fish")
     assert index.verify().ok
 
 

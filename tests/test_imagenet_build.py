@@ -122,12 +122,12 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("_published")
-def test_official_weights_with_pictures_of_ones_own(tmp_path: Path, example_folder: Path) -> None:
+def test_official_weights_with_pictures_of_ones_own(tmp_path: Path, planted_folder: Path) -> None:
     with pytest.raises(LabelError, match="--class-map"):
-        Index.build(example_folder / "pictures", model="bagnet9")
-    (tmp_path / "map.csv").write_text("source,class\nring,tench\ncross,n01443537\nstripes,\n")
+        Index.build(planted_folder / "pictures", model="bagnet9")
+    (tmp_path / "map.csv").write_text("source,class\nfish,tench\ntree,n01443537\nchain,\nroof,\nseam,\ntext,\n")
     index = Index.build(
-        example_folder / "pictures",
+        planted_folder / "pictures",
         model="bagnet9",
         class_map=tmp_path / "map.csv",
         image_size=64,

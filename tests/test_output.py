@@ -143,23 +143,23 @@ def test_picture_of_nothing_says_so() -> None:
         assert len(set(picture.convert("L").get_flattened_data())) > 2
 
 
-def test_notebook_shows_pictures(example_index: Index) -> None:
-    data = example_index.top_patches("cross")._repr_png_()
+def test_notebook_shows_pictures(planted_index: Index) -> None:
+    data = planted_index.top_patches("tree")._repr_png_()
     with Image.open(io.BytesIO(data)) as picture:
         assert picture.format == "PNG"
-    rows = example_index.sql("SELECT '<b>' AS x FROM range(101)")
+    rows = planted_index.sql("SELECT '<b>' AS x FROM range(101)")
     text = rows._repr_html_()
     assert "&lt;b&gt;" in text
     assert "100 of 101 rows" in text
 
 
-def test_crops_are_the_inputs_pixels(example_index: Index, example_folder: Path) -> None:
+def test_crops_are_the_inputs_pixels(planted_index: Index, planted_folder: Path) -> None:
     from bagindex.images import read_picture
     from bagindex_schemas.records import Transform
 
-    transform = Transform(resize=96, crop_height=96, crop_width=96)
-    result = example_index.top_patches("ring", any_class=True, k=20)
+    transform = Transform(resize=256, crop_height=224, crop_width=224)
+    result = planted_index.top_patches("fish", any_class=True, k=20)
     for patch, crop in zip(result, result.crops(), strict=True):
-        picture = read_picture((example_folder / "pictures" / patch.path).read_bytes(), transform)
+        picture = read_picture((planted_folder / "pictures" / patch.path).read_bytes(), transform)
         x0, y0, x1, y1 = patch.box
         np.testing.assert_array_equal(crop, picture.pixels[y0:y1, x0:x1])

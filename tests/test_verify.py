@@ -33,8 +33,8 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def test_real_model(example_index: Index) -> None:
-    report = example_index.verify()
+def test_real_model(planted_index: Index) -> None:
+    report = planted_index.verify()
     assert report.ok
     assert {check.name[0] for check in report.checks if check.name[0].isdigit()} == set("12345")
     assert [check.name for check in report.checks if check.checked == 0] == []
@@ -158,9 +158,9 @@ def test_wrong_feature_breaks_the_fourth_invariant(folder: Path) -> None:
     assert problems == ["linear/shard-00000: patch 7 of image 1, run alone, does not give its stored feature"]
 
 
-def test_other_pixels_break_the_fourth_invariant(example_folder: Path, tmp_path: Path) -> None:
+def test_other_pixels_break_the_fourth_invariant(planted_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "index"
-    shutil.copytree(example_folder / "index", folder)
+    shutil.copytree(planted_folder / "index", folder)
     shard = folder / "images" / "shard-00000"
     columns = pq.read_table(shard / "pixels.parquet").to_pydict()
     columns["pixels"] = columns["pixels"][1:] + columns["pixels"][:1]

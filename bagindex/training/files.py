@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 
 from bagindex import output
 from bagindex.errors import TrainingError
-from bagindex.store import fsync_folder
+from bagindex.store import fsync_folder, replace_file
 from bagindex_schemas.training import EpochRecord
 
 
@@ -87,15 +86,7 @@ class TrainingFiles:
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
+        replace_file(path, data)
     except OSError as error:
         raise TrainingError(f"cannot write {path}: {error.strerror}; what was there is as it was") from None
-    finally:
-        temporary.unlink(missing_ok=True)

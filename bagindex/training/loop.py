@@ -25,7 +25,7 @@ from bagindex.errors import SourceError, TrainingError
 from bagindex.images import Rejected
 from bagindex.model import BagNet
 from bagindex.observer import TrainingObserver
-from bagindex.registry import ARCHITECTURES
+from bagindex.registry import Architecture
 from bagindex.text import some
 from bagindex.training.files import TrainingFiles, TrainingState
 from bagindex.training.pictures import Batch, Shuffle, TrainingData, training_batches
@@ -45,7 +45,7 @@ class Job:
 
     data: TrainingData
     recipe: Recipe
-    architecture: str
+    architecture: Architecture
     width: float
     initial: Checkpoint | None
     files: TrainingFiles
@@ -80,7 +80,7 @@ def make_model(job: Job) -> BagNet:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(job.recipe.seed)
-        model = BagNet(ARCHITECTURES[job.architecture], len(job.data.classes), job.width)
+        model = BagNet(job.architecture, len(job.data.classes), job.width)
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -100,9 +100,9 @@ def run(fabric: Fabric, job: Job) -> tuple[EpochRecord, ...]:
     """Train from where the state says to the last epoch; in every process of `fabric`."""
     recipe, observer = job.recipe, job.observer if fabric.is_global_zero else TrainingObserver()
     model = make_model(job)
-    # oneDNN's gradients for channels-last convolutions of fewer than 16 channels write out of bounds (torch 2.15).
-    layout = torch.channels_last if model.conv1.out_channels % 16 == 0 else torch.contiguous_format
-    model = model.to(memory_format=layout)
+    # On a CPU, gradients of channels-last convolutions with fewer than 16 channels write out of bounds (torch 2.15).
+    if fabric.device.type != "cpu" or model.conv1.out_channels % 16 == 0:
+        model = model.to(memory_format=torch.channels_last)
     optimizer = _optimizer(model, recipe)
     module, optimizer = fabric.setup(model, optimizer)
     scaler = getattr(fabric.strategy.precision, "scaler", None)
@@ -191,9 +191,10 @@ def _train_epoch(
                 group["lr"] = learning_rate(recipe, epoch + step / steps)
             logits = module(_normalised(images)).float()
             loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            value = float(fabric.all_reduce(loss.detach()))  # the same in all processes, so that all stop at once
+            agreed: Any = fabric.all_reduce(loss.detach())  # the same everywhere, so that all processes stop at once
+            value = float(agreed)
             if not math.isfinite(value):
-                raise TrainingError(_not_finite(job.recipe, f"epoch {epoch + 1}, step {step + 1}", epoch))
+                raise TrainingError(_not_finite(recipe, f"epoch {epoch + 1}, step {step + 1}", epoch))
             optimizer.zero_grad()
             fabric.backward(loss)
             optimizer.step()

@@ -6,7 +6,7 @@ model sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,12 +29,17 @@ _VALIDATION_FOLDERS = ("val", "validation", "valid")
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The two splits of a data set. Labels are class ids: places in `classes`, the sorted names of the folders."""
+    """The two splits of a data set; `class_ids` are the places of the folders' names in their sorted list."""
 
     name: str
-    classes: tuple[str, ...]
+    class_ids: Mapping[str, int]
     train: FolderSource
     validation: FolderSource
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return tuple(self.class_ids)
 
     @property
     def fingerprint(self) -> str:
@@ -43,7 +48,7 @@ class TrainingData:
 
     def label(self, entry: Entry) -> int:
         """Class id of a picture of either split."""
-        return self.classes.index(entry.label or "")
+        return self.class_ids[entry.label or ""]
 
 
 def open_data(folder: Path) -> TrainingData:
@@ -58,7 +63,9 @@ def open_data(folder: Path) -> TrainingData:
     names = [name for name in _VALIDATION_FOLDERS if (folder / name).is_dir()]
     if not (folder / "train").is_dir() or len(names) != 1:
         found = "more than one of them" if len(names) > 1 else some(sorted(p.name for p in folder.iterdir())) or "empty"
-        raise SourceError(f"{folder} should hold train/ and val/ or validation/, each with a folder for each class: {found}")
+        raise SourceError(
+            f"{folder} should hold train/ and val/ or validation/, each with a folder for each class: {found}"
+        )
     train = open_folder(folder / "train", layout=Layout.FOLDERS)
     validation = open_folder(folder / names[0], layout=Layout.FOLDERS)
     classes = sorted({entry.label for entry in train.entries if entry.label is not None})
@@ -66,7 +73,8 @@ def open_data(folder: Path) -> TrainingData:
         raise LabelError(f"{folder / 'train'} has one class, {some(classes)}: a model needs two to tell apart")
     if unknown := sorted({entry.label for entry in validation.entries if entry.label is not None} - set(classes)):
         raise LabelError(f"{folder / names[0]} has classes that train/ has not: {some(unknown)}")
-    return TrainingData(folder.resolve().name, tuple(classes), _readable(train), _readable(validation))
+    class_ids = {name: place for place, name in enumerate(classes)}
+    return TrainingData(folder.resolve().name, class_ids, _readable(train), _readable(validation))
 
 
 def _readable(source: FolderSource) -> FolderSource:
@@ -78,10 +86,10 @@ def _readable(source: FolderSource) -> FolderSource:
 
 
 class Draw(NamedTuple):
-    """One picture in one epoch."""
+    """One picture, by its place among the entries, in one epoch."""
 
     epoch: int
-    index: int
+    place: int
 
 
 class Batch(NamedTuple):
@@ -106,7 +114,7 @@ class RandomCrops(Dataset[tuple[Tensor, int] | str]):
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int] | str:
         """Read, crop and mirror one picture."""
-        entry = self._source.entries[draw.index]
+        entry = self._source.entries[draw.place]
         try:
             picture = open_picture(self._source.read(entry))
         except Rejected as rejected:
@@ -120,9 +128,9 @@ class RandomCrops(Dataset[tuple[Tensor, int] | str]):
             ]
         )
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
-            words = np.random.SeedSequence([self._recipe.seed, draw.epoch, draw.index]).generate_state(2, np.uint32)
+            words = np.random.SeedSequence([self._recipe.seed, draw.epoch, draw.place]).generate_state(2, np.uint32)
             torch.default_generator.manual_seed(int(words[0]) << 32 | int(words[1]))
-            return crop(picture), self._labels[draw.index]
+            return crop(picture), self._labels[draw.place]
 
 
 class Shuffle(Sampler[list[Draw]]):
@@ -149,7 +157,7 @@ class Shuffle(Sampler[list[Draw]]):
             order = np.random.default_rng([self._recipe.seed, epoch]).permutation(self._count)
             for step in range(self.steps):
                 batch = order[step * size : (step + 1) * size]
-                yield [Draw(epoch, int(index)) for index in batch[self._rank :: self._world]]
+                yield [Draw(epoch, int(place)) for place in batch[self._rank :: self._world]]
 
 
 def training_batches(data: TrainingData, recipe: Recipe, shuffle: Shuffle, workers: int) -> DataLoader[Any]:

@@ -1,0 +1,86 @@
+"""`bagindex demo` and `bagindex plant`: what bagindex does, on pictures that it makes itself."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bagindex_cli.build import print_summary
+from bagindex_cli.common import Format, print_rows, remark
+from bagindex_cli.screen import Screen
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(demo)
+    app.command()(plant)
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write: an empty or new folder.")] = Path(
+        "bagindex-demo"
+    ),
+) -> None:
+    """See it work: draw pictures with planted evidence, index them, and show what speaks for each class.
+
+    Needs no data set, no download and no GPU, and takes less than a minute. The pictures hold small motifs, so that it
+    is known what speaks for which class; a small BagNet that knows them comes with bagindex.
+
+        bagindex demo
+    """
+    from bagindex import demo as demonstration
+
+    with Screen() as screen:
+        report = demonstration.run(folder, screen)
+        if report.index.report is not None:
+            print_summary(report.index, report.index.report)
+    rows = []
+    for row in report.subrows:
+        found = ", ".join(f"{motif.replace('_', ' ')} {count}" for motif, count in row.found.most_common())
+        where = sorted({patch.label_name or "" for patch in row.patches}) if not row.right else [row.class_name]
+        columns = {"class": row.class_name, "in pictures of": ", ".join(where), "top patches on": found}
+        rows.append(columns | {"most evidence": max((patch.logit for patch in row.patches), default=None)})
+    print()
+    print_rows(list(rows[0]), rows, Format.TABLE)
+    print()
+    for right, images in ((True, "pictures of the class"), (False, "pictures of other classes")):
+        hits, patches = report.share(right)
+        print(f"{hits} of {patches} top patches in {images} lie on a motif or shortcut of the class")
+    index = shlex.quote(str(report.index.path))
+    print(
+        f"\nThe patches are drawn in {report.sheet}; what was planted where stands in {report.pictures / 'truth.csv'}."
+    )
+    print("Fish were mostly drawn with fingers that hold them up: what does the model make of fingers elsewhere?\n")
+    print("Try next:")
+    print(f"  bagindex top-patches fish --wrong-class -i {index} -o fish.png")
+    print(f"  bagindex top-patches fish --misclassified --any -i {index}")
+    query = (
+        "SELECT label_name, max(max_logit) AS most FROM image_evidence WHERE class = 'fish' GROUP BY 1 ORDER BY 2 DESC"
+    )
+    print(f'  bagindex sql "{query}" -i {index}')
+    print(f"  bagindex verify -i {index}")
+    print("  bagindex build PICTURES --weights FILE    and README, for pictures and models of your own")
+
+
+def plant(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Gets train/ and validation/.", show_default=False)],
+    train: Annotated[int, typer.Option(metavar="N", min=1, help="Training pictures of each class.")] = 300,
+    validation: Annotated[int, typer.Option(metavar="N", min=1, help="Validation pictures of each class.")] = 50,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Other pictures for another seed.")] = 1,
+) -> None:
+    """Make a data set of planted evidence, to train on and to test methods against.
+
+    Every picture's motifs and their boxes stand in the truth.csv of each split. The same seed gives the same files.
+
+        bagindex plant planted && bagindex train planted --model bagnet33 -o planted.safetensors
+    """
+    from bagindex import demo as demonstration
+
+    for split, count in zip(demonstration.SPLITS, (train, validation), strict=True):
+        remark(f"drawing {count:,} {split} pictures of each class")
+        truth = demonstration.plant(folder / split, count, demonstration.seed_of(split, seed))
+        pictures = count * len(demonstration.CLASSES)
+        print(f"{folder / split}: {pictures:,} pictures, {len(truth):,} motifs, listed in its truth.csv")
