@@ -91,6 +91,9 @@ def train(
     precision: Annotated[
         str | None, typer.Option(help="fp32, tf32, or mixed bf16 or fp16. Validation is always fp32.")
     ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="fp32, or fp16 for a file of half the size, validated as it is stored.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of initialisation, order and crops; 0.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     devices: Annotated[int, typer.Option(metavar="N", help="GPUs that share each step.")] = 1,
@@ -125,6 +128,7 @@ def train(
         "momentum": momentum,
         "label_smoothing": label_smoothing,
         "precision": precision,
+        "storage": storage,
         "seed": seed,
     }
     with TrainingScreen() as screen:

@@ -36,6 +36,7 @@ class Recipe(Record):
     flip: bool = True
     freeze_features: bool = Field(default=False, description="train the linear layer only")
     precision: Precision = "fp32"
+    storage: Literal["fp32", "fp16"] = Field(default="fp32", description="of the weights; validated as they are stored")
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 

@@ -29,7 +29,7 @@ def test_the_main_job(run, planted_folder: Path, tmp_path: Path) -> None:  # typ
         "build", planted_folder / "pictures", "--weights", planted_folder / "bagnet33.safetensors", "--name", "ex"
     )
     assert built.status == 0
-    assert "48 images, 27,648 patches of bagnet33" in built.out
+    assert "48 images, 12,288 patches of bagnet33" in built.out
     assert "images/s" in built.out
     assert "features" in built.out
     assert "are free" in built.err
@@ -63,7 +63,7 @@ def test_the_main_job(run, planted_folder: Path, tmp_path: Path) -> None:  # typ
 
     assert "complete" in run("info").out
     info = json.loads(run("info", "--format", "json").out)
-    assert info["models"][0]["patches"] == 27648
+    assert info["models"][0]["patches"] == 12288
     assert [row["name"] for row in json.loads(run("list", "--format", "json").out)] == ["ex"]
     verified = run("verify")
     assert verified.status == 0
@@ -227,7 +227,7 @@ def test_growing_from_the_command_line(  # type: ignore[no-untyped-def]
     assert "`bagindex update` adds new ones" in run(*build).err
     updated = run("update", pictures, "-i", "ex")
     assert "1 new files, 0 changed, 0 missing" in updated.out
-    assert json.loads(run("sql", "SELECT count(*) AS n FROM evidence", "--format", "json").out) == [{"n": 48 * 576 * 6}]
+    assert json.loads(run("sql", "SELECT count(*) AS n FROM evidence", "--format", "json").out) == [{"n": 48 * 256 * 6}]
     (tmp_path / "l.csv").write_text("path,label\nfish/0001.jpg,tree\n")
     assert "1 images have the labels of" in run("relabel", "--labels", tmp_path / "l.csv").out
     assert "fish/0001.jpg" in run("top-patches", "fish", "--wrong-class", "-k", 99).out

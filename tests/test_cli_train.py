@@ -36,7 +36,7 @@ def test_demo(run, demo_report: DemoReport, tmp_path: Path, monkeypatch: pytest.
     shutil.copytree(demo_report.pictures.parent, "bagindex-demo")
     result = run("demo")
     assert result.status == 0
-    assert "240 images, 138,240 patches of bagnet33" in result.out
+    assert "300 images, 76,800 patches of bagnet33" in result.out
     lines = result.out.splitlines()
     rows = [line.split() for line in lines if line.split()[:1] in ([row.class_name] for row in demo_report.subrows)]
     assert len(rows) == 12

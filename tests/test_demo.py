@@ -39,9 +39,9 @@ def test_shares_are_counted_by_hand(demo_report: DemoReport) -> None:
             for row in demo_report.index.sql(
                 f"{query} {condition} ORDER BY max_logit DESC, patch_id LIMIT 7"
             ).to_dicts():
-                # The demo's pictures have 300 pixels at their shorter side, which are resized to 256.
-                scale = 300 / 256
-                left, top = ((row[side] / scale - 224) / 2 for side in ("width", "height"))
+                # The demo's pictures have 300 pixels at their shorter side, which are resized to 183.
+                scale = 300 / 183
+                left, top = ((row[side] / scale - 160) / 2 for side in ("width", "height"))
                 x0, y0 = (row["x0"] + left) * scale, (row["y0"] + top) * scale
                 x1, y1 = x0 + 33 * scale, y0 + 33 * scale
                 shared = {
@@ -59,7 +59,7 @@ def test_patches_at_random_do_not(demo_report: DemoReport) -> None:
     """Most of a picture holds nothing: the shares above are no matter of course."""
     index, truth = demo_report.index, read_truth(demo_report.pictures)
     rng = np.random.default_rng(0)
-    everything = index.top_patches("fish", k=100_000, per_image=576, overlap=True)
+    everything = index.top_patches("fish", k=100_000, per_image=256, overlap=True)
     chosen = [everything[int(i)] for i in rng.choice(len(everything), 600, replace=False)]
     found = [demo.find_planted(patch, truth) for patch in chosen]
     assert sum(each is not None and each.belongs_to == "fish" for each in found) < 0.3 * len(chosen)

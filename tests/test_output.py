@@ -155,9 +155,8 @@ def test_notebook_shows_pictures(planted_index: Index) -> None:
 
 def test_crops_are_the_inputs_pixels(planted_index: Index, planted_folder: Path) -> None:
     from bagindex.images import read_picture
-    from bagindex_schemas.records import Transform
 
-    transform = Transform(resize=256, crop_height=224, crop_width=224)
+    transform = planted_index.info().transform
     result = planted_index.top_patches("fish", any_class=True, k=20)
     for patch, crop in zip(result, result.crops(), strict=True):
         picture = read_picture((planted_folder / "pictures" / patch.path).read_bytes(), transform)

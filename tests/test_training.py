@@ -195,6 +195,16 @@ def test_bfloat16_trains_and_validates_in_float32(photos: Path, tmp_path: Path) 
     assert rows[0]["top1"] == report.training.validation_top1
 
 
+def test_stored_in_half(photos: Path, tmp_path: Path) -> None:
+    report = train(photos, tmp_path / "w.safetensors", **QUICK, **SMALL, storage="fp16")
+    checkpoint = read_checkpoint(report.weights)
+    assert {t.dtype for key, t in checkpoint.state.items() if "num_" not in key} == {torch.float16}
+    # The accuracy is that of the rounded weights.
+    index = Index.build(photos / "val", weights=report.weights, out=tmp_path / "index", keep="summary")
+    rows = index.sql("SELECT avg(correct::INTEGER) AS top1 FROM predictions").to_dicts()
+    assert rows[0]["top1"] == report.training.validation_top1
+
+
 def test_unreadable_pictures_are_left_out(photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "photos")
     for split in ("train", "val"):

@@ -23,7 +23,7 @@ from bagindex.results import Patch, TopPatches
 
 __all__ = ["CLASSES", "SPLITS", "DemoReport", "Subrow", "find_planted", "plant", "run", "seed_of", "weights"]
 
-PICTURES = 40
+PICTURES = 50
 """Pictures of each class in the demo."""
 SPLITS = ("train", "validation")
 _K = 7

@@ -26,8 +26,8 @@ from bagindex.errors import SettingsError, SourceError
 from bagindex.geometry import Box, shared_area
 
 _SHORTER, _LONGEST = 300, 380
-_MIDDLE, _SEEN = 262, 254
-"""Of the middle that becomes the model's input (224 / 256 of the shorter side), every BagNet sees so many pixels."""
+_MIDDLE, _SEEN = 262, 250
+"""Of the middle that becomes the model's input (7/8 of the shorter side), every BagNet sees so many pixels."""
 _SIZES = (30.0, 54.0)
 _TILT = 0.6
 _QUALITY = 92
@@ -38,11 +38,11 @@ class Kind(StrEnum):
     """What a picture holds, besides a ground and stray motifs that belong to no class."""
 
     RIGHT = "right"
-    """Two or three motifs of its class; in four of five, the shortcut too, where the class has one."""
+    """Two or three motifs of its class; where that has a shortcut, four of five have it in place of one of them."""
     WRONG = "wrong"
-    """A motif of its class, and the shortcut of another class, or a motif of one that has none."""
+    """Two motifs of its class, and the shortcut of another class, or a motif of one that has none."""
     CROWDED = "crowded"
-    """Three motifs of its class and one of each of two others."""
+    """Three motifs of its class, and one of each of two others that have no shortcut."""
     EMPTY = "empty"
     """Nothing."""
 
@@ -206,22 +206,21 @@ def _contents(place: int, number: int, kind: Kind, rng: np.random.Generator) -> 
     """The motifs of a picture: name, role, and the class that it belongs to."""
     own = CLASSES[place]
     # Each other class has its turn, so that none has an advantage.
-    others = [CLASSES[(place + 1 + (number + i) % (len(CLASSES) - 1)) % len(CLASSES)] for i in range(2)]
-    count = {Kind.RIGHT: int(rng.integers(2, 4)), Kind.WRONG: 1, Kind.CROWDED: 3, Kind.EMPTY: 0}[kind]
+    others = [CLASSES[(place + 1 + (number + i) % (len(CLASSES) - 1)) % len(CLASSES)] for i in range(len(CLASSES) - 1)]
+    shortcut = own.shortcut is not None and kind is Kind.RIGHT and number % 5 > 0
+    count = {Kind.RIGHT: int(rng.integers(2, 4)) - shortcut, Kind.WRONG: 2, Kind.CROWDED: 3, Kind.EMPTY: 0}[kind]
     for _ in range(count):
         yield str(rng.choice(own.motifs)), Role.MOTIF, own.name
-    if kind is Kind.RIGHT and own.shortcut is not None and number % 5:
+    if own.shortcut is not None and shortcut:
         yield own.shortcut, Role.SHORTCUT, own.name
-    if kind is Kind.WRONG:
-        other = others[0]
-        if other.shortcut is not None:
-            yield other.shortcut, Role.SHORTCUT, other.name
-        else:
-            yield str(rng.choice(other.motifs)), Role.MOTIF, other.name
+    if kind is Kind.WRONG and (name := others[0].shortcut) is not None:
+        yield name, Role.SHORTCUT, others[0].name
+    elif kind is Kind.WRONG:
+        yield str(rng.choice(others[0].motifs)), Role.MOTIF, others[0].name
     if kind is Kind.CROWDED:
-        for other in others:
+        for other in [other for other in others if other.shortcut is None][:2]:
             yield str(rng.choice(other.motifs)), Role.MOTIF, other.name
-    for _ in range(int(rng.integers(0, 3))):
+    for _ in range(int(rng.integers(1, 4))):
         yield str(rng.choice(STRAYS)), Role.STRAY, ""
 
 

@@ -6,6 +6,7 @@ would make, so that its accuracy is what an index of the same pictures gives.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -121,7 +122,8 @@ def run(fabric: Fabric, job: Job) -> tuple[EpochRecord, ...]:
         trained = time.monotonic() - started
         loss, top1, top5 = tally.means(fabric)
         observer.validating(epoch + 1)
-        found = _validate(fabric, job, model, epoch).means(fabric)
+        stored = _as_stored(model, recipe)
+        found = _validate(fabric, job, stored, epoch).means(fabric)
         if not math.isfinite(found[0]):
             raise TrainingError(_not_finite(recipe, f"the validation of epoch {epoch + 1}", epoch))
         record = EpochRecord(
@@ -139,7 +141,7 @@ def run(fabric: Fabric, job: Job) -> tuple[EpochRecord, ...]:
         )
         history.append(record)
         if fabric.is_global_zero:
-            _keep(job, model, optimizer, scaler, history)
+            _keep(job, model, stored, optimizer, scaler, history)
         observer.epoch(record, best=best(history) is record)
         fabric.barrier()
     return tuple(history)
@@ -232,7 +234,14 @@ def _validate(fabric: Fabric, job: Job, model: BagNet, epoch: int) -> _Tally:
     return tally
 
 
-def _keep(job: Job, model: BagNet, optimizer: Any, scaler: Any, history: list[EpochRecord]) -> None:
+def _as_stored(model: BagNet, recipe: Recipe) -> BagNet:
+    """The model as it will be read from its file: its weights rounded where that holds float16."""
+    if recipe.storage == "fp32":
+        return model
+    return copy.deepcopy(model).half().float()
+
+
+def _keep(job: Job, model: BagNet, stored: BagNet, optimizer: Any, scaler: Any, history: list[EpochRecord]) -> None:
     """Write the weights, if they are the best, the log, and last the state, which makes the epoch count."""
     last = history[-1]
     if best(history) is last:
@@ -249,12 +258,17 @@ def _keep(job: Job, model: BagNet, optimizer: Any, scaler: Any, history: list[Ep
             validation_top5=last.validation_top5,
         )
         transform = transform_at(job.recipe, last.epoch - 1)
-        job.files.write_weights(pack(model.state_dict(), model.architecture, job.data.classes, transform, record))
+        state = {key: _packed(value, job.recipe) for key, value in stored.state_dict().items()}
+        job.files.write_weights(pack(state, model.architecture, job.data.classes, transform, record))
     job.files.write_log(history)
     tensors = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     if scaler is not None:
         tensors["scaler"] = scaler.state_dict()
     job.files.write_state(TrainingState(job.settings, tuple(history), tensors))
+
+
+def _packed(value: Tensor, recipe: Recipe) -> Tensor:
+    return value.half() if recipe.storage == "fp16" and value.is_floating_point() else value
 
 
 def _normalised(images: Tensor) -> Tensor:
