@@ -69,6 +69,10 @@ def plant(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Gets train/ and validation/.", show_default=False)],
     train: Annotated[int, typer.Option(metavar="N", min=1, help="Training pictures of each class.")] = 300,
     validation: Annotated[int, typer.Option(metavar="N", min=1, help="Validation pictures of each class.")] = 50,
+    wrong: Annotated[
+        float,
+        typer.Option(metavar="X", help="Share of the pictures that hold something that speaks for another class."),
+    ] = 0.1,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Other pictures for another seed.")] = 1,
 ) -> None:
     """Make a data set of planted evidence, to train on and to test methods against.
@@ -81,6 +85,6 @@ def plant(
 
     for split, count in zip(demonstration.SPLITS, (train, validation), strict=True):
         remark(f"drawing {count:,} {split} pictures of each class")
-        truth = demonstration.plant(folder / split, count, demonstration.seed_of(split, seed))
+        truth = demonstration.plant(folder / split, count, demonstration.seed_of(split, seed), wrong)
         pictures = count * len(demonstration.CLASSES)
         print(f"{folder / split}: {pictures:,} pictures, {len(truth):,} motifs, listed in its truth.csv")

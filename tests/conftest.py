@@ -32,7 +32,7 @@ def home_folder() -> Path:
 def planted_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48 pictures of planted evidence, six classes, in `pictures/`, and the demo's model, `bagnet33.safetensors`."""
     folder = tmp_path_factory.mktemp("planted")
-    demo.plant(folder / "pictures", 8, 77)
+    demo.plant(folder / "pictures", 8, 77, wrong=0.25)
     (folder / "pictures" / "truth.csv").rename(folder / "truth.csv")
     (folder / "bagnet33.safetensors").write_bytes(demo.weights().read_bytes())
     return folder

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -153,6 +154,15 @@ def test_python_variables_are_no_tables(folder: Path) -> None:
             index.sql("SELECT * FROM manifest")
 
 
+@pytest.fixture
+def _heeds_ctrl_c() -> Iterator[None]:
+    """As in a shell's foreground: a process that a script starts in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_ctrl_c")
 def test_ctrl_c_stops_a_query(folder: Path) -> None:
     query = "SELECT count(*) FROM range(1000000) AS a, range(1000000) AS b, evidence WHERE a.range + b.range > logit"
     with Index.open(folder) as index:

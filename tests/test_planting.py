@@ -11,18 +11,18 @@ from PIL import Image
 
 from bagindex.demo import motifs
 from bagindex.demo.grounds import draw_ground
-from bagindex.demo.planting import CLASSES, STRAYS, Kind, Planted, Role, kinds, plant, read_truth
+from bagindex.demo.planting import CLASSES, Kind, Planted, Role, kinds, plant, read_truth
 from bagindex.errors import SettingsError, SourceError
 from bagindex.geometry import shared_area
 
-COUNT = 20
-ALL = [*(name for each in CLASSES for name in each.motifs), "fingers", "button", "ladybird", *STRAYS]
+COUNT, WRONG = 20, 0.25
+ALL = [*(name for each in CLASSES for name in each.motifs), "fingers", "button", "ladybird"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("planted")
-    plant(place, COUNT, 5)
+    plant(place, COUNT, 5, WRONG)
     return place
 
 
@@ -32,13 +32,15 @@ def truth(folder: Path) -> list[Planted]:
 
 
 def test_numbers_are_known(folder: Path, truth: list[Planted]) -> None:
-    assert Counter(kinds(40)) == {Kind.RIGHT: 24, Kind.WRONG: 8, Kind.CROWDED: 6, Kind.EMPTY: 2}
-    assert [len(kinds(count)) for count in (1, 7, 19)] == [1, 7, 19]
+    assert Counter(kinds(40, 0.2)) == {Kind.RIGHT: 24, Kind.WRONG: 8, Kind.CROWDED: 6, Kind.EMPTY: 2}
+    assert [len(kinds(count, 0.1)) for count in (1, 7, 19)] == [1, 7, 19]
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
     assert files == [f"{each.name}/{number:04d}.jpg" for each in CLASSES for number in range(COUNT)]
     for each in CLASSES:
         said = Counter({planted.path: planted.kind for planted in truth if planted.label == each.name}.values())
-        assert said == Counter(kinds(COUNT))  # an empty picture is listed for its stray motifs
+        wanted = Counter(kinds(COUNT, WRONG))
+        del wanted[Kind.EMPTY]  # nothing is in it, so that there is nothing to list
+        assert said == wanted
 
 
 def test_contents_are_what_the_kind_says(truth: list[Planted]) -> None:
@@ -50,8 +52,7 @@ def test_contents_are_what_the_kind_says(truth: list[Planted]) -> None:
         kind, label = here[0].kind, own[here[0].label]
         motif = [p for p in here if p.role is Role.MOTIF and p.belongs_to == label.name]
         shortcut = [p for p in here if p.role is Role.SHORTCUT and p.belongs_to == label.name]
-        foreign = [p for p in here if p.role is not Role.STRAY and p.belongs_to != label.name]
-        assert all(p.belongs_to == "" and p.motif in STRAYS for p in here if p.role is Role.STRAY)
+        foreign = [p for p in here if p.belongs_to != label.name]
         assert all(p.motif in label.motifs for p in motif)
         assert all(p.motif == own[p.belongs_to].shortcut for p in here if p.role is Role.SHORTCUT)
         counts = (len(motif), len(foreign))
@@ -59,14 +60,14 @@ def test_contents_are_what_the_kind_says(truth: list[Planted]) -> None:
             assert (len(motif) + len(shortcut), len(foreign)) in ((2, 0), (3, 0))
             shortcuts[label.name] += len(shortcut)
         else:
-            assert counts == {Kind.WRONG: (2, 1), Kind.CROWDED: (3, 2), Kind.EMPTY: (0, 0)}[kind]
+            assert counts == {Kind.WRONG: (2, 1), Kind.CROWDED: (3, 2)}[kind]
             assert not shortcut
         if kind is Kind.CROWDED:
             assert all(own[p.belongs_to].shortcut is None for p in foreign)
         if kind is Kind.WRONG:
             turns[foreign[0].belongs_to] += 1
             assert foreign[0].role is (Role.SHORTCUT if own[foreign[0].belongs_to].shortcut else Role.MOTIF)
-    right = kinds(COUNT).count(Kind.RIGHT)
+    right = kinds(COUNT, WRONG).count(Kind.RIGHT)
     for each in CLASSES:
         assert shortcuts[each.name] == (right - len(range(0, right, 5)) if each.shortcut else 0)
     assert set(turns) == {each.name for each in CLASSES}
@@ -94,7 +95,7 @@ def test_boxes(folder: Path, truth: list[Planted]) -> None:
 
 
 def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
-    plant(tmp_path / "again", COUNT, 5)
+    plant(tmp_path / "again", COUNT, 5, WRONG)
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert len(files) == COUNT * len(CLASSES) + 1
     assert all((folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in files)
@@ -103,7 +104,7 @@ def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
         (folder / name).read_bytes() != (tmp_path / "other" / name).read_bytes()
         for name in ("truth.csv", "fish/0000.jpg")
     )
-    plant(tmp_path / "again", COUNT, 5)  # over itself
+    plant(tmp_path / "again", COUNT, 5, WRONG)  # over itself
     with pytest.raises(SettingsError, match="holds something else"):
         plant(tmp_path / "again", 2, 5)
 
@@ -111,6 +112,9 @@ def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
 def test_what_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="one picture at least"):
         plant(tmp_path, 0, 1)
+    for share in (-0.1, 0.9, float("nan")):
+        with pytest.raises(SettingsError, match="no share of wrong pictures"):
+            plant(tmp_path, 5, 1, share)
     (tmp_path / "file").write_text("")
     with pytest.raises(SourceError, match="cannot write"):
         plant(tmp_path / "file", 1, 1)

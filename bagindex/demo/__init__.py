@@ -25,6 +25,9 @@ __all__ = ["CLASSES", "SPLITS", "DemoReport", "Subrow", "find_planted", "plant",
 
 PICTURES = 50
 """Pictures of each class in the demo."""
+WRONG = 0.25
+"""Share of them that hold something that speaks for another class: more than the model was trained on, so that there
+is something to find."""
 SPLITS = ("train", "validation")
 _K = 7
 _SHARE = 0.25
@@ -76,7 +79,7 @@ def run(folder: PathLike, observer: BuildObserver | None = None) -> DemoReport:
     observer = observer or BuildObserver()
     if not (pictures / TRUTH).exists():
         observer.note(f"drawing {PICTURES * len(CLASSES)} pictures with planted evidence")
-        plant(pictures, PICTURES, seed=0)
+        plant(pictures, PICTURES, seed=0, wrong=WRONG)
     truth = read_truth(pictures)
     with as_file(weights()) as file:
         index = Index.build(pictures, weights=file, out=place / "index", observer=observer)
@@ -99,7 +102,7 @@ def weights() -> Traversable:
 def find_planted(patch: Patch, truth: Iterable[Planted]) -> Planted | None:
     """What was planted where a patch looks: the motif that it shares most pixels with.
 
-    They share at least a quarter of the smaller of their boxes; a stray motif counts like any other.
+    They share at least a quarter of the smaller of their boxes.
     """
     best, most = None, 0.0
     x0, y0, x1, y1 = patch.source_box

@@ -164,32 +164,6 @@ def ladybird(u: Floats, v: Floats, rng: np.random.Generator) -> Drawing:
     return body | head, np.where(body & ~spots & (abs(u) > 0.05), 0.0, 1.0)
 
 
-def star(u: Floats, v: Floats, rng: np.random.Generator) -> Drawing:
-    """A star with five points."""
-    r, angle = np.hypot(u, v), np.arctan2(u, -v)
-    near = abs(np.mod(angle + np.pi / 5, 2 * np.pi / 5) - np.pi / 5)
-    return r * (np.cos(near) + 1.3 * np.sin(near)) < 0.9, 0.4 * r
-
-
-def drop(u: Floats, v: Floats, rng: np.random.Generator) -> Drawing:
-    """A drop of water."""
-    top = np.clip((v + 0.95) / 1.2, 0, 1)
-    inside = (np.hypot(u, v - 0.3) < 0.6) | ((abs(u) < 0.55 * top**1.5) & (abs(v + 0.32) < 0.63))
-    return inside, np.where(np.hypot(u + 0.2, v - 0.2) < 0.18, 1.0, 0.1)
-
-
-def spiral(u: Floats, v: Floats, rng: np.random.Generator) -> Drawing:
-    """A spiral."""
-    r, angle = np.hypot(u, v), np.arctan2(v, u)
-    return (np.mod(r - angle / (2 * np.pi) * 0.36, 0.36) < 0.17) & (r < 0.95), r
-
-
-def arrow(u: Floats, v: Floats, rng: np.random.Generator) -> Drawing:
-    """An arrow."""
-    head = (u > 0.1) & (abs(v) < 0.95 * (1 - (u - 0.1) / 0.85))
-    return head | ((abs(v) < 0.25) & (u > -0.95) & (u <= 0.1)), np.full_like(u, 0.2)
-
-
 def _stroke(u: Floats, v: Floats, points: Sequence[tuple[float, float]], width: float) -> NDArray[np.bool_]:
     """Where a broken line through `points` passes, `width` to either side."""
     inside = np.zeros(u.shape, bool)

@@ -35,7 +35,7 @@ _TRIES = 100
 
 
 class Kind(StrEnum):
-    """What a picture holds, besides a ground and stray motifs that belong to no class."""
+    """What a picture holds besides its ground."""
 
     RIGHT = "right"
     """Two or three motifs of its class; where that has a shortcut, four of five have it in place of one of them."""
@@ -52,7 +52,6 @@ class Role(StrEnum):
 
     MOTIF = "motif"
     SHORTCUT = "shortcut"
-    STRAY = "stray"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,6 @@ CLASSES = (
     PlantedClass("text", ("letter", "digit")),
     PlantedClass("tree", ("leaf", "twig"), "ladybird"),
 )
-STRAYS = ("star", "drop", "spiral", "arrow")
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class Planted:
         label: the picture's class.
         kind: what the picture holds in all.
         motif: the motif's name.
-        role: what it is to `belongs_to`, the class that it speaks for ("" for a stray one).
+        role: what it is to `belongs_to`, the class that it speaks for.
         x0, y0, x1, y1: its box in the picture, pixels, upper ends excluded.
     """
 
@@ -105,25 +103,27 @@ class Planted:
         return (self.x0, self.y0, self.x1, self.y1)
 
 
-def kinds(count: int) -> list[Kind]:
-    """The kinds of a class's `count` pictures: one in 20 is empty, three are crowded, four wrong, the others right."""
-    numbers = {Kind.EMPTY: count // 20, Kind.CROWDED: 3 * count // 20, Kind.WRONG: count // 5}
+def kinds(count: int, wrong: float) -> list[Kind]:
+    """The kinds of a class's pictures: a share is `wrong`, one in 20 is empty, three are crowded, the others right."""
+    numbers = {Kind.EMPTY: count // 20, Kind.CROWDED: 3 * count // 20, Kind.WRONG: int(count * wrong)}
     rest = [kind for kind, number in numbers.items() for _ in range(number)]
     return [Kind.RIGHT] * (count - len(rest)) + rest[::-1]
 
 
-def plant(folder: Path, count: int, seed: int) -> Sequence[Planted]:
+def plant(folder: Path, count: int, seed: int, wrong: float = 0.1) -> Sequence[Planted]:
     """Write `count` pictures of each class into `folder`, by classes, and what is in them into `truth.csv`.
 
     The same seed gives the same files, byte by byte (with the same versions of numpy and Pillow).
 
     Raises:
-        SettingsError: `count` is no positive number, or the folder holds other pictures.
+        SettingsError: `count` is no positive number, `wrong` no share up to 0.8, or the folder holds other pictures.
         SourceError: the folder cannot be written.
     """
     if count < 1:
         raise SettingsError("a class has one picture at least")
-    jobs = [(place, number, kind) for place in range(len(CLASSES)) for number, kind in enumerate(kinds(count))]
+    if not 0 <= wrong <= 0.8:
+        raise SettingsError(f"{wrong:g} is no share of wrong pictures: it goes from 0 to 0.8")
+    jobs = [(place, number, kind) for place in range(len(CLASSES)) for number, kind in enumerate(kinds(count, wrong))]
     names = {_path(place, number) for place, number, _ in jobs}
     others = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     if foreign := [name for name in others if name not in names and name != TRUTH]:
@@ -220,8 +220,6 @@ def _contents(place: int, number: int, kind: Kind, rng: np.random.Generator) -> 
     if kind is Kind.CROWDED:
         for other in [other for other in others if other.shortcut is None][:2]:
             yield str(rng.choice(other.motifs)), Role.MOTIF, other.name
-    for _ in range(int(rng.integers(1, 4))):
-        yield str(rng.choice(STRAYS)), Role.STRAY, ""
 
 
 def _draw(ground: Picture, name: str, taken: Sequence[Box], rng: np.random.Generator) -> Box:
