@@ -135,4 +135,4 @@ def test_official_weights_with_pictures_of_ones_own(tmp_path: Path, planted_fold
         keep="summary",
     )
     rows = index.sql("SELECT label_name, count(*) AS n FROM images GROUP BY 1 ORDER BY 1 NULLS LAST").to_dicts()
-    assert [tuple(row.values()) for row in rows] == [("goldfish", 16), ("tench", 16), (None, 16)]
+    assert [tuple(row.values()) for row in rows] == [("goldfish", 8), ("tench", 8), (None, 32)]
