@@ -57,7 +57,15 @@ class Devices:
 
 
 def launch(job: Job, devices: Devices) -> tuple[EpochRecord, ...]:
-    """Train, in a process for each device where there are several."""
+    """Train, in a process for each device where there are several.
+
+    Raises:
+        SettingsError: a step has fewer pictures than there are devices.
+        TrainingError, SourceError: see `bagindex.training.loop.run`.
+    """
+    smallest = min(job.recipe.batch_size, len(job.data.train.entries))
+    if devices.count > smallest:
+        raise SettingsError(f"--devices {devices.count} cannot share a step of {smallest} pictures")
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     place, precision = devices.place, _PRECISIONS[devices.precision]
     if devices.count == 1:

@@ -1,7 +1,6 @@
 """The training itself: epochs of steps, each epoch validated, logged and checkpointed.
 
-Devices, precision and processes are Lightning Fabric's. Validation is always in float32, on the inputs that a build
-would make, so that its accuracy is what an index of the same pictures gives.
+Devices, precision and processes are Lightning Fabric's.
 """
 
 from __future__ import annotations
@@ -11,19 +10,15 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bagindex.compute import exact_float32
-from bagindex.decoding import Decoder
 from bagindex.errors import SourceError, TrainingError
-from bagindex.images import Rejected
 from bagindex.model import BagNet
 from bagindex.observer import TrainingObserver
 from bagindex.registry import Architecture
@@ -31,13 +26,9 @@ from bagindex.text import some
 from bagindex.training.files import TrainingFiles, TrainingState
 from bagindex.training.pictures import Batch, Shuffle, TrainingData, training_batches
 from bagindex.training.recipe import input_size, learning_rate, transform_at
+from bagindex.training.validation import Means, Tally, normalise, validate
 from bagindex.weights import Checkpoint, pack
-from bagindex_schemas.records import Transform
 from bagindex_schemas.training import EpochRecord, Recipe, TrainingRecord
-
-_TOP = 5
-_VALIDATION_BATCH = 16
-_NORMALISATION = Transform(resize=1, crop_height=1, crop_width=1)
 
 
 @dataclass(frozen=True)
@@ -54,24 +45,6 @@ class Job:
     settings: dict[str, Any]
     workers: int
     observer: TrainingObserver
-
-
-@dataclass
-class _Tally:
-    """Sums over pictures: loss, top-1, top-5, number."""
-
-    sums: Tensor = field(default_factory=lambda: torch.zeros(4, dtype=torch.float64))
-
-    def add(self, logits: Tensor, labels: Tensor, loss: float) -> None:
-        top = logits.topk(min(_TOP, logits.shape[1]), dim=1).indices == labels[:, None]
-        count = len(labels)
-        self.sums += torch.tensor([loss * count, int(top[:, 0].sum()), int(top.sum()), count], dtype=torch.float64)
-
-    def means(self, fabric: Fabric) -> tuple[float, float, float]:
-        """Mean loss, top-1 and top-5 over all processes."""
-        sums: Any = fabric.all_reduce(self.sums, reduce_op="sum")
-        loss, top1, top5 = (float(value) for value in (sums[:3] / sums[3].clamp(min=1)))
-        return loss, top1, top5
 
 
 def make_model(job: Job) -> BagNet:
@@ -120,28 +93,32 @@ def run(fabric: Fabric, job: Job) -> tuple[EpochRecord, ...]:
         started = time.monotonic()
         tally = _train_epoch(fabric, recipe, observer, module, optimizer, batches, shuffle.steps, epoch)
         trained = time.monotonic() - started
-        loss, top1, top5 = tally.means(fabric)
+        _say_unreadable(observer, tally)
         observer.validating(epoch + 1)
         stored = _as_stored(model, recipe)
-        found = _validate(fabric, job, stored, epoch).means(fabric)
-        if not math.isfinite(found[0]):
+        validation = validate(fabric, stored, job.data, transform_at(recipe, epoch), job.workers)
+        _say_unreadable(observer, validation)
+        training, found = tally.means(fabric), validation.means(fabric)
+        if not found.images:
+            raise SourceError("none of the validation pictures could be read")
+        if not math.isfinite(found.loss):
             raise TrainingError(_not_finite(recipe, f"the validation of epoch {epoch + 1}", epoch))
         record = EpochRecord(
             epoch=epoch + 1,
             input_size=input_size(recipe, epoch),
             learning_rate=learning_rate(recipe, epoch + 1),
-            train_loss=loss,
-            train_top1=top1,
-            train_top5=top5,
-            validation_loss=found[0],
-            validation_top1=found[1],
-            validation_top5=found[2],
+            train_loss=training.loss,
+            train_top1=training.top1,
+            train_top5=training.top5,
+            validation_loss=found.loss,
+            validation_top1=found.top1,
+            validation_top5=found.top5,
             images_per_second=shuffle.steps * min(recipe.batch_size, len(job.data.train.entries)) / trained,
             seconds=time.monotonic() - started,
         )
         history.append(record)
         if fabric.is_global_zero:
-            _keep(job, model, stored, optimizer, scaler, history)
+            _keep(job, model, stored, optimizer, scaler, history, found)
         observer.epoch(record, best=best(history) is record)
         fabric.barrier()
     return tuple(history)
@@ -176,22 +153,21 @@ def _train_epoch(
     batches: Iterator[Batch],
     steps: int,
     epoch: int,
-) -> _Tally:
-    tally = _Tally()
-    unreadable: set[str] = set()
+) -> Tally:
+    tally, transform = Tally(), transform_at(recipe, epoch)
     module.train()
     if recipe.freeze_features:  # their running statistics stay, too
         module.eval()
     with _arithmetic(recipe):
         for step in range(steps):
             batch = next(batches)
-            unreadable.update(batch.rejected)
+            tally.unreadable.update(batch.rejected)
             if not len(batch.labels):
                 raise SourceError(f"none of the pictures of a step could be read, such as {batch.rejected[0]}")
             images, labels = batch.images.to(fabric.device, non_blocking=True), batch.labels.to(fabric.device)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, epoch + step / steps)
-            logits = module(_normalised(images)).float()
+            logits = module(normalise(images, transform)).float()
             loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
             agreed: Any = fabric.all_reduce(loss.detach())  # the same everywhere, so that all processes stop at once
             value = float(agreed)
@@ -202,36 +178,13 @@ def _train_epoch(
             optimizer.step()
             tally.add(logits.detach(), labels, value)
             observer.stepped(epoch + 1, step + 1, value)
-    if unreadable:
-        observer.note(f"{len(unreadable):,} pictures could not be read and were left out: {some(sorted(unreadable))}")
     return tally
 
 
-def _validate(fabric: Fabric, job: Job, model: BagNet, epoch: int) -> _Tally:
-    tally = _Tally()
-    model.eval()
-    source = job.data.validation
-    entries = source.entries[fabric.global_rank :: fabric.world_size]
-    pixels: list[Any] = []
-    labels: list[int] = []
-
-    def evaluate() -> None:
-        with torch.inference_mode(), exact_float32():
-            images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(fabric.device)
-            logits, wanted = model(_normalised(images)), torch.tensor(labels, device=fabric.device)
-            tally.add(logits, wanted, float(cross_entropy(logits, wanted)))
-        pixels.clear()
-        labels.clear()
-
-    for entry, picture in Decoder(max(1, job.workers)).decode(source, entries, transform_at(job.recipe, epoch)):
-        if not isinstance(picture, Rejected):
-            pixels.append(picture.pixels)
-            labels.append(job.data.label(entry))
-        if len(pixels) == _VALIDATION_BATCH:
-            evaluate()
-    if pixels:
-        evaluate()
-    return tally
+def _say_unreadable(observer: TrainingObserver, tally: Tally) -> None:
+    if tally.unreadable:
+        names = some(sorted(tally.unreadable))
+        observer.note(f"{len(tally.unreadable):,} pictures could not be read and were left out: {names}")
 
 
 def _as_stored(model: BagNet, recipe: Recipe) -> BagNet:
@@ -241,7 +194,9 @@ def _as_stored(model: BagNet, recipe: Recipe) -> BagNet:
     return copy.deepcopy(model).half().float()
 
 
-def _keep(job: Job, model: BagNet, stored: BagNet, optimizer: Any, scaler: Any, history: list[EpochRecord]) -> None:
+def _keep(
+    job: Job, model: BagNet, stored: BagNet, optimizer: Any, scaler: Any, history: list[EpochRecord], found: Means
+) -> None:
     """Write the weights, if they are the best, the log, and last the state, which makes the epoch count."""
     last = history[-1]
     if best(history) is last:
@@ -251,7 +206,7 @@ def _keep(job: Job, model: BagNet, stored: BagNet, optimizer: Any, scaler: Any, 
             fingerprint=job.data.fingerprint,
             initial_sha256=None if job.initial is None else job.initial.sha256,
             train_images=len(job.data.train.entries),
-            validation_images=len(job.data.validation.entries),
+            validation_images=found.images,
             epoch=last.epoch,
             validation_loss=last.validation_loss,
             validation_top1=last.validation_top1,
@@ -269,15 +224,6 @@ def _keep(job: Job, model: BagNet, stored: BagNet, optimizer: Any, scaler: Any, 
 
 def _packed(value: Tensor, recipe: Recipe) -> Tensor:
     return value.half() if recipe.storage == "fp16" and value.is_floating_point() else value
-
-
-def _normalised(images: Tensor) -> Tensor:
-    """uint8 [N, RGB, H, W] -> float32, as `Transform` says."""
-    mean, std = (
-        torch.tensor(values, device=images.device).view(1, 3, 1, 1)
-        for values in (_NORMALISATION.mean, _NORMALISATION.std)
-    )
-    return (images.float() / 255 - mean) / std
 
 
 @contextmanager
