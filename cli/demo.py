@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -39,9 +40,9 @@ def demo(
             print_summary(report.index, report.index.report)
     rows = []
     for row in report.subrows:
-        found = ", ".join(f"{motif.replace('_', ' ')} {count}" for motif, count in row.found.most_common())
         where = sorted({patch.label_name or "" for patch in row.patches}) if not row.right else [row.class_name]
-        columns = {"class": row.class_name, "in pictures of": ", ".join(where), "top patches on": found}
+        columns = {"class": row.class_name, "in pictures of": ", ".join(where), "top patches on": _counts(row.found)}
+        columns["and on what is not of the class"] = _counts(row.elsewhere)
         rows.append(columns | {"most evidence": max((patch.logit for patch in row.patches), default=None)})
     print()
     print_rows(list(rows[0]), rows, Format.TABLE)
@@ -53,16 +54,20 @@ def demo(
     print(
         f"\nThe patches are drawn in {report.sheet}; what was planted where stands in {report.pictures / 'truth.csv'}."
     )
-    print("Fish were mostly drawn with fingers that hold them up: what does the model make of fingers elsewhere?\n")
+    print("Most trees were drawn with a ladybird on them: see what the model makes of ladybirds in other pictures.\n")
     print("Try next:")
-    print(f"  bagindex top-patches fish --wrong-class -i {index} -o fish.png")
-    print(f"  bagindex top-patches fish --misclassified --any -i {index}")
+    print(f"  bagindex top-patches tree --wrong-class -i {index} -o tree.png")
+    print(f"  bagindex top-patches seam --wrong-class --predicted-as seam -i {index}")
     query = (
-        "SELECT label_name, max(max_logit) AS most FROM image_evidence WHERE class = 'fish' GROUP BY 1 ORDER BY 2 DESC"
+        "SELECT label_name, max(max_logit) AS most FROM image_evidence WHERE class = 'tree' GROUP BY 1 ORDER BY 2 DESC"
     )
     print(f'  bagindex sql "{query}" -i {index}')
     print(f"  bagindex verify -i {index}")
     print("  bagindex build PICTURES --weights FILE    and README, for pictures and models of your own")
+
+
+def _counts(motifs: Counter[str]) -> str:
+    return ", ".join(f"{motif.replace('_', ' ')} {count}" for motif, count in motifs.most_common())
 
 
 def plant(

@@ -174,7 +174,7 @@ class TrainingScreen(TrainingObserver):
         if self._progress is not None:
             self._progress.stop()
         if kind is KeyboardInterrupt:
-            remark("stopped; finished epochs are kept, and the same command goes on after them")
+            remark("stopped; finished epochs are kept, and the same command (without --restart) goes on after them")
 
     def begun(self, epochs: int, steps: int, done: int) -> None:
         """Show the head of the table, and on a terminal a bar."""

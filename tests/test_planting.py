@@ -107,6 +107,10 @@ def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
     plant(tmp_path / "again", COUNT, 5, WRONG)  # over itself
     with pytest.raises(SettingsError, match="holds something else"):
         plant(tmp_path / "again", 2, 5)
+    before = (tmp_path / "again" / "truth.csv").read_bytes()
+    with pytest.raises(SettingsError, match="another seed"):
+        plant(tmp_path / "again", COUNT, 6, WRONG)
+    assert (tmp_path / "again" / "truth.csv").read_bytes() == before
 
 
 def test_what_cannot_be(tmp_path: Path) -> None:

@@ -256,8 +256,15 @@ def test_other_settings_do_not_resume(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"--epochs 4, --seed 0.*--restart"):
         train(photos, target, **QUICK, **{**SMALL, "epochs": 5, "seed": 1})
     state = tmp_path / "w.training"
-    state.write_bytes(state.read_bytes()[:-100])
-    with pytest.raises(TrainingError, match=r"damaged: begin anew with --restart"):
+    whole = state.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (whole[:-100], bytes(flipped), b""):
+        state.write_bytes(damaged)
+        with pytest.raises(TrainingError, match=r"damaged: begin anew with --restart"):
+            train(photos, target, **QUICK, **SMALL)
+    state.unlink()
+    with pytest.raises(SettingsError, match=r"of 1 of 4 epochs, and w\.training, .* is gone: give --restart"):
         train(photos, target, **QUICK, **SMALL)
     assert len(train(photos, target, **QUICK, **SMALL, restart=True).epochs) == 4
 
@@ -273,6 +280,7 @@ def test_other_settings_do_not_resume(photos: Path, tmp_path: Path) -> None:
         ({"optimizer": "lion"}, SettingsError, "--optimizer lion"),
         ({"learning_rate": float("nan")}, SettingsError, "--learning-rate"),
         ({"crop_size": 20, "first_size": 30}, SettingsError, "--first-size"),
+        ({"first_epochs": 1, "first_size": 32}, SettingsError, "needs a --first-size"),
         ({"first_epochs": 9}, SettingsError, "--first-epochs 9 leaves none"),
         ({"model": "bagnet33", "first_size": 24}, SettingsError, "smaller than a patch"),
         ({"freeze_features": True}, SettingsError, "give --from"),
@@ -298,13 +306,29 @@ def test_what_cannot_be(
     assert not list(tmp_path.iterdir())
 
 
+def test_files_of_others_are_left_alone(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "w.csv").write_text("path,label\n")
+    with pytest.raises(SettingsError, match=r"w\.csv, where the log would go, is something else"):
+        train(photos, tmp_path / "w.safetensors", **QUICK, **SMALL, restart=True)
+    (tmp_path / "v.safetensors").write_text("a diary")
+    with pytest.raises(SettingsError, match="there already"):
+        train(photos, tmp_path / "v.safetensors", **QUICK, **SMALL)
+    (tmp_path / "u.safetensors").mkdir()
+    with pytest.raises(SettingsError, match="is a folder"):
+        train(photos, tmp_path / "u.safetensors", **QUICK, **SMALL)
+    with pytest.raises(SettingsError, match="are one file"):
+        train(photos, tmp_path / "v.safetensors", initial=tmp_path / "v.safetensors", restart=True)
+    assert (tmp_path / "w.csv").read_text() == "path,label\n"
+    assert (tmp_path / "v.safetensors").read_text() == "a diary"
+
+
 def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
     one = draw_pictures(tmp_path / "one", {"train": 1, "val": 1}, {"red": (200, 0, 0)})
     with pytest.raises(LabelError, match="one class"):
         open_data(one)
     two = draw_pictures(tmp_path / "two", {"train": 1, "val": 1})
     (two / "val" / "red").rename(two / "val" / "rde")
-    with pytest.raises(LabelError, match="classes that train/ has not: 'rde'"):
+    with pytest.raises(LabelError, match="classes that train/ has no pictures of: 'rde'"):
         open_data(two)
     (two / "validation").mkdir()
     with pytest.raises(SourceError, match="more than one"):

@@ -47,6 +47,12 @@ class Subrow:
         """How many patches lie on which motif or shortcut of the class."""
         return Counter(each.motif for each in self.planted if each is not None and each.belongs_to == self.class_name)
 
+    @property
+    def elsewhere(self) -> Counter[str]:
+        """How many lie on what belongs to another class, or on nothing."""
+        others = (each for each in self.planted if each is None or each.belongs_to != self.class_name)
+        return Counter("nothing" if each is None else each.motif for each in others)
+
 
 @dataclass(frozen=True)
 class DemoReport:

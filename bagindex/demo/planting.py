@@ -128,6 +128,9 @@ def plant(folder: Path, count: int, seed: int, wrong: float = 0.1) -> Sequence[P
     others = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     if foreign := [name for name in others if name not in names and name != TRUTH]:
         raise SettingsError(f"{folder} holds something else ({foreign[0]}): give an empty or new folder")
+    first = folder / _path(0, 0)
+    if first.exists() and first.read_bytes() != _picture(seed, jobs[0])[0]:
+        raise SettingsError(f"{folder} holds other pictures (another seed?): give an empty or new folder")
     try:
         for planted in CLASSES:
             (folder / planted.name).mkdir(parents=True, exist_ok=True)
@@ -187,6 +190,13 @@ def _path(place: int, number: int) -> str:
 
 
 def _plant_one(folder: Path, seed: int, job: tuple[int, int, Kind]) -> list[Planted]:
+    data, truth = _picture(seed, job)
+    (folder / _path(*job[:2])).write_bytes(data)
+    return truth
+
+
+def _picture(seed: int, job: tuple[int, int, Kind]) -> tuple[bytes, list[Planted]]:
+    """A picture as a JPEG file, and what is in it."""
     place, number, kind = job
     rng = np.random.default_rng([seed, place, number])
     height, width = _SHORTER, int(rng.integers(_SHORTER, _LONGEST + 1))
@@ -198,8 +208,9 @@ def _plant_one(folder: Path, seed: int, job: tuple[int, int, Kind]) -> list[Plan
         box = _draw(ground, name, [planted.box for planted in truth], rng)
         truth.append(Planted(_path(place, number), CLASSES[place].name, kind, name, role, belongs_to, *box))
     pixels = (ground * 255 + 0.5).astype(np.uint8)
-    Image.fromarray(pixels).save(folder / _path(place, number), quality=_QUALITY)
-    return truth
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "JPEG", quality=_QUALITY)
+    return data.getvalue(), truth
 
 
 def _contents(place: int, number: int, kind: Kind, rng: np.random.Generator) -> Iterator[tuple[str, Role, str]]:

@@ -81,6 +81,8 @@ def train(
     from bagindex.weights import read_checkpoint
 
     made = make_recipe(recipe, changes)
+    if initial is not None and Path(initial).resolve() == Path(output).resolve():
+        raise SettingsError("--from and -o are one file: give another -o")
     place = Devices(device, devices, made.precision)
     chosen = choose_model(model, width, None if initial is None else Path(initial), made)
     job = prepare(Path(data), Path(output), made, chosen, workers, restart, observer or TrainingObserver())

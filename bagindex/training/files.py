@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import io
 import json
 import pickle
@@ -14,9 +16,11 @@ import torch
 from pydantic import ValidationError
 
 from bagindex import output
-from bagindex.errors import TrainingError
+from bagindex.errors import SettingsError, TrainingError
 from bagindex.store import fsync_folder, replace_file
 from bagindex_schemas.training import EpochRecord
+
+_DIGEST = 32
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,23 @@ class TrainingFiles:
         """Is there from the first epoch's end until the training is finished."""
         return self.weights.with_suffix(".training")
 
+    def logged(self) -> int | None:
+        """How many epochs the log has; None where there is none.
+
+        Raises:
+            SettingsError: the file in the log's place is something else.
+        """
+        try:
+            with self.log.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file)
+                if list(reader.fieldnames or ()) == list(EpochRecord.model_fields):
+                    return sum(1 for _ in reader)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            pass
+        raise SettingsError(f"{self.log}, where the log would go, is something else: move it, or give another -o")
+
     def write_weights(self, data: bytes) -> None:
         """Put new weights in place of the old ones."""
         _write(self.weights, data)
@@ -62,7 +83,8 @@ class TrainingFiles:
         epochs = [epoch.model_dump() for epoch in state.epochs]
         data = io.BytesIO()
         torch.save({"settings": json.dumps(state.settings), "epochs": json.dumps(epochs), **state.tensors}, data)
-        _write(self.state, data.getvalue())
+        # torch does not notice a flipped bit.
+        _write(self.state, hashlib.sha256(data.getbuffer()).digest() + data.getvalue())
 
     def read_state(self) -> TrainingState | None:
         """The state where a training has been begun and is not finished.
@@ -73,7 +95,10 @@ class TrainingFiles:
         if not self.state.exists():
             return None
         try:
-            loaded = torch.load(self.state, map_location="cpu", weights_only=True)
+            data = self.state.read_bytes()
+            if hashlib.sha256(memoryview(data)[_DIGEST:]).digest() != data[:_DIGEST]:
+                raise ValueError("another SHA-256")
+            loaded = torch.load(io.BytesIO(data[_DIGEST:]), map_location="cpu", weights_only=True)
             settings, epochs = json.loads(loaded.pop("settings")), json.loads(loaded.pop("epochs"))
             return TrainingState(settings, tuple(EpochRecord.model_validate(epoch) for epoch in epochs), loaded)
         except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, ValidationError):

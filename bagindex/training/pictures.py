@@ -6,6 +6,7 @@ model sees.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,8 @@ def open_data(folder: Path) -> TrainingData:
         raise SourceError(f"{folder} is no folder: give one that holds train/ and val/")
     names = [name for name in _VALIDATION_FOLDERS if (folder / name).is_dir()]
     if not (folder / "train").is_dir() or len(names) != 1:
-        found = "more than one of them" if len(names) > 1 else some(sorted(p.name for p in folder.iterdir())) or "empty"
+        missing = [name for name, there in (("train/", (folder / "train").is_dir()), ("val/", names)) if not there]
+        found = "more than one of the latter is there" if len(names) > 1 else f"{' and '.join(missing)} not found"
         raise SourceError(
             f"{folder} should hold train/ and val/ or validation/, each with a folder for each class: {found}"
         )
@@ -72,7 +74,7 @@ def open_data(folder: Path) -> TrainingData:
     if len(classes) < 2:
         raise LabelError(f"{folder / 'train'} has one class, {some(classes)}: a model needs two to tell apart")
     if unknown := sorted({entry.label for entry in validation.entries if entry.label is not None} - set(classes)):
-        raise LabelError(f"{folder / names[0]} has classes that train/ has not: {some(unknown)}")
+        raise LabelError(f"{folder / names[0]} has classes that train/ has no pictures of: {some(unknown)}")
     class_ids = {name: place for place, name in enumerate(classes)}
     return TrainingData(folder.resolve().name, class_ids, _readable(train), _readable(validation))
 
@@ -169,7 +171,13 @@ def training_batches(data: TrainingData, recipe: Recipe, shuffle: Shuffle, worke
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=_outlive_sigterm,
     )
+
+
+def _outlive_sigterm(_worker: int) -> None:
+    """Leave it to the first process, which gets the signal too, to end a training in good order."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _collate(drawn: Sequence[tuple[Tensor, int] | str]) -> Batch:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bagindex.errors import SettingsError
+from bagindex.errors import SettingsError, WeightsError
 from bagindex.observer import TrainingObserver
 from bagindex.registry import ARCHITECTURES, Architecture
+from bagindex.text import some
 from bagindex.training.files import TrainingFiles
 from bagindex.training.loop import Job
 from bagindex.training.pictures import open_data
@@ -42,6 +43,8 @@ def choose_model(name: str | None, width: float | None, initial: Path | None, re
         raise SettingsError("--freeze-features needs features that are worth keeping: give --from")
     if initial is None:
         model = Model(ARCHITECTURES[str(name)], 1.0 if width is None else width, None)
+    elif not initial.is_file():
+        raise WeightsError(f"no weights at {initial}: give --from FILE")
     else:
         first = read_checkpoint(initial, name)
         if width is not None and width != first.width:
@@ -75,6 +78,8 @@ def prepare(
     """
     if output.suffix != ".safetensors":
         raise SettingsError(f"{output.name}: weights are written to a .safetensors file")
+    if output.is_dir():
+        raise SettingsError(f"{output} is a folder: give the name of a file")
     if not os.access(output.parent, os.W_OK):
         raise SettingsError(f"cannot write to the folder {output.parent}: give another -o")
     pictures = open_data(data)
@@ -85,7 +90,12 @@ def prepare(
         "from": None if model.initial is None else model.initial.sha256,
         "data": pictures.fingerprint,
     }
+    for split, source in (("train", pictures.train), ("validation", pictures.validation)):
+        here = {entry.label for entry in source.entries}
+        if empty := [name for name in pictures.classes if name not in here]:
+            observer.note(f"no {split} pictures of {some(empty)}")
     files = TrainingFiles(output)
+    files.logged()
     if restart:
         files.remove_state()
     state = files.read_state()
@@ -116,8 +126,11 @@ def finished(job: Job) -> bool:
     """
     if not job.files.weights.exists():
         return False
-    there = read_checkpoint(job.files.weights)
-    if there.training is not None:
+    try:
+        there = read_checkpoint(job.files.weights)
+    except WeightsError:
+        there = None
+    if there is not None and there.training is not None:
         kept = {
             **there.training.recipe.model_dump(),
             "model": there.architecture.name,
@@ -126,6 +139,12 @@ def finished(job: Job) -> bool:
             "data": there.training.fingerprint,
         }
         if not _differences(kept, job.settings):
+            done = job.files.logged()
+            if done is not None and done < job.recipe.epochs:
+                raise SettingsError(
+                    f"{job.files.weights} is of {done} of {job.recipe.epochs} epochs, and {job.files.state.name}, from "
+                    "which the training would go on, is gone: give --restart to begin anew"
+                )
             return True
     raise SettingsError(
         f"{job.files.weights} is there already, and is not from this training: give another -o, or --restart"

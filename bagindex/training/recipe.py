@@ -49,6 +49,8 @@ def make_recipe(name: str, changes: dict[str, Any]) -> Recipe:
     if recipe["first_size"] >= recipe["crop_size"]:
         if "first_size" in given and recipe["first_size"] > recipe["crop_size"]:
             raise SettingsError("--first-size is for a smaller input than --crop-size")
+        if given.get("first_epochs"):
+            raise SettingsError("--first-epochs needs a --first-size that is smaller than --crop-size")
         recipe |= {"first_size": recipe["crop_size"], "first_epochs": 0}
     try:
         made = Recipe.model_validate(recipe)
