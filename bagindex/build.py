@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from bagindex import catalog, plan
 from bagindex.compute import Compute
-from bagindex.decoding import Decoder
+from bagindex.decoding import Decoder, default_workers
 from bagindex.errors import SettingsError, SpaceError, TooManyRejectsError
 from bagindex.images import Rejected
 from bagindex.listing import known_files
@@ -67,7 +66,7 @@ class BuildSettings:
     @property
     def threads(self) -> int:
         """Decoding threads."""
-        return self.workers or min(16, os.cpu_count() or 1)
+        return self.workers or default_workers()
 
     @property
     def decoder(self) -> Decoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -19,6 +20,11 @@ _AHEAD = 4
 """Pictures decoded ahead for each worker: enough to bridge the model's batches, little memory."""
 _LOOK = 0.5
 """Seconds between two looks at whether a decoder is over its time."""
+
+
+def default_workers() -> int:
+    """How many decode unless that is said: one for each core, at most 16."""
+    return min(16, os.cpu_count() or 1)
 
 
 @dataclass

@@ -37,9 +37,6 @@ class TrainingObserver:
     def stepped(self, epoch: int, step: int, loss: float) -> None:
         """A step is done; both numbers start at 1."""
 
-    def validating(self, epoch: int) -> None:
-        """The epoch's steps are done, its validation begins."""
-
     def epoch(self, record: EpochRecord, best: bool) -> None:
         """An epoch is done and kept; `best`: its weights are the best so far."""
 

@@ -89,7 +89,7 @@ def run(folder: PathLike, observer: BuildObserver | None = None) -> DemoReport:
     truth = read_truth(pictures)
     with as_file(weights()) as file:
         index = Index.build(pictures, weights=file, out=place / "index", observer=observer)
-    subrows = tuple(_subrow(index, name.name, right, truth) for name in CLASSES for right in (True, False))
+    subrows = tuple(_subrow(index, each.name, right, truth) for each in CLASSES for right in (True, False))
     picture = render.class_sheet([_draw(row) for row in subrows])
     sheet.write_bytes(render.to_png(picture))
     return DemoReport(index, pictures, sheet, subrows)
@@ -101,7 +101,7 @@ def seed_of(split: str, seed: int) -> int:
 
 
 def weights() -> Traversable:
-    """The demo's BagNet-33, of an eighth of the authors' width; README says how it was trained."""
+    """The demo's BagNet-33, of a quarter of the authors' width; README says how it was trained."""
     return files("bagindex.demo") / "bagnet33.safetensors"
 
 

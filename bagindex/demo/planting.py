@@ -11,7 +11,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bagindex import output
 from bagindex.demo import motifs
 from bagindex.demo.grounds import Picture, draw_ground
 from bagindex.errors import SettingsError, SourceError
@@ -178,11 +179,8 @@ def read_truth(folder: Path) -> list[Planted]:
 
 
 def _write_truth(path: Path, truth: Sequence[Planted]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Planted))
-    writer.writerows(astuple(planted) for planted in truth)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    rows = [asdict(planted) for planted in truth]
+    path.write_text(output.to_csv([field.name for field in fields(Planted)], rows), encoding="utf-8")
 
 
 def _path(place: int, number: int) -> str:

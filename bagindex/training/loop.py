@@ -94,7 +94,6 @@ def run(fabric: Fabric, job: Job) -> tuple[EpochRecord, ...]:
         tally = _train_epoch(fabric, recipe, observer, module, optimizer, batches, shuffle.steps, epoch)
         trained = time.monotonic() - started
         _say_unreadable(observer, tally)
-        observer.validating(epoch + 1)
         stored = _as_stored(model, recipe)
         validation = validate(fabric, stored, job.data, transform_at(recipe, epoch), job.workers)
         _say_unreadable(observer, validation)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bagindex.decoding import default_workers
 from bagindex.errors import SettingsError, WeightsError
 from bagindex.observer import TrainingObserver
 from bagindex.registry import ARCHITECTURES, Architecture
@@ -83,13 +84,8 @@ def prepare(
     if not os.access(output.parent, os.W_OK):
         raise SettingsError(f"cannot write to the folder {output.parent}: give another -o")
     pictures = open_data(data)
-    settings = {
-        **recipe.model_dump(),
-        "model": model.architecture.name,
-        "width": model.width,
-        "from": None if model.initial is None else model.initial.sha256,
-        "data": pictures.fingerprint,
-    }
+    begun_with = None if model.initial is None else model.initial.sha256
+    settings = _settings(recipe, model.architecture, model.width, begun_with, pictures.fingerprint)
     for split, source in (("train", pictures.train), ("validation", pictures.validation)):
         here = {entry.label for entry in source.entries}
         if empty := [name for name in pictures.classes if name not in here]:
@@ -113,7 +109,7 @@ def prepare(
         files=files,
         state=state,
         settings=settings,
-        workers=min(16, os.cpu_count() or 1) if workers is None else workers,
+        workers=default_workers() if workers is None else workers,
         observer=observer,
     )
 
@@ -131,13 +127,8 @@ def finished(job: Job) -> bool:
     except WeightsError:
         there = None
     if there is not None and there.training is not None:
-        kept = {
-            **there.training.recipe.model_dump(),
-            "model": there.architecture.name,
-            "width": there.width,
-            "from": there.training.initial_sha256,
-            "data": there.training.fingerprint,
-        }
+        record = there.training
+        kept = _settings(record.recipe, there.architecture, there.width, record.initial_sha256, record.fingerprint)
         if not _differences(kept, job.settings):
             done = job.files.logged()
             if done is not None and done < job.recipe.epochs:
@@ -149,6 +140,14 @@ def finished(job: Job) -> bool:
     raise SettingsError(
         f"{job.files.weights} is there already, and is not from this training: give another -o, or --restart"
     )
+
+
+def _settings(
+    recipe: Recipe, architecture: Architecture, width: float, begun_with: str | None, fingerprint: str
+) -> dict[str, Any]:
+    """What two runs of one training have in common; `begun_with` is the first checkpoint's SHA-256."""
+    names = {"model": architecture.name, "width": width, "from": begun_with, "data": fingerprint}
+    return {**recipe.model_dump(), **names}
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
