@@ -6,11 +6,14 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bagindex import catalog, plan
+import numpy as np
+from numpy.typing import NDArray
+
+from bagindex import catalog, plan, precision
 from bagindex.compute import Compute
 from bagindex.decoding import Decoder, default_workers
 from bagindex.errors import SettingsError, SpaceError, TooManyRejectsError
@@ -18,11 +21,12 @@ from bagindex.images import Rejected
 from bagindex.listing import known_files
 from bagindex.observer import BuildObserver
 from bagindex.pipeline import Pipeline
+from bagindex.profile import Profile, StageTime
 from bagindex.shards import compressed_size
 from bagindex.sources import Entry, Source, describe
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import bytes_text
-from bagindex_schemas.records import IndexManifest, Keep, ModelRecord, Plan
+from bagindex_schemas.records import AskedPrecision, IndexManifest, Keep, ModelRecord, Plan
 
 _SAMPLED = 32
 """Images whose pixels are compressed to know what all will take."""
@@ -41,6 +45,7 @@ class BuildSettings:
         restart: begin anew.
         decoder_timeout: seconds after which a picture that is still being decoded is rejected.
         shard_size: images of a shard; None: what suits the source.
+        precision: `auto`, `fp32`, `tf32`, `bf16` or `fp16`; see `bagindex.precision`.
 
     Raises:
         SettingsError: a number is out of its range.
@@ -54,6 +59,7 @@ class BuildSettings:
     restart: bool = False
     decoder_timeout: float = 60.0
     shard_size: int | None = None
+    precision: AskedPrecision = "auto"
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -76,7 +82,7 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did (`computed` images in `seconds`), and what the index holds now.
+    """What a build did (`computed` images in `seconds`, spent on `stages`), and what the index holds now.
 
     `patches` counts by model; `table_bytes` by model (or `images`) and table; `rejects` by code.
     """
@@ -88,6 +94,14 @@ class BuildReport:
     table_bytes: Mapping[str, Mapping[str, int]]
     computed: int
     seconds: float
+    stages: tuple[StageTime, ...]
+
+    @property
+    def limit(self) -> str:
+        """The stage whose threads waited least."""
+        return min(
+            self.stages, key=lambda each: float("inf") if each.waiting is None else each.waiting / each.threads
+        ).stage
 
     @property
     def images_per_second(self) -> float | None:
@@ -145,13 +159,14 @@ def build(
         manifest = IndexManifest(plan=wanted, models={}) if had is None else _check_same(had, wanted)
         weights = {}
         for compute in models.values():
-            record, data = _model_record(compute, settings.keep)
+            record, data = _model_record(compute, settings)
             manifest = _with_model(manifest, record, observer)
             weights[compute.name] = data
         # What lies in the folder of a model that index.json does not know is left from a removal that was cut off.
         work = plan.owed(manifest, list(models), {} if had is None else committed(directory, had))
         new = [name for name in weights if had is None or name not in had.models]
         check_space(directory, manifest, work, source, settings, observer, sum(len(weights[name]) for name in new))
+        manifest = _with_precision(manifest, {name: models[name] for name in new}, source, work, settings, observer)
         if fresh:
             directory.clear()
         for name in new:
@@ -173,13 +188,17 @@ def finish(
 ) -> BuildReport:
     """Do the work that is owed, bring the catalog up to date, and say what was done. The caller holds the lock."""
     rejects = _RejectLimit(directory, settings.max_rejects)
-    pipeline = Pipeline(directory, manifest, source, models, settings.decoder, rejects.count, observer.advanced)
+    profile = Profile()
+    decoder = replace(settings.decoder, profile=profile)
     started = time.monotonic()
-    for each in work:
-        pipeline.run(each)
+    with Pipeline(
+        directory, manifest, source, models, decoder, profile, rejects.count, observer.advanced, observer.note
+    ) as pipeline:
+        for each in work:
+            pipeline.run(each)
     seconds = time.monotonic() - started
     catalog.update(directory)
-    return _report(directory, manifest, list(models), pipeline.computed, seconds)
+    return _report(directory, list(models), pipeline.computed, seconds, profile.times(seconds))
 
 
 def committed(directory: IndexDirectory, manifest: IndexManifest) -> dict[str, list[int]]:
@@ -234,7 +253,7 @@ def _by_name(computes: Sequence[Compute]) -> dict[str, Compute]:
     return models
 
 
-def _model_record(compute: Compute, keep: Keep) -> tuple[ModelRecord, bytes]:
+def _model_record(compute: Compute, settings: BuildSettings) -> tuple[ModelRecord, bytes]:
     """A model's entry for index.json, and its weights as a file."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", compute.name) or compute.name == IMAGES:
         raise SettingsError(f"a model cannot be called {compute.name!r}: use small letters, digits, - and _")
@@ -246,11 +265,12 @@ def _model_record(compute: Compute, keep: Keep) -> tuple[ModelRecord, bytes]:
         parameters=compute.parameters,
         feature_size=compute.feature_size,
         grid=compute.grid,
-        levels=(keep,),
+        levels=(settings.keep,),
         weights_sha256=compute.weights_sha256,
         file_bytes=len(weights),
         file_sha256=hashlib.sha256(weights).hexdigest(),
         environment=compute.environment,
+        precision_asked=settings.precision,
     )
     return record, weights
 
@@ -278,10 +298,15 @@ def _with_model(manifest: IndexManifest, record: ModelRecord, observer: BuildObs
         differences.append(f"{record.name} had other weights (SHA-256 {known.weights_sha256[:12]}…)")
     if not known.keep.tables <= record.keep.tables:
         differences.append(f"--keep {known.keep} then, which has all of {record.keep} that is asked now")
+    if known.precision_asked != record.precision_asked:
+        differences.append(f"--precision {known.precision_asked} then, {record.precision_asked} now")
     if differences:
         raise SettingsError(_OTHER_SETTINGS.format("; ".join(differences)))
-    if known.environment != record.environment:
-        before, now = known.environment.model_dump(), record.environment.model_dump()
+    before, now = (
+        known.environment.model_dump(exclude={"precision"}),
+        record.environment.model_dump(exclude={"precision"}),
+    )
+    if before != now:
         changes = [f"{key} {before[key]} then, {now[key]} now" for key in before if before[key] != now[key]]
         observer.note(
             f"going on under other settings ({'; '.join(changes)}): new shards record theirs, "
@@ -290,6 +315,40 @@ def _with_model(manifest: IndexManifest, record: ModelRecord, observer: BuildObs
     if record.keep != known.keep:
         known = known.model_copy(update={"levels": (*known.levels, record.keep)})
     return manifest.model_copy(update={"models": {**manifest.models, record.name: known}})
+
+
+def _with_precision(
+    manifest: IndexManifest,
+    computes: Mapping[str, Compute],
+    source: Source,
+    work: Sequence[plan.Work],
+    settings: BuildSettings,
+    observer: BuildObserver,
+) -> IndexManifest:
+    """The manifest with the precision that each of some new models runs in."""
+
+    def inputs(count: int) -> Iterator[NDArray[np.uint8]]:
+        chosen = np.random.default_rng(0).choice(len(source.entries), count, replace=False)
+        sample = [source.entries[i] for i in sorted(chosen)]
+        for _, picture in settings.decoder.decode(source, sample, manifest.plan.transform):
+            if not isinstance(picture, Rejected):
+                yield picture.pixels
+
+    models = dict(manifest.models)
+    for name, compute in computes.items():
+        images = sum(each.span.count for each in work if name in dict(each.series))
+        with compute.pool() as pool:
+            chosen = precision.choose(compute, settings.precision, images, inputs, pool, observer.compared)
+        found = {
+            "precision": chosen.precision,
+            "precision_reason": chosen.reason,
+            "comparisons": chosen.comparisons,
+            "environment": compute.environment.model_copy(update={"precision": chosen.precision}),
+        }
+        models[name] = models[name].model_copy(update=found)
+        if chosen.comparisons or settings.precision == "auto":
+            observer.note(f"{name}: {chosen.precision}, {chosen.reason}")
+    return manifest.model_copy(update={"models": models})
 
 
 def check_space(
@@ -342,8 +401,9 @@ def _pixel_bytes(manifest: IndexManifest, source: Source, decoder: Decoder) -> f
 
 
 def _report(
-    directory: IndexDirectory, manifest: IndexManifest, models: Sequence[str], computed: int, seconds: float
+    directory: IndexDirectory, models: Sequence[str], computed: int, seconds: float, stages: tuple[StageTime, ...]
 ) -> BuildReport:
+    manifest = directory.manifest()
     image_rows, image_bytes = directory.totals(IMAGES)
     patches: dict[str, int] = {}
     table_bytes: dict[str, Mapping[str, int]] = {IMAGES: image_bytes}
@@ -363,4 +423,5 @@ def _report(
         table_bytes=table_bytes,
         computed=computed,
         seconds=seconds,
+        stages=stages,
     )

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bagindex.arithmetic import float32
 from bagindex.errors import SettingsError
-from bagindex.geometry import make_grid
-from bagindex_schemas.records import ClassRecord, Environment, Grid, Transform
+from bagindex.geometry import make_grid, patch_box
+from bagindex_schemas.records import ClassRecord, Environment, Grid, Precision, Transform
 
 if TYPE_CHECKING:
     import torch
 
+    from bagindex.evidence import Evidence
     from bagindex.weights import Checkpoint
 
 
@@ -32,7 +37,12 @@ class PatchOutput:
 
 
 class Compute(Protocol):
-    """A patch model at work. The build knows nothing else of models."""
+    """A patch model at work, in one precision. The build knows nothing else of models.
+
+    Attributes:
+        workers: how many threads may call `run` at a time, so that the device never waits for one of them.
+        candidates: precisions that may be faster than float32 on this device.
+    """
 
     name: str
     architecture: str
@@ -44,16 +54,38 @@ class Compute(Protocol):
     grid: Grid
     weights_sha256: str
     environment: Environment
+    workers: int
+    candidates: tuple[Precision, ...]
 
-    def run(self, pixels: NDArray[np.uint8]) -> PatchOutput:
-        """Run the model on inputs before normalisation, uint8 [N, height, width, RGB]."""
+    def at(self, precision: Precision) -> Self:
+        """The same model in another precision.
+
+        Raises:
+            SettingsError: the device has none such.
+        """
+
+    def pool(self) -> AbstractContextManager[Executor]:
+        """`workers` threads in which this model, and others on its device, can be run beside each other."""
+
+    def run(self, pixels: NDArray[np.uint8]) -> Evidence:
+        """Run the model on inputs before normalisation, uint8 [N, height, width, RGB].
+
+        Raises:
+            EvidenceRangeError: the model gives values that cannot be stored.
+        """
 
     def to_safetensors(self) -> bytes:
         """The weights as a file for the index; `fc.weight` [C, D] and `fc.bias` [C] are the linear layer."""
 
 
 class BagNetCompute:
-    """A BagNet in float32 on one device, batch norms folded."""
+    """A BagNet on one device, folded. Its features are in the precision asked for; the linear layer, means and maxima
+    are in float32 always.
+
+    On a CPU, every worker is one core with a batch of its own: cores that share a batch wait for each other at each of
+    50 convolutions, and for long when one of them also decodes a picture. On a GPU, every worker is a stream, so that
+    one's copies run beside the other's kernels.
+    """
 
     def __init__(
         self,
@@ -66,7 +98,7 @@ class BagNetCompute:
     ) -> None:
         import torch
 
-        from bagindex.model import fold_batch_norms
+        from bagindex.inference import FoldedBagNet
         from bagindex.registry import STRIDE
 
         model = checkpoint.build()
@@ -81,31 +113,90 @@ class BagNetCompute:
             checkpoint.architecture.receptive_field, STRIDE, transform.crop_height, transform.crop_width
         )
         self.weights_sha256 = checkpoint.sha256
-        self._checkpoint = checkpoint
-        self._device = device
-        self._model = fold_batch_norms(model).to(device).to(memory_format=torch.channels_last)
-        self._mean = torch.tensor(transform.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(transform.std, device=device).view(1, 3, 1, 1)
+        self.workers = torch.get_num_threads() if device.type == "cpu" else 2
+        self.candidates = _candidates(device)
         # On a CPU, activations of more than two images fall out of the caches and the model slows down.
         self.environment = _environment(device, batch_size or (2 if device.type == "cpu" else 64))
+        self._checkpoint = checkpoint
+        self._device = device
+        self._float32 = self._model = FoldedBagNet(model).to(device).to(memory_format=torch.channels_last)
+        self._linear = model.fc.to(device).requires_grad_(False)
+        self._mean = torch.tensor(transform.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(transform.std, device=device).view(1, 3, 1, 1)
 
-    def run(self, pixels: NDArray[np.uint8]) -> PatchOutput:
-        """Run the model on inputs before normalisation, uint8 [N, height, width, RGB]."""
+    def at(self, precision: Precision) -> Self:
+        """The same model in another precision; what can be shared is.
+
+        Raises:
+            SettingsError: TensorFloat-32 on a CPU, or more than a CPU without float16 arithmetic can do.
+        """
         import torch
 
-        with torch.inference_mode(), exact_float32():
-            images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
-            normalised = images.float().div_(255).sub_(self._mean).div_(self._std)
-            features = self._model.features(normalised.contiguous(memory_format=torch.channels_last))
-            features = features.flatten(1, 2).contiguous()
-            logits = self._model.fc(features)
-            return PatchOutput(features.cpu().numpy(), logits.cpu().numpy())
+        if precision == self.environment.precision:
+            return self
+        if precision == "tf32" and self._device.type == "cpu":
+            raise SettingsError("--precision tf32 is for GPUs: take auto, fp32 or bf16 on a CPU")
+        other = copy.copy(self)
+        other.environment = self.environment.model_copy(update={"precision": precision})
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        other._model = self._float32 if dtype is None else copy.deepcopy(self._float32).to(dtype)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # the workers' streams do not wait for this one
+        return other
+
+    @contextmanager
+    def pool(self) -> Iterator[Executor]:
+        """`workers` threads with a core or a stream each, in which models on this device can be run."""
+        import torch
+
+        def enter() -> None:
+            if self._device.type == "cpu":
+                torch.set_num_threads(1)
+            else:
+                _worker.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+
+        threads = ThreadPoolExecutor(self.workers, "model", enter)
+        try:
+            yield threads
+        finally:
+            threads.shutdown(cancel_futures=True)
+            # What a thread sets for itself is also what threads that are yet to come begin with.
+            torch.set_num_threads(torch.get_num_threads())
+
+    def run(self, pixels: NDArray[np.uint8]) -> Evidence:
+        """Run the model on inputs before normalisation, uint8 [N, height, width, RGB].
+
+        Raises:
+            EvidenceRangeError: the model gives values that cannot be stored.
+        """
+        import torch
+
+        from bagindex.reduction import reduce, upload
+
+        # Nothing sees the last rows and columns of most inputs: 7 of 224.
+        _, _, right, bottom = patch_box(self.grid, self.grid.rows - 1, self.grid.cols - 1)
+        with torch.inference_mode(), float32(self.environment.precision == "tf32"), _stream():
+            images = upload(pixels[:, :bottom, :right], self._device).permute(0, 3, 1, 2)
+            normalised = images.float().div_(255).sub_(self._mean).div_(self._std).to(self._model.stem.weight.dtype)
+            features = self._model(normalised.contiguous(memory_format=torch.channels_last)).flatten(1, 2).contiguous()
+            return reduce(features, self._linear(features.float()))
 
     def to_safetensors(self) -> bytes:
         """The checkpoint, with classes and transform in its metadata."""
         from bagindex.weights import to_safetensors
 
         return to_safetensors(self._checkpoint, self.classes, self.transform)
+
+
+_worker = threading.local()
+
+
+def _stream() -> AbstractContextManager[object]:
+    """The stream of a worker's thread, where it has one."""
+    import torch
+
+    stream = getattr(_worker, "stream", None)
+    return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 def find_device(name: str) -> torch.device:
@@ -130,18 +221,16 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda", int(number or 0))
 
 
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Float32 that is float32: TensorFloat-32, cuDNN's default, costs accuracy. No kernel is chosen by its time."""
+def _candidates(device: torch.device) -> tuple[Precision, ...]:
+    """Precisions that the device has units for; without them, they are slower than float32 by far."""
     import torch
 
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    if device.type == "cuda":
+        return ("tf32", "fp16", "bf16") if torch.cuda.get_device_capability(device) >= (8, 0) else ("fp16",)
+    # Not in all versions that bagindex runs with; without it, float32 is never wrong.
+    has: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    units = {"fp16": ("avx512_fp16", "amx_fp16"), "bf16": ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")}
+    return tuple(precision for precision in ("fp16", "bf16") if any(has.get(unit) for unit in units[precision]))
 
 
 def _environment(device: torch.device, batch_size: int) -> Environment:
@@ -154,10 +243,4 @@ def _environment(device: torch.device, batch_size: int) -> Environment:
             "cuda": torch.version.cuda,
             "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
         }
-    return Environment(
-        device=device.type,
-        threads=torch.get_num_threads(),
-        batch_size=batch_size,
-        precision="fp32",
-        versions=versions,
-    )
+    return Environment(device=device.type, threads=1, batch_size=batch_size, precision="fp32", versions=versions)

@@ -13,6 +13,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 
 from bagindex.images import Picture, Rejected, read_picture
+from bagindex.profile import Clock, Profile
 from bagindex.sources import Entry, Source
 from bagindex_schemas.records import RejectCode, Transform
 
@@ -44,18 +45,21 @@ class Decoder:
 
     workers: int
     timeout: float = 60.0
+    profile: Profile = field(default_factory=Profile, compare=False)
 
     def decode(
         self, source: Source, entries: Sequence[Entry], transform: Transform
     ) -> Iterator[tuple[Entry, Picture | Rejected]]:
         """Read and decode entries, in order, a bounded number ahead."""
         todo: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        decoding = self.profile.clock("decode", self.workers)
+        reading = self.profile.clock("read", self.workers, shares=decoding)
 
         def work() -> None:
             while (job := todo.get()) is not None:
                 job.started = time.monotonic()
                 try:
-                    job.future.set_result(_decode(source, job.entry, transform))
+                    job.future.set_result(_decode(source, job.entry, transform, reading, decoding))
                 except BaseException as error:  # raised again where the result is waited for
                     job.future.set_exception(error)
                 if time.monotonic() - job.started > self.timeout:
@@ -94,11 +98,14 @@ class Decoder:
                     return Rejected(RejectCode.DECODER_TIMEOUT, f"not decoded within {self.timeout:g} seconds")
 
 
-def _decode(source: Source, entry: Entry, transform: Transform) -> Picture | Rejected:
+def _decode(source: Source, entry: Entry, transform: Transform, reading: Clock, decoding: Clock) -> Picture | Rejected:
     if entry.rejected is not None:
         return entry.rejected
     try:
-        return read_picture(source.read(entry), transform)
+        with reading.busy(1):
+            data = source.read(entry)
+        with decoding.busy(1):
+            return read_picture(data, transform)
     except Rejected as rejected:
         return rejected
     except MemoryError:

@@ -40,44 +40,46 @@ class Evidence:
     top: NDArray[np.int32]
     probability: NDArray[np.float32]
 
+    def of(self, image: int) -> Evidence:
+        """The numbers of one image of the batch, N = 1; copies, which do not keep the batch."""
+        return Evidence(*(values[image : image + 1].copy() for values in vars(self).values()))
+
 
 def reduce(output: PatchOutput) -> Evidence:
-    """Round a batch and take its means and maxima.
+    """Round a batch and take its means and maxima: the definition, for a model of any kind.
 
     Raises:
         EvidenceRangeError: a value is not finite, or float16 cannot hold it.
     """
-    features = to_float16(output.features, "feature")
-    evidence = to_float16(output.logits, "logit")
+    for values, what in ((output.features, "feature"), (output.logits, "logit")):
+        check_range(float(np.abs(values).max(initial=0.0)), what)
+    evidence = output.logits.astype(np.float16)
     logits = output.logits.mean(axis=1, dtype=np.float64).astype(np.float32)
-    top = np.argsort(-logits, axis=1, kind="stable")[:, :5].astype(np.int32)
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     # argmax takes the first of equal values, which is the one with the lowest patch_id.
     cells = evidence.argmax(axis=1)
-    return Evidence(
-        features=features,
-        evidence=evidence,
-        max_logit=np.take_along_axis(evidence, cells[:, None], axis=1)[:, 0].astype(np.float32),
-        max_cell=cells.astype(np.int64),
-        logits=logits,
-        top=top,
-        probability=(1.0 / shifted.sum(axis=1)).astype(np.float32),
-    )
+    maxima = np.take_along_axis(evidence, cells[:, None], axis=1)[:, 0].astype(np.float32)
+    features = output.features.astype(np.float16)
+    return Evidence(features, evidence, maxima, cells.astype(np.int64), logits, *predictions(logits))
 
 
-def to_float16(values: NDArray[np.float32], what: str) -> NDArray[np.float16]:
-    """Round to the nearest float16.
+def predictions(logits: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """`top` and `probability` of `Evidence`, from an image's logits, float32 [N, C]."""
+    top = np.argsort(-logits, axis=1, kind="stable")[:, :5].astype(np.int32)
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return top, (1.0 / shifted.sum(axis=1)).astype(np.float32)
+
+
+def check_range(largest: float, what: str) -> None:
+    """Whether float16 can hold values whose largest magnitude this is.
 
     Raises:
-        EvidenceRangeError: a value is not finite, or beyond what float16 holds.
+        EvidenceRangeError: it is not finite, or beyond what float16 holds.
     """
-    largest = float(np.abs(values).max(initial=0.0))
     if not largest <= FLOAT16_MAX:
         raise EvidenceRangeError(
             f"the model gives a {what} of {largest:g}, and an index holds finite values up to {FLOAT16_MAX:g} "
             "(float16): the weights are damaged, or need another scale"
         )
-    return values.astype(np.float16)
 
 
 def rounding_error(rounded: NDArray[np.float16]) -> NDArray[np.float32]:

@@ -92,6 +92,7 @@ class Index:
         max_errors: int | None = None,
         restart: bool = False,
         device: str = "auto",
+        precision: str = "auto",
         batch_size: int | None = None,
         workers: int | None = None,
         decoder_timeout: float = 60.0,
@@ -125,6 +126,8 @@ class Index:
             max_errors: stop when more files than this cannot be indexed.
             restart: begin anew, dropping what is there.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            precision: `fp32`, `tf32`, `bf16`, `fp16`, or `auto`: float32, unless a faster one gives the same evidence
+                on a sample of the images; see `bagindex.precision`.
             batch_size: images that the model takes at a time; by default what suits the device.
             workers: threads that decode; by default one per core, at most 16.
             decoder_timeout: seconds after which a picture that is still being decoded is rejected.
@@ -138,6 +141,7 @@ class Index:
             BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.open_folder`.
         """
         from bagindex.build import BuildSettings, build
+        from bagindex.precision import parse as parse_precision
         from bagindex.prepare import (
             NAMED_SOURCES,
             ModelOptions,
@@ -158,6 +162,7 @@ class Index:
             restart=restart,
             workers=workers,
             decoder_timeout=decoder_timeout,
+            precision=parse_precision(precision),
         )
         opened = open_source(
             source,

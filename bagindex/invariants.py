@@ -175,14 +175,37 @@ def check_maxima(shard: ShardNumbers) -> Outcome:
     return n * classes, problems
 
 
-def check_alone(shard: ShardNumbers, image: int, cells: NDArray[np.int64], features: NDArray[np.float32]) -> Outcome:
-    """4: patches run alone give the stored features. `features` is float32 [cells, D], from the crops."""
+def check_alone(
+    shard: ShardNumbers,
+    image: int,
+    cells: NDArray[np.int64],
+    features: NDArray[np.float16],
+    tolerance: float | None = None,
+) -> Outcome:
+    """4: patches run alone give the stored features.
+
+    Args:
+        shard: with its features.
+        image: place of the image in the shard.
+        cells: which patches.
+        features: of the crops, run in float32; float16 [cells, D].
+        tolerance: None: the shard was computed in float32, and roundings are all that may differ; else how far a
+            feature may be off, as `Comparison.feature_error` measures it.
+    """
     if shard.features is None:
         return 0, []
     stored = shard.features[image][cells]
-    # Another crop takes other float32 kernels; their sums differ in the last places, in proportion to the features.
-    bound = rounding_error(stored) + FLOAT_ERROR * np.abs(features).max(axis=1, keepdims=True)
-    off = (np.abs(features - stored) > bound).any(axis=1)
+    exact = features.astype(np.float32)
+    if tolerance is None:
+        # Another crop takes other float32 kernels; their sums differ in the last places, in proportion to the features.
+        bound = (
+            rounding_error(stored) + rounding_error(features) + FLOAT_ERROR * np.abs(exact).max(axis=1, keepdims=True)
+        )
+        off = (np.abs(exact - stored) > bound).any(axis=1)
+    else:
+        usual = np.linalg.norm(shard.features[image].astype(np.float32), axis=1).mean()
+        scale = np.maximum(np.linalg.norm(exact, axis=1), usual)
+        off = np.linalg.norm(exact - stored, axis=1) > tolerance * scale
     image_id = int(shard.image_ids[image])
     return len(cells), [
         f"{shard.where}: patch {image_id * shard.record.grid.patches + int(cells[i])} of image {image_id}, run alone, "

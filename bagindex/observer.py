@@ -18,6 +18,9 @@ class BuildObserver:
     def planned(self, estimate: Estimate, free: int) -> None:
         """What is about to be written, and how many bytes the disk has left."""
 
+    def compared(self, done: int, total: int) -> None:
+        """So many of so many images were computed in float32 and in lower precision."""
+
     def advanced(self, files: int) -> None:
         """So many more files have been dealt with."""
 

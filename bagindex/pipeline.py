@@ -1,10 +1,14 @@
-"""One shard of an index: read -> models -> reduce -> write, committed whole."""
+"""One shard of an index: read -> models -> write, committed whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import Executor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +16,19 @@ from numpy.typing import NDArray
 from bagindex.compute import Compute
 from bagindex.decoding import Decoder
 from bagindex.errors import SourceError
-from bagindex.evidence import reduce
+from bagindex.evidence import Evidence
 from bagindex.images import Rejected
 from bagindex.listing import Listing
 from bagindex.plan import Work
+from bagindex.precision import Tally, in_words, shard_sample
+from bagindex.profile import Clock, Profile
 from bagindex.reading import reread, stored_pixels
-from bagindex.shards import ImageRow, ImagesShardWriter, ModelShardWriter, hash_files
+from bagindex.shards import ImageRow, ImagesWriter, TableWriter, Writer, Written, hash_files
 from bagindex.sources import Entry, Source
+from bagindex.stages import Stage, in_order
 from bagindex.store import IMAGES, IndexDirectory
-from bagindex_schemas.records import Environment, IndexManifest, ShardManifest
+from bagindex.tables import table_writers
+from bagindex_schemas.records import Comparison, Environment, IndexManifest, Precision, ShardManifest
 
 Inputs = Iterator[tuple[int, NDArray[np.uint8]]]
 
@@ -28,14 +36,19 @@ Inputs = Iterator[tuple[int, NDArray[np.uint8]]]
 class Pipeline:
     """Computes and commits shards of one index.
 
+    Reading and decoding, the models, and writing run beside each other: decoders a few pictures ahead, a worker for
+    each core or stream, and a thread for each file.
+
     Args:
         directory: the index; the caller holds its lock.
         manifest: its `index.json`, as it is on disk.
         source: the images.
-        computes: the models at work, by name.
+        computes: the models at work, by name, in float32.
         decoder: decodes pictures.
+        profile: where the time goes, the decoder's too.
         rejected: hears of each file that is not indexed; may raise to stop the build.
         advanced: hears of each file that is dealt with.
+        note: hears what a person should know.
     """
 
     def __init__(
@@ -45,8 +58,10 @@ class Pipeline:
         source: Source,
         computes: Mapping[str, Compute],
         decoder: Decoder,
+        profile: Profile,
         rejected: Callable[[Entry, Rejected], None],
         advanced: Callable[[int], None],
+        note: Callable[[str], None],
     ) -> None:
         self.computed = 0
         self._directory = directory
@@ -58,61 +73,156 @@ class Pipeline:
         self._listing = Listing(directory, manifest, source)
         self._computes = computes
         self._decoder = decoder
+        self._profile = profile
         self._rejected = rejected
         self._advanced = advanced
+        self._note = note
+        self._workers = max(compute.workers for compute in computes.values())
+        self._open = ExitStack()
+        self._pool: Executor = self._open.enter_context(next(iter(computes.values())).pool())
+        self._in_precision: dict[tuple[str, Precision], Compute] = {}
+
+    def __enter__(self) -> Self:
+        """The pipeline itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop its threads."""
+        self._open.close()
 
     def run(self, work: Work) -> None:
-        """Compute and commit what is missing of one shard: each picture is decoded once, whatever the models."""
+        """Compute and commit what is missing of one shard: each picture is decoded once, whatever the models.
+
+        A shard whose own images show that a precision gives other evidence is done again in float32, and so is what
+        follows.
+        """
+        try:
+            self.computed += self._run(work, self._rejected, self._advanced)
+        except _RefusedError as refused:
+            self._fall_back(refused)
+            self.computed += self._run(work, lambda _entry, _rejected: None, lambda _files: None)
+
+    def _run(self, work: Work, rejected: Callable[[Entry, Rejected], None], advanced: Callable[[int], None]) -> int:
         with ExitStack() as stack:
             # The stack is left in reverse order: images are committed first, so that no model's shard lacks them.
-            models = []
-            by_name: dict[str, list[tuple[Path, ModelShardWriter]]] = {}
-            for name, series in work.series:
-                folder = stack.enter_context(self._directory.new_shard(series, work.shard))
-                record, classes = self._manifest.models[name], len(self._plan.classes)
-                writer = ModelShardWriter(folder, record, classes, record.series[series], work.span.count)
-                by_name.setdefault(name, []).append((folder, stack.enter_context(writer)))
-            for name, writers in by_name.items():
-                models.append(_Batches(self._computes[name], [writer for _, writer in writers]))
+            models = self._models(work, stack)
+            outputs: list[tuple[_Output, Environment | None]] = [
+                (output, model.compute.environment) for model in models for output in model.outputs
+            ]
             if work.images:
                 folder = stack.enter_context(self._directory.new_shard(IMAGES, work.shard))
-                images = stack.enter_context(ImagesShardWriter(folder, self._plan.pixels))
-                self._feed(self._fresh_inputs(work, images), models)
-                rows, digest = images.close(), images.images_sha256
+                images = stack.enter_context(closing(ImagesWriter(folder, self._plan.pixels)))
+                stage = stack.enter_context(Stage(self._profile.clock("write images")))
+                outputs.append((_Output(folder, [(stage, images)]), None))
+                inputs = self._fresh_inputs(work, images, stage, rejected, advanced)
+            else:
+                inputs = self._committed_inputs(work.shard, advanced)
+            count = self._feed(inputs, models)
+            for model in models:
+                model.check(work.shard)
+            for output, _ in outputs:
+                output.finish()
+            if work.images:
+                digest = images.images_sha256
                 self._check_unchanged(work.shard, digest)
-                self._complete(folder, work, digest, rows)
             else:
                 digest = self._directory.shard_manifest(IMAGES, work.shard).images_sha256
-                self._feed(self._committed_inputs(work.shard), models)
-            for name, writers in by_name.items():
-                for folder, writer in writers:
-                    rows, offsets = writer.close()
-                    self._complete(folder, work, digest, rows, self._computes[name].environment, offsets)
+            with self._profile.clock("commit").busy(work.span.count):
+                for output, environment in outputs:
+                    self._complete(output, work, digest, environment)
+                stack.close()
+            return count
 
-    def _feed(self, inputs: Inputs, models: list[_Batches]) -> None:
-        for image_id, pixels in inputs:
-            for model in models:
-                model.add(image_id, pixels)
-            self.computed += 1
-        for model in models:
-            model.flush()
+    def _models(self, work: Work, stack: ExitStack) -> list[_Model]:
+        """The models at work on a shard, with files for what they give."""
+        models: dict[str, _Model] = {}
+        for name, series in work.series:
+            record, classes = self._manifest.models[name], len(self._plan.classes)
+            if name not in models:
+                models[name] = self._model(work, name)
+            folder = stack.enter_context(self._directory.new_shard(series, work.shard))
+            writers = []
+            for table, writer in table_writers(folder, record, classes, record.series[series], work.span.count):
+                stack.enter_context(closing(writer))
+                clock = self._profile.clock(f"write {name}/{table}")
+                writers.append((stack.enter_context(Stage(clock)), writer))
+            models[name].outputs.append(_Output(folder, writers))
+            models[name].writers += writers
+        return list(models.values())
 
-    def _fresh_inputs(self, work: Work, writer: ImagesShardWriter) -> Inputs:
+    def _model(self, work: Work, name: str) -> _Model:
+        """A model in the precision of its shard's other series, which must agree, or else of new shards."""
+        record = self._manifest.models[name]
+        precision, fresh = record.precision, True
+        for series in record.series:
+            if (name, series) not in work.series:
+                environment = self._directory.shard_manifest(series, work.shard).environment
+                precision, fresh = environment.precision if environment else precision, False
+        clock = self._profile.clock(f"run {name}", self._workers)
+        watched = fresh and precision != "fp32" and record.precision_asked == "auto"
+        sample = shard_sample(work.span.first, work.span.count) if watched else ()
+        return _Model(name, self._compute(name, precision), self._computes[name], clock, frozenset(sample))
+
+    def _compute(self, name: str, precision: Precision) -> Compute:
+        if (name, precision) not in self._in_precision:
+            self._in_precision[name, precision] = self._computes[name].at(precision)
+        return self._in_precision[name, precision]
+
+    def _feed(self, inputs: Inputs, models: Sequence[_Model]) -> int:
+        """Run all models on a shard's inputs, and have what they give written; how many inputs there were."""
+        count = 0
+
+        def counted() -> Inputs:
+            nonlocal count
+            for each in inputs:
+                count += 1
+                yield each
+
+        for batch, evidence in in_order(self._pool, _Batch.run, _batches(counted(), models), 2 * self._workers):
+            batch.model.take(batch, evidence)
+        return count
+
+    def _fall_back(self, refused: _RefusedError) -> None:
+        """Go on in float32, now and when the build goes on another time."""
+        record = self._manifest.models[refused.model]
+        reason = f"others gave other evidence later ({in_words(refused.comparison)})"
+        changed = record.model_copy(
+            update={
+                "precision": "fp32",
+                "precision_reason": reason,
+                "comparisons": (*record.comparisons, refused.comparison),
+            }
+        )
+        self._manifest = self._manifest.model_copy(update={"models": {**self._manifest.models, refused.model: changed}})
+        self._directory.write_manifest(self._manifest)
+        self._note(
+            f"{refused.model}: {in_words(refused.comparison)}; this shard is done again in float32, and so is what "
+            "follows"
+        )
+
+    def _fresh_inputs(
+        self,
+        work: Work,
+        writer: ImagesWriter,
+        stage: Stage,
+        rejected: Callable[[Entry, Rejected], None],
+        advanced: Callable[[int], None],
+    ) -> Inputs:
         """Decode a shard's files: every one becomes an image, and goes on to the models, or a reject."""
         entries = self._listing.entries(work.shard)
         decoded = self._decoder.decode(self._source, entries, self._plan.transform)
         for image_id, (entry, picture) in enumerate(decoded, start=work.span.first):
             if isinstance(picture, Rejected):
-                writer.reject(image_id, entry.path, entry.size, picture)
-                self._rejected(entry, picture)
+                stage.put(partial(writer.reject, image_id, entry.path, entry.size, picture), 1)
+                rejected(entry, picture)
             else:
                 label = None if entry.label is None else self._labels[entry.label]
                 row = ImageRow(image_id, entry.path, label, picture.bytes, picture.sha256, picture.placement)
-                writer.add(row, picture.pixels)
+                stage.put(partial(writer.add, row, picture.pixels), 1)
                 yield image_id, picture.pixels
-            self._advanced(1)
+            advanced(1)
 
-    def _committed_inputs(self, shard: int) -> Inputs:
+    def _committed_inputs(self, shard: int, advanced: Callable[[int], None]) -> Inputs:
         transform = self._plan.transform
         if self._plan.pixels:
             inputs = stored_pixels(self._directory, shard, transform)
@@ -120,7 +230,7 @@ class Pipeline:
             inputs = reread(self._directory, shard, self._listing, self._source, transform, self._decoder)
         for image_id, pixels in inputs:
             yield image_id, pixels
-            self._advanced(1)
+            advanced(1)
 
     def _check_unchanged(self, shard: int, images_sha256: str) -> None:
         """A lost images shard may be made again only from the same pictures as the models' shards were."""
@@ -131,49 +241,128 @@ class Pipeline:
                     raise SourceError("the source has changed since it was indexed: begin anew with --restart")
 
     def _complete(
-        self,
-        folder: Path,
-        work: Work,
-        images_sha256: str,
-        rows: dict[str, int],
-        environment: Environment | None = None,
-        feature_offsets: tuple[int, ...] | None = None,
+        self, output: _Output, work: Work, images_sha256: str, environment: Environment | None = None
     ) -> None:
+        written = output.written
         manifest = ShardManifest(
             kind="images" if environment is None else "model",
             shard=work.shard,
             plan_sha256=self._plan_digest,
             span=work.span,
             images_sha256=images_sha256,
-            rows=rows,
-            files=hash_files(folder),
+            rows=dict(written.rows),
+            files={**hash_files(output.folder, without=written.files), **written.files},
             environment=environment,
-            feature_offsets=feature_offsets,
+            feature_offsets=written.feature_offsets,
         )
-        self._directory.finish_shard(folder, manifest)
+        self._directory.finish_shard(output.folder, manifest)
 
 
-class _Batches:
-    """Collects inputs into a model's batches, which never cross a shard, and runs them."""
+class _RefusedError(Exception):
+    """A shard's own images show that a precision gives other evidence than float32."""
 
-    def __init__(self, compute: Compute, writers: list[ModelShardWriter]) -> None:
-        self._compute = compute
+    def __init__(self, model: str, comparison: Comparison) -> None:
+        super().__init__(in_words(comparison))
+        self.model = model
+        self.comparison = comparison
+
+
+class _Output:
+    """The files of one folder in the making, each with the thread that writes it."""
+
+    def __init__(self, folder: Path, writers: Sequence[tuple[Stage, Writer]]) -> None:
+        self.folder = folder
+        self.written = Written()
         self._writers = writers
-        self._ids: list[int] = []
-        self._pixels: list[NDArray[np.uint8]] = []
 
-    def add(self, image_id: int, pixels: NDArray[np.uint8]) -> None:
-        self._ids.append(image_id)
+    def finish(self) -> None:
+        """Have all files finished, beside each other, and wait."""
+        results: list[Written] = []
+        for stage, writer in self._writers:
+            stage.put(partial(_append, results, writer.finish))
+        for stage, _ in self._writers:
+            stage.finish()
+        for each in results:
+            self.written = self.written.merge(each)
+
+
+def _append(results: list[Written], finish: Callable[[], Written]) -> None:
+    results.append(finish())
+
+
+@dataclass
+class _Model:
+    """A model at work on one shard. `sampled`: images of the shard that are compared with float32."""
+
+    name: str
+    compute: Compute
+    exact: Compute
+    clock: Clock
+    sampled: Set[int]
+    outputs: list[_Output] = field(default_factory=list)
+    writers: list[tuple[Stage, TableWriter]] = field(default_factory=list)
+    _image_ids: list[int] = field(default_factory=list)
+    _pixels: list[NDArray[np.uint8]] = field(default_factory=list)
+    _to_compare: list[tuple[NDArray[np.uint8], Evidence]] = field(default_factory=list)
+
+    def add(self, image_id: int, pixels: NDArray[np.uint8]) -> _Batch | None:
+        """An input; a batch when there is one."""
+        self._image_ids.append(image_id)
         self._pixels.append(pixels)
-        if len(self._ids) == self._compute.environment.batch_size:
-            self.flush()
+        return self.rest() if len(self._image_ids) == self.compute.environment.batch_size else None
 
-    def flush(self) -> None:
-        if not self._ids:
+    def rest(self) -> _Batch | None:
+        """What is left: batches never cross a shard."""
+        if not self._image_ids:
+            return None
+        batch = _Batch(self, np.array(self._image_ids, dtype=np.int64), np.stack(self._pixels))
+        self._image_ids, self._pixels = [], []
+        return batch
+
+    def take(self, batch: _Batch, evidence: Evidence) -> None:
+        """Have a batch's evidence written."""
+        for stage, writer in self.writers:
+            stage.put(partial(writer.add, batch.image_ids, evidence), len(batch.image_ids))
+        for place, image_id in enumerate(batch.image_ids):
+            if image_id in self.sampled:
+                self._to_compare.append((batch.pixels[place : place + 1], evidence.of(place)))
+
+    def check(self, shard: int) -> None:
+        """Compare the sample with float32.
+
+        Raises:
+            _RefusedError: it is not the same evidence.
+        """
+        if not self._to_compare:
             return
-        evidence = reduce(self._compute.run(np.stack(self._pixels)))
-        ids = np.array(self._ids, dtype=np.int64)
-        for writer in self._writers:
-            writer.add(ids, evidence)
-        self._ids.clear()
-        self._pixels.clear()
+        tally = Tally(self.compute.environment.precision)
+        for pixels, evidence in self._to_compare:
+            tally.add(self.exact.run(pixels), evidence)
+        comparison = tally.comparison(self.compute.grid.patches, shard)
+        if not comparison.accepted:
+            raise _RefusedError(self.name, comparison)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Inputs that a model takes at a time: image_ids int64 [N], pixels uint8 [N, height, width, RGB]."""
+
+    model: _Model
+    image_ids: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
+
+    def run(self) -> tuple[_Batch, Evidence]:
+        with self.model.clock.busy(len(self.image_ids)):
+            return self, self.model.compute.run(self.pixels)
+
+
+def _batches(inputs: Inputs, models: Sequence[_Model]) -> Iterator[_Batch]:
+    for image_id, pixels in inputs:
+        for model in models:
+            batch = model.add(image_id, pixels)
+            if batch is not None:
+                yield batch
+    for model in models:
+        batch = model.rest()
+        if batch is not None:
+            yield batch

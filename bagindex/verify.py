@@ -257,6 +257,13 @@ class _Model:
     def check_alone(self, numbers: ShardNumbers, shard: int) -> Outcome:
         if numbers.features is None or self.record.architecture not in ARCHITECTURES:
             return 0, []
+        series = self.record.series_of("features")
+        environment = self.directory.shard_manifest(series, shard).environment
+        tolerance = None
+        if environment is not None and environment.precision != "fp32":
+            tolerance = self.record.feature_tolerance(environment.precision)
+            if tolerance is None:
+                return 0, []
         grid = self.record.grid
         rng = np.random.default_rng(shard)
         images = rng.permutation(len(numbers.image_ids))[:IMAGES_RUN_AGAIN]
@@ -268,7 +275,7 @@ class _Model:
             boxes = [patch_box(grid, *divmod(int(cell), grid.cols)) for cell in cells]
             crops = np.stack([pixels[image_id][y0:y1, x0:x1] for x0, y0, x1, y1 in boxes])
             features = self._compute.run(crops).features[:, 0]
-            count, found = invariants.check_alone(numbers, image, cells, features)
+            count, found = invariants.check_alone(numbers, image, cells, features, tolerance)
             checked += count
             problems += found
         return checked, problems

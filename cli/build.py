@@ -22,6 +22,7 @@ from bagindex_cli.source_options import (
     LabelsOption,
     LayoutOption,
     MaxErrorsOption,
+    PrecisionOption,
     SplitOption,
     StrictOption,
     TimeoutOption,
@@ -83,6 +84,7 @@ def build(
         typer.Option(metavar="N|HxW", help="Side, or height and width, of the model's input in pixels."),
     ] = None,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     batch_size: BatchOption = None,
     workers: WorkersOption = None,
     decoder_timeout: TimeoutOption = 60.0,
@@ -90,6 +92,9 @@ def build(
     strict: StrictOption = False,
     max_errors: MaxErrorsOption = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, dropping what is there.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print where the time went: a line for each stage of the pipeline.")
+    ] = False,
 ) -> None:
     """Index a folder of pictures: run a BagNet and keep the evidence of every patch.
 
@@ -120,6 +125,7 @@ def build(
             max_errors=max_errors,
             restart=restart,
             device=device,
+            precision=precision,
             batch_size=batch_size,
             workers=workers,
             decoder_timeout=decoder_timeout,
@@ -127,6 +133,8 @@ def build(
         )
     if index.report is not None:
         print_summary(index, index.report)
+        if profile:
+            print_profile(index.report)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -154,3 +162,21 @@ def print_summary(index: Index, report: BuildReport) -> None:
         sizes = ", ".join(f"{table} {bytes_text(size)}" for table, size in tables.items() if size)
         print(f"{series}: {bytes_text(sum(tables.values()))} ({sizes})")
     print(f"{bytes_text(index.info().bytes)} in all, in {index.path}")
+
+
+def print_profile(report: BuildReport) -> None:
+    """Where a build's time went."""
+    if not report.computed:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{report.computed:,} images in {report.seconds:.1f} s", title_justify="left")
+    for column in ("stage", "threads", "busy", "waiting", "images/s"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for stage in report.stages:
+        waiting = "" if stage.waiting is None else f"{stage.waiting:.2f} s"
+        rate = "" if stage.rate is None else f"{stage.rate:,.1f}"
+        table.add_row(stage.stage, str(stage.threads), f"{stage.busy:.2f} s", waiting, rate)
+    Console().print(table)
+    print(f"the limit is {report.limit}: images/s is what a stage does while it is busy")

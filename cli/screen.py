@@ -31,6 +31,7 @@ class Screen(BuildObserver):
         self._fetch: FetchScreen | None = None
         self._done = 0
         self._next = 0.0
+        self._next_comparison = 0.0
         self._total = 0
         self._started = 0.0
 
@@ -57,6 +58,11 @@ class Screen(BuildObserver):
         if self._fetch is not None:
             self._fetch.__exit__(None)
             self._fetch = None
+
+    def compared(self, done: int, total: int) -> None:
+        if time.monotonic() >= self._next_comparison:
+            remark(f"comparing precisions: {done:,} of {total:,} images")
+            self._next_comparison = time.monotonic() + _REMARK_SECONDS
 
     def planned(self, estimate: Estimate, free: int) -> None:
         tables = ", ".join(f"{name} {bytes_text(size)}" for name, size in estimate.tables.items() if size > 1_000_000)

@@ -27,6 +27,14 @@ ClassMapOption = Annotated[
     typer.Option("--class-map", metavar="CSV", help="What labels that are no class names mean: columns source,class."),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where the model runs.")]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="auto|fp32|tf32|bf16|fp16",
+        help="What the model computes in; auto: float32, unless a faster one gives the same on a sample of the images.",
+    ),
+]
 BatchOption = Annotated[
     int | None,
     typer.Option("--batch-size", metavar="N", min=1, help="Images at a time; else what suits the device."),

@@ -38,6 +38,11 @@ class Keep(StrEnum):
         )
 
 
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+"""What a model's features are computed in. Its linear layer, means and maxima are in float32 always."""
+AskedPrecision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+
+
 class RejectCode(StrEnum):
     """Why a file of the source is not in the index."""
 
@@ -146,8 +151,27 @@ class Environment(Record):
     device: str
     threads: int
     batch_size: int
-    precision: str
+    precision: Precision
     versions: dict[str, str]
+
+
+class Comparison(Record):
+    """A precision beside float32, on the same images."""
+
+    precision: Precision
+    shard: int | None = Field(default=None, description="the shard of the images; None: drawn from the whole plan")
+    images: int = Field(gt=0)
+    top1_equal: int = Field(description="images whose predicted class is the same")
+    logit_error: float | None = Field(
+        description="of all patch logits: the L2 norm of the difference over float32's; None: float16 cannot hold them"
+    )
+    top_patches_equal: float = Field(description="share of the classes' strongest patches that are the same")
+    feature_error: float = Field(
+        description="largest over all patches: L2 norm of the feature's difference over float32's, or over the mean "
+        "norm of the image's features where that is larger"
+    )
+    speedup: float | None = Field(default=None, description="images per second, relative to float32")
+    accepted: bool
 
 
 class ModelRecord(Record):
@@ -160,7 +184,10 @@ class ModelRecord(Record):
     feature_size: int
     grid: Grid
     levels: tuple[Keep, ...] = Field(min_length=1, description="the keep level of the first build, then higher ones")
-    precision: Literal["fp32"] = "fp32"
+    precision: Precision = Field(default="fp32", description="of new shards; each shard's own is in its shard.json")
+    precision_asked: AskedPrecision = "fp32"
+    precision_reason: str = Field(default="", description="why this one was taken")
+    comparisons: tuple[Comparison, ...] = ()
     weights_sha256: str = Field(description="of the checkpoint that the user gave")
     file_bytes: int
     file_sha256: str = Field(description="of model.safetensors in the index")
@@ -180,6 +207,13 @@ class ModelRecord(Record):
             found[f"{self.name}/{level}" if found else self.name] = level.tables - before
             before = level.tables
         return found
+
+    def feature_tolerance(self, precision: Precision) -> float | None:
+        """How far a feature may be from float32's: four times the largest error that was seen, since only some patches
+        were compared; None where none were.
+        """
+        seen = [each.feature_error for each in self.comparisons if each.precision == precision]
+        return 4 * max(seen) if seen else None
 
     def series_of(self, table: str) -> str:
         """The series that holds a table; KeyError when none does."""

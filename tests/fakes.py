@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +14,12 @@ from PIL import Image
 from safetensors.numpy import save
 
 from bagindex.compute import PatchOutput
+from bagindex.errors import SettingsError
+from bagindex.evidence import Evidence, reduce
 from bagindex.geometry import make_grid
 from bagindex.images import Rejected
 from bagindex.sources import Entry
-from bagindex_schemas.records import ClassRecord, Environment, RejectCode, Transform
+from bagindex_schemas.records import ClassRecord, Environment, Precision, RejectCode, Transform
 
 ENVIRONMENT = Environment(device="none", threads=1, batch_size=3, precision="fp32", versions={})
 
@@ -93,8 +97,25 @@ class LinearCompute:
         self.parameters = self.weight.size + self.bias.size
         self.weights_sha256 = "0" * 64
 
-    def run(self, pixels: NDArray[np.uint8]) -> PatchOutput:
+    workers = 1
+    candidates: tuple[Precision, ...] = ()
+
+    def at(self, precision: Precision) -> Self:
+        """See `bagindex.compute.Compute`; there is float32 only."""
+        if precision != "fp32":
+            raise SettingsError("only fp32")
+        return self
+
+    def pool(self) -> ThreadPoolExecutor:
         """See `bagindex.compute.Compute`."""
+        return ThreadPoolExecutor(self.workers)
+
+    def run(self, pixels: NDArray[np.uint8]) -> Evidence:
+        """See `bagindex.compute.Compute`."""
+        return reduce(self.output(pixels))
+
+    def output(self, pixels: NDArray[np.uint8]) -> PatchOutput:
+        """Features and logits, before they are rounded."""
         n = len(pixels)
         if self.table is not None:
             numbers = pixels[:, 0, 0, 0].astype(int) + 256 * pixels[:, 0, 0, 1].astype(int)

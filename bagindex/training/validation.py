@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bagindex.compute import exact_float32
+from bagindex.arithmetic import float32
 from bagindex.decoding import Decoder
 from bagindex.images import Rejected
 from bagindex.model import BagNet
@@ -62,7 +62,7 @@ def validate(fabric: Fabric, model: BagNet, data: TrainingData, transform: Trans
     tally = Tally()
     model.eval()
     for pixels, labels in _batches(fabric, data, transform, workers, tally.unreadable):
-        with torch.inference_mode(), exact_float32():
+        with torch.inference_mode(), float32():
             images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(fabric.device)
             wanted = torch.from_numpy(labels).to(fabric.device)
             logits = model(normalise(images, transform))

@@ -1,0 +1,72 @@
+"""Where a build's time goes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One stage of the pipeline: its threads' seconds at work and waiting, and what it dealt with.
+
+    `waiting` is None where another stage has the same threads.
+    """
+
+    stage: str
+    threads: int
+    busy: float
+    waiting: float | None
+    images: int
+
+    @property
+    def rate(self) -> float | None:
+        """Images per second if the stage never had to wait; None where nothing was measured."""
+        return self.images * self.threads / self.busy if self.images and self.busy else None
+
+
+class Clock:
+    """Adds up one stage's time, from any thread."""
+
+    def __init__(self, stage: str, threads: int, shares: Clock | None) -> None:
+        self.stage = stage
+        self.threads = threads
+        self.shares = shares
+        self.seconds = 0.0
+        self.images = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def busy(self, images: int = 0) -> Iterator[None]:
+        """A thread of the stage is at work, on so many images that no other call counts."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.seconds += time.perf_counter() - started
+                self.images += images
+
+
+class Profile:
+    """The clocks of a build, in the order in which they were first asked for."""
+
+    def __init__(self) -> None:
+        self._clocks: dict[str, Clock] = {}
+
+    def clock(self, stage: str, threads: int = 1, shares: Clock | None = None) -> Clock:
+        """The clock of a stage; `shares`: that of the stage whose threads do this one's work too."""
+        return self._clocks.setdefault(stage, Clock(stage, threads, shares))
+
+    def times(self, seconds: float) -> tuple[StageTime, ...]:
+        """What was measured in a build that took so long."""
+        clocks = self._clocks.values()
+        found = []
+        for clock in clocks:
+            busy = clock.seconds + sum(other.seconds for other in clocks if other.shares is clock)
+            waiting = None if clock.shares else max(0.0, clock.threads * seconds - busy)
+            found.append(StageTime(clock.stage, clock.threads, clock.seconds, waiting, clock.images))
+        return tuple(found)
