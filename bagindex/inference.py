@@ -93,18 +93,10 @@ class OneDNN(Plain):
     @staticmethod
     def add_relu(conv: nn.Conv2d, x: Tensor, residual: Tensor) -> Tensor:
         """relu(conv(x) + residual), in the residual's memory."""
-        settings = conv.padding, conv.stride, conv.dilation, conv.groups
+        residual = residual.contiguous(memory_format=torch.channels_last)
+        shape = (0, 0), conv.stride, conv.dilation, conv.groups
         result: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
-            residual.contiguous(memory_format=torch.channels_last),
-            x,
-            conv.weight,
-            conv.bias,
-            *settings,
-            "add",
-            1.0,
-            "relu",
-            [None],
-            "",
+            residual, x, conv.weight, conv.bias, *shape, "add", 1.0, "relu", [None], ""
         )
         return result
 

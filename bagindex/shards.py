@@ -80,7 +80,7 @@ class ImagesWriter:
         self._rejects: list[dict[str, Any]] = []
         self._pixels: pq.ParquetWriter | None = None
         if keep_pixels:
-            self._pixels = open_table(folder / "pixels.parquet", schemas.PIXELS, use_dictionary=False)
+            self._pixels = _open_table(folder / "pixels.parquet", schemas.PIXELS, use_dictionary=False)
         self._waiting: list[NDArray[np.uint8]] = []
 
     def add(self, row: ImageRow, pixels: NDArray[np.uint8]) -> None:
@@ -161,12 +161,12 @@ def _path_columns(path: bytes) -> Mapping[str, str | bytes | None]:
     return {"path": text, "path_bytes": None if text.encode() == path else path}
 
 
-def open_table(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
+def _open_table(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
     """Begin a Parquet file; compressed, unless the options say otherwise."""
     return pq.ParquetWriter(path, schema, **{"compression": "zstd", **options})
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table as one row group."""
-    with open_table(path, table.schema) as writer:
+    with _open_table(path, table.schema) as writer:
         writer.write_table(table, row_group_size=max(1, table.num_rows))

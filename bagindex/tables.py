@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bagindex.arrays import ONE_PAGE, array_offsets
+from bagindex.array_file import ArrayFile, Encoding
 from bagindex.evidence import Evidence
 from bagindex.geometry import patch_ids
-from bagindex.shards import TableWriter, Written, open_table, write_table
+from bagindex.shards import TableWriter, Written, write_table
 from bagindex.spill import ClassSpill
 from bagindex_schemas import tables as schemas
 from bagindex_schemas.records import Grid, ModelRecord
@@ -98,23 +97,18 @@ class EvidenceWriter:
     def finish(self) -> Written:
         """Write all, class by class."""
         ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
-        patches = pa.array(patch_ids(self._grid, ids))
-        with open_table(
-            self._folder / "evidence.parquet",
-            schemas.EVIDENCE,
-            compression={"class_id": "zstd", "patch_id": "zstd", "logit": "none"},
-            use_dictionary=["class_id"],
-            column_encoding={"patch_id": "DELTA_BINARY_PACKED", "logit": "PLAIN"},
-            write_statistics=["class_id", "patch_id"],
-            **ONE_PAGE,
-        ) as writer:
+        encodings = {
+            "class_id": Encoding("DICTIONARY", compression="zstd"),
+            "patch_id": Encoding("DELTA_BINARY_PACKED", compression="zstd"),
+        }
+        with ArrayFile(self._folder / "evidence.parquet", schemas.EVIDENCE, encodings) as file:
+            patches = file.encode("patch_id", patch_ids(self._grid, ids))
             for class_id in range(self._classes):
-                logits = self._spill.read(class_id)
-                columns = [np.full(len(logits), class_id, np.int32), patches, logits]
-                table = pa.Table.from_arrays([pa.array(column) for column in columns], schema=schemas.EVIDENCE)
-                writer.write_table(table, row_group_size=max(1, len(logits)))
+                classes = file.encode_constant("class_id", class_id, patches.rows)
+                file.append([classes, patches], self._spill.read(class_id))
+            written = file.finish()
         self._spill.close()
-        return Written({"evidence": len(ids) * self._grid.patches * self._classes})
+        return Written({"evidence": patches.rows * self._classes}, {"evidence.parquet": written.record})
 
     def close(self) -> None:
         """Remove the scratch file; may be called again."""
@@ -125,40 +119,27 @@ class FeaturesWriter:
     """Writes `features.parquet`: a column that is an array too, each image's values in one piece, uncompressed."""
 
     def __init__(self, folder: Path, grid: Grid, feature_size: int) -> None:
-        self._path = folder / "features.parquet"
         self._grid = grid
-        self._row_bytes = feature_size * 2
-        self._schema = schemas.features(feature_size)
-        self._sums: list[int] = []
-        self._writer = open_table(
-            self._path,
-            self._schema,
-            compression="none",
-            use_dictionary=False,
-            column_encoding={"patch_id": "DELTA_BINARY_PACKED", "feature.list.element": "PLAIN"},
-            write_statistics=["patch_id"],
-            **ONE_PAGE,
-        )
+        self._images = 0
+        schema, encodings = schemas.features(feature_size), {"patch_id": Encoding("DELTA_BINARY_PACKED")}
+        self._file = ArrayFile(folder / "features.parquet", schema, encodings)
 
     def add(self, image_ids: NDArray[np.int64], evidence: Evidence) -> None:
         """A batch of images, a row group for each."""
         for image_id, values in zip(image_ids, evidence.features, strict=True):
-            ids = patch_ids(self._grid, np.array([image_id]))
-            table = pa.Table.from_arrays(
-                [pa.array(ids), _fixed_lists(values, self._schema.field("feature").type)], schema=self._schema
-            )
-            self._writer.write_table(table, row_group_size=len(ids))
-            self._sums.append(zlib.crc32(values.tobytes()))
+            patches = patch_ids(self._grid, np.array([image_id]))
+            self._file.append([self._file.encode("patch_id", patches)], values)
+        self._images += len(image_ids)
 
     def finish(self) -> Written:
-        """Finish the file, and check where each image's values are against what was written."""
-        self._writer.close()
-        offsets = array_offsets(self._path, column=1, bytes_per_row=self._row_bytes)
-        return Written({"features": len(self._sums) * self._grid.patches}, {}, offsets)
+        """Finish the file."""
+        written = self._file.finish()
+        rows = {"features": self._images * self._grid.patches}
+        return Written(rows, {"features.parquet": written.record}, written.offsets)
 
     def close(self) -> None:
         """Close the file; may be called again."""
-        self._writer.close()
+        self._file.close()
 
 
 def _fixed_lists(values: NDArray[Any], type_: pa.DataType) -> pa.Array:

@@ -1,17 +1,33 @@
-"""Rounding and reductions against plain arithmetic."""
+"""Rounding and reductions against plain arithmetic; in numpy, and in torch where the model runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from bagindex import reduction
 from bagindex.compute import PatchOutput
 from bagindex.errors import EvidenceRangeError
-from bagindex.evidence import reduce, rounding_error, to_float16
+from bagindex.evidence import Evidence, reduce, rounding_error
 
+Reduce = Callable[[np.ndarray, np.ndarray], Evidence]
+
+
+def in_numpy(features: np.ndarray, logits: np.ndarray) -> Evidence:
+    return reduce(PatchOutput(features, logits))
+
+
+def in_torch(features: np.ndarray, logits: np.ndarray) -> Evidence:
+    return reduction.reduce(torch.from_numpy(features), torch.from_numpy(logits))
+
+
+both = pytest.mark.parametrize("reduce_", [in_numpy, in_torch])
 logit_arrays = hnp.arrays(
     np.float32,
     st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 8)),
@@ -19,9 +35,12 @@ logit_arrays = hnp.arrays(
 )
 
 
+@both
 @given(logits=logit_arrays)
-def test_reduce(logits: np.ndarray) -> None:
-    found = reduce(PatchOutput(logits, logits))
+def test_reduce(reduce_: Reduce, logits: np.ndarray) -> None:
+    found = reduce_(logits, logits)
+    np.testing.assert_array_equal(found.features, logits.astype(np.float16))
+    np.testing.assert_array_equal(found.evidence, logits.astype(np.float16))
     for n, image in enumerate(logits):
         means = [float(np.float32(sum(float(v) for v in image[:, c]) / len(image))) for c in range(image.shape[1])]
         np.testing.assert_allclose(found.logits[n], means, rtol=1e-6, atol=1e-30)
@@ -35,18 +54,30 @@ def test_reduce(logits: np.ndarray) -> None:
             assert found.max_cell[n, c] == rounded.index(max(rounded))
 
 
+@given(logits=logit_arrays)
+def test_both_reductions_give_the_same(logits: np.ndarray) -> None:
+    for name, values in vars(in_numpy(logits, logits)).items():
+        other = getattr(in_torch(logits, logits), name)
+        assert values.dtype == other.dtype, name
+        if name == "logits":  # sums in float64, in another order
+            np.testing.assert_allclose(values, other, rtol=1e-6, atol=1e-30)
+        elif name not in ("top", "probability"):  # which follow from them
+            np.testing.assert_array_equal(values, other, name)
+
+
 @given(values=hnp.arrays(np.float32, 20, elements=st.floats(-65504, 65504, width=32)))
 def test_rounding_error_bounds_the_rounding(values: np.ndarray) -> None:
-    rounded = to_float16(values, "logit")
+    rounded = values.astype(np.float16)
     assert (np.abs(rounded.astype(np.float64) - values) <= rounding_error(rounded)).all()
 
 
+@both
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 65505.0, -70000.0])
-def test_values_that_cannot_be_stored(bad: float) -> None:
+def test_values_that_cannot_be_stored(reduce_: Reduce, bad: float) -> None:
     good = np.zeros((1, 2, 3), np.float32)
     wrong = good.copy()
     wrong[0, 1, 2] = bad
     with pytest.raises(EvidenceRangeError, match="logit"):
-        reduce(PatchOutput(good, wrong))
+        reduce_(good, wrong)
     with pytest.raises(EvidenceRangeError, match="feature"):
-        reduce(PatchOutput(wrong, good))
+        reduce_(wrong, good)

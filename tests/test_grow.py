@@ -14,8 +14,8 @@ import pytest
 
 from bagindex import Index
 from bagindex.build import BuildSettings, build
-from bagindex.compute import PatchOutput
 from bagindex.errors import LabelError, QueryError, SettingsError, SourceError
+from bagindex.evidence import Evidence
 from bagindex.grow import UpdateReport, remove_model, update
 from bagindex.images import Rejected
 from bagindex.observer import BuildObserver
@@ -33,7 +33,7 @@ class CountingCompute(LinearCompute):
 
     images = 0
 
-    def run(self, pixels: np.ndarray) -> PatchOutput:
+    def run(self, pixels: np.ndarray) -> Evidence:
         self.images += len(pixels)
         return super().run(pixels)
 
