@@ -114,7 +114,7 @@ class BagNetCompute:
         )
         self.weights_sha256 = checkpoint.sha256
         self.workers = torch.get_num_threads() if device.type == "cpu" else 2
-        self.candidates = _candidates(device)
+        self.candidates = candidates(device)
         # On a CPU, activations of more than two images fall out of the caches and the model slows down.
         self.environment = _environment(device, batch_size or (2 if device.type == "cpu" else 64))
         self._checkpoint = checkpoint
@@ -221,7 +221,7 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda", int(number or 0))
 
 
-def _candidates(device: torch.device) -> tuple[Precision, ...]:
+def candidates(device: torch.device) -> tuple[Precision, ...]:
     """Precisions that the device has units for; without them, they are slower than float32 by far."""
     import torch
 

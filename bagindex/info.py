@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from bagindex_schemas.records import ModelRecord, Transform
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model of an index. `shards` of the plan's are committed; `patches` and `table_bytes` count those."""
+    """A model of an index. `shards` of the plan's are committed; the rest counts those, `precisions` the shards."""
 
     record: ModelRecord
     shards: int
+    precisions: dict[str, int]
     patches: int
     table_bytes: dict[str, int]
 
@@ -43,7 +45,12 @@ class IndexInfo:
         """As JSON has it."""
         models = []
         for model in self.models:
-            counts = {"shards": model.shards, "patches": model.patches, "table_bytes": model.table_bytes}
+            counts = {
+                "shards": model.shards,
+                "precisions": model.precisions,
+                "patches": model.patches,
+                "table_bytes": model.table_bytes,
+            }
             models.append({**model.record.model_dump(mode="json"), "keep": model.record.keep.value, **counts})
         return {**vars(self), "path": str(self.path), "transform": self.transform.model_dump(), "models": models}
 
@@ -92,14 +99,16 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
         rows, table_bytes = directory.totals(*record.series)
         patches = rows["predictions"] * record.grid.patches
         committed = min(len(directory.committed(series)) for series in record.series)
-        models.append(ModelInfo(record, committed, patches, table_bytes))
-    shards = len(manifest.shards)
+        shards = [directory.shard_manifest(record.name, shard) for shard in directory.committed(record.name)]
+        precisions = Counter(str(shard.environment.precision) for shard in shards if shard.environment is not None)
+        models.append(ModelInfo(record, committed, dict(precisions), patches, table_bytes))
+    planned = len(manifest.shards)
     return IndexInfo(
         name=directory.root.name,
         path=directory.root,
         source=manifest.source.name,
-        complete=bool(models) and all(model.shards == shards for model in models),
-        shards=shards,
+        complete=bool(models) and all(model.shards == planned for model in models),
+        shards=planned,
         images=images["images"],
         rejects=images["rejects"],
         classes=len(manifest.plan.classes),

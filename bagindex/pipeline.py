@@ -20,7 +20,7 @@ from bagindex.evidence import Evidence
 from bagindex.images import Rejected
 from bagindex.listing import Listing
 from bagindex.plan import Work
-from bagindex.precision import Tally, in_words, shard_sample
+from bagindex.precision import Tally, shard_sample
 from bagindex.profile import Clock, Profile
 from bagindex.reading import reread, stored_pixels
 from bagindex.shards import ImageRow, ImagesWriter, TableWriter, Writer, Written, hash_files
@@ -185,7 +185,7 @@ class Pipeline:
     def _fall_back(self, refused: _RefusedError) -> None:
         """Go on in float32, now and when the build goes on another time."""
         record = self._manifest.models[refused.model]
-        reason = f"others gave other evidence later ({in_words(refused.comparison)})"
+        reason = f"others gave other evidence later ({refused.comparison})"
         changed = record.model_copy(
             update={
                 "precision": "fp32",
@@ -196,8 +196,7 @@ class Pipeline:
         self._manifest = self._manifest.model_copy(update={"models": {**self._manifest.models, refused.model: changed}})
         self._directory.write_manifest(self._manifest)
         self._note(
-            f"{refused.model}: {in_words(refused.comparison)}; this shard is done again in float32, and so is what "
-            "follows"
+            f"{refused.model}: {refused.comparison}; this shard is done again in float32, and so is what follows"
         )
 
     def _fresh_inputs(
@@ -262,7 +261,7 @@ class _RefusedError(Exception):
     """A shard's own images show that a precision gives other evidence than float32."""
 
     def __init__(self, model: str, comparison: Comparison) -> None:
-        super().__init__(in_words(comparison))
+        super().__init__(str(comparison))
         self.model = model
         self.comparison = comparison
 

@@ -96,26 +96,13 @@ def choose(
         return Choice("fp32", f"nothing is so much faster that a comparison saves time on {images:,} images")
     accepted = [each for each in comparisons if each.accepted]
     if not accepted:
-        return Choice("fp32", f"others give other evidence ({'; '.join(map(in_words, comparisons))})", comparisons)
+        return Choice("fp32", f"others give other evidence ({'; '.join(map(str, comparisons))})", comparisons)
     fastest = max(each.speedup or 0.0 for each in accepted)
     best = min(
         (each for each in accepted if (each.speedup or 0.0) * _FASTER >= fastest),
         key=lambda each: each.logit_error or 0.0,
     )
-    return Choice(best.precision, f"it gives the same evidence ({in_words(best)})", comparisons)
-
-
-def in_words(comparison: Comparison) -> str:
-    """A comparison for people."""
-    if comparison.logit_error is None:
-        return f"{comparison.precision}: values beyond what float16 holds"
-    where = "" if comparison.shard is None else f" in shard {comparison.shard}"
-    faster = "" if comparison.speedup is None else f", {comparison.speedup:.1f} times as fast"
-    return (
-        f"{comparison.precision}: {comparison.top1_equal} of {comparison.images} predictions and "
-        f"{100 * comparison.top_patches_equal:.1f} % of the top patches equal, patch logits "
-        f"{100 * comparison.logit_error:.2f} % off{where}{faster}"
-    )
+    return Choice(best.precision, f"it gives the same evidence ({best})", comparisons)
 
 
 def shard_sample(first: int, count: int) -> Sequence[int]:
@@ -130,8 +117,9 @@ def feature_errors(reference: NDArray[np.float16], found: NDArray[np.float16]) -
     exact = reference.astype(np.float32)
     norms = np.linalg.norm(exact, axis=2)
     scale = np.maximum(norms, norms.mean(axis=1, keepdims=True))
-    errors: NDArray[np.float32] = np.linalg.norm(exact - found, axis=2)
-    relative: NDArray[np.float32] = np.divide(errors, scale, out=np.zeros_like(errors), where=errors > 0)
+    errors = np.linalg.norm(exact - found, axis=2)
+    # An image that gives no features at all must not divide by zero.
+    relative: NDArray[np.float32] = errors / np.maximum(scale, np.float32(1e-6))
     return relative
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from bagindex import Index, output
 from bagindex.text import bytes_text
 from bagindex_cli.common import Format, FormatOption, IndexOption, open_index, print_rows
 from bagindex_cli.screen import Steps
+
+if TYPE_CHECKING:
+    from bagindex.info import ModelInfo
 
 
 def register(app: typer.Typer) -> None:
@@ -59,10 +62,10 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
             {"what": "  keeps", "value": f"{record.keep} ({_sizes(model.table_bytes)})"},
             {
                 "what": "  computed",
-                "value": f"{record.precision} on {environment.device}, batches of {environment.batch_size}, "
-                f"{environment.threads} threads, "
-                + ", ".join(f"{name} {version}" for name, version in environment.versions.items()),
+                "value": f"on {environment.device}, batches of {environment.batch_size}, {environment.threads} threads "
+                "a batch, " + ", ".join(f"{name} {version}" for name, version in environment.versions.items()),
             },
+            *_precision(model),
             {"what": "  weights", "value": f"SHA-256 {record.weights_sha256}"},
         ]
     if format_ is Format.CSV:
@@ -70,6 +73,16 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
         return
     for row in rows:
         typer.echo(f"{row['what']:<12} {row['value']}")
+
+
+def _precision(model: ModelInfo) -> list[dict[str, Any]]:
+    """Which precision a model runs in, why, and what was compared."""
+    record = model.record
+    shards = ", ".join(f"{count} shards in {precision}" for precision, count in model.precisions.items())
+    reason = f": {record.precision_reason}" if record.precision_reason else ""
+    said = [f"{record.precision} (asked: {record.precision_asked}){reason}; {shards or 'no shards yet'}"]
+    said += [f"compared: {each} ({'accepted' if each.accepted else 'refused'})" for each in record.comparisons]
+    return [{"what": "  precision" if i == 0 else "", "value": value} for i, value in enumerate(said)]
 
 
 def list_indexes(format_: FormatOption = Format.TABLE) -> None:

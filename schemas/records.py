@@ -173,6 +173,18 @@ class Comparison(Record):
     speedup: float | None = Field(default=None, description="images per second, relative to float32")
     accepted: bool
 
+    def __str__(self) -> str:
+        """For people."""
+        where = "" if self.shard is None else f" in shard {self.shard}"
+        if self.logit_error is None:
+            return f"{self.precision}: values beyond what float16 holds{where}"
+        faster = "" if self.speedup is None else f", {self.speedup:.1f} times as fast"
+        return (
+            f"{self.precision}: {self.top1_equal} of {self.images} predictions{where} and "
+            f"{100 * self.top_patches_equal:.1f} % of the top patches equal, patch logits "
+            f"{100 * self.logit_error:.2f} % off{faster}"
+        )
+
 
 class ModelRecord(Record):
     """One model of an index."""
@@ -209,11 +221,11 @@ class ModelRecord(Record):
         return found
 
     def feature_tolerance(self, precision: Precision) -> float | None:
-        """How far a feature may be from float32's: four times the largest error that was seen, since only some patches
-        were compared; None where none were.
+        """How far a feature may be from float32's: twice the largest error that was seen, since only some patches were
+        compared; None where none were.
         """
         seen = [each.feature_error for each in self.comparisons if each.precision == precision]
-        return 4 * max(seen) if seen else None
+        return 2 * max(seen) if seen else None
 
     def series_of(self, table: str) -> str:
         """The series that holds a table; KeyError when none does."""
