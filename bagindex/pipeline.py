@@ -250,7 +250,7 @@ class Pipeline:
             span=work.span,
             images_sha256=images_sha256,
             rows=dict(written.rows),
-            files={**hash_files(output.folder, without=written.files), **written.files},
+            files=dict(sorted({**hash_files(output.folder, without=written.files), **written.files}.items())),
             environment=environment,
             feature_offsets=written.feature_offsets,
         )
@@ -276,17 +276,18 @@ class _Output:
 
     def finish(self) -> None:
         """Have all files finished, beside each other, and wait."""
-        results: list[Written] = []
-        for stage, writer in self._writers:
-            stage.put(partial(_append, results, writer.finish))
+        results: dict[int, Written] = {}
+        for place, (stage, writer) in enumerate(self._writers):
+            stage.put(partial(_finish, results, place, writer))
         for stage, _ in self._writers:
             stage.finish()
-        for each in results:
-            self.written = self.written.merge(each)
+        # In the writers' order, not in that in which they were done: a shard's bytes are the same every time.
+        for _, written in sorted(results.items()):
+            self.written = self.written.merge(written)
 
 
-def _append(results: list[Written], finish: Callable[[], Written]) -> None:
-    results.append(finish())
+def _finish(results: dict[int, Written], place: int, writer: Writer) -> None:
+    results[place] = writer.finish()
 
 
 @dataclass
