@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -166,7 +165,9 @@ def build(
         work = plan.owed(manifest, list(models), {} if had is None else committed(directory, had))
         new = [name for name in weights if had is None or name not in had.models]
         check_space(directory, manifest, work, source, settings, observer, sum(len(weights[name]) for name in new))
-        manifest = _with_precision(manifest, {name: models[name] for name in new}, source, work, settings, observer)
+        profile = Profile()
+        fresh_models = {name: models[name] for name in new}
+        manifest = _with_precision(manifest, fresh_models, source, work, settings, observer, profile)
         if fresh:
             directory.clear()
         for name in new:
@@ -174,7 +175,7 @@ def build(
             directory.write_file(f"{name}/model.safetensors", weights[name])
         if manifest != had:
             directory.write_manifest(manifest)
-        return finish(directory, manifest, source, models, work, settings, observer)
+        return finish(directory, manifest, source, models, work, settings, observer, profile)
 
 
 def finish(
@@ -185,18 +186,17 @@ def finish(
     work: Sequence[plan.Work],
     settings: BuildSettings,
     observer: BuildObserver,
+    profile: Profile,
 ) -> BuildReport:
     """Do the work that is owed, bring the catalog up to date, and say what was done. The caller holds the lock."""
     rejects = _RejectLimit(directory, settings.max_rejects)
-    profile = Profile()
     decoder = replace(settings.decoder, profile=profile)
-    started = time.monotonic()
     with Pipeline(
         directory, manifest, source, models, decoder, profile, rejects.count, observer.advanced, observer.note
     ) as pipeline:
         for each in work:
             pipeline.run(each)
-    seconds = time.monotonic() - started
+    seconds = profile.seconds
     catalog.update(directory)
     return _report(directory, list(models), pipeline.computed, seconds, profile.times(seconds))
 
@@ -324,6 +324,7 @@ def _with_precision(
     work: Sequence[plan.Work],
     settings: BuildSettings,
     observer: BuildObserver,
+    profile: Profile,
 ) -> IndexManifest:
     """The manifest with the precision that each of some new models runs in."""
 
@@ -337,7 +338,7 @@ def _with_precision(
     models = dict(manifest.models)
     for name, compute in computes.items():
         images = sum(each.span.count for each in work if name in dict(each.series))
-        with compute.pool() as pool:
+        with profile.clock("compare precisions").busy(), compute.pool() as pool:
             chosen = precision.choose(compute, settings.precision, images, inputs, pool, observer.compared)
         found = {
             "precision": chosen.precision,
@@ -346,8 +347,9 @@ def _with_precision(
             "environment": compute.environment.model_copy(update={"precision": chosen.precision}),
         }
         models[name] = models[name].model_copy(update=found)
-        if chosen.comparisons or settings.precision == "auto":
-            observer.note(f"{name}: {chosen.precision}, {chosen.reason}")
+        if chosen.comparisons:
+            what = f" ({chosen.comparisons[0]})" if settings.precision != "auto" else ""
+            observer.note(f"{name}: {chosen.precision}, {chosen.reason}{what}")
     return manifest.model_copy(update={"models": models})
 
 

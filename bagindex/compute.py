@@ -112,6 +112,9 @@ class BagNetCompute:
         self.grid = make_grid(
             checkpoint.architecture.receptive_field, STRIDE, transform.crop_height, transform.crop_width
         )
+        # Nothing sees the last rows and columns of most inputs: 7 of 224.
+        _, _, right, bottom = patch_box(self.grid, self.grid.rows - 1, self.grid.cols - 1)
+        self._seen = bottom, right
         self.weights_sha256 = checkpoint.sha256
         self.workers = torch.get_num_threads() if device.type == "cpu" else 2
         self.candidates = candidates(device)
@@ -173,10 +176,8 @@ class BagNetCompute:
 
         from bagindex.reduction import reduce, upload
 
-        # Nothing sees the last rows and columns of most inputs: 7 of 224.
-        _, _, right, bottom = patch_box(self.grid, self.grid.rows - 1, self.grid.cols - 1)
         with torch.inference_mode(), float32(self.environment.precision == "tf32"), _stream():
-            images = upload(pixels[:, :bottom, :right], self._device).permute(0, 3, 1, 2)
+            images = upload(pixels[:, : self._seen[0], : self._seen[1]], self._device).permute(0, 3, 1, 2)
             normalised = images.float().div_(255).sub_(self._mean).div_(self._std).to(self._model.stem.weight.dtype)
             features = self._model(normalised.contiguous(memory_format=torch.channels_last)).flatten(1, 2).contiguous()
             return reduce(features, self._linear(features.float()))

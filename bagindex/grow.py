@@ -14,6 +14,7 @@ from bagindex.errors import SettingsError
 from bagindex.images import Rejected
 from bagindex.listing import Known, known_files, new_entries
 from bagindex.observer import BuildObserver
+from bagindex.profile import Profile
 from bagindex.sources import Entry, Source, describe
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import path_text
@@ -88,7 +89,7 @@ def update(
         check_space(directory, manifest, work, source, settings, observer)
         if manifest != directory.manifest():
             directory.write_manifest(manifest)
-        report = finish(directory, manifest, source, computes, work, settings, observer)
+        report = finish(directory, manifest, source, computes, work, settings, observer, Profile())
     gone = tuple(sorted(map(path_text, missing)))
     return UpdateReport(report, len(new), tuple(changed), gone)
 

@@ -31,9 +31,12 @@ class FoldedBagNet(nn.Module):
         self.blocks = nn.ModuleList(_Block(block) for block in model.modules() if isinstance(block, Bottleneck))
         self.requires_grad_(False).eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Patch features of normalised images: [N, 3, H, W] -> [N, rows, cols, feature_size], in the weights' dtype."""
-        convolve = fastest(x.device.type, x.dtype)
+    def forward(self, x: Tensor, how: type[Plain] | None = None) -> Tensor:
+        """Patch features of normalised images: [N, 3, H, W] -> [N, rows, cols, feature_size], in the weights' dtype.
+
+        `how` it convolves is otherwise what is fastest.
+        """
+        convolve = how or fastest(x.device.type, x.dtype)
         x = convolve.relu(self.stem, x)
         for block in self.blocks:
             x = block(x, convolve)

@@ -28,7 +28,7 @@ LOGIT_ERROR = 0.02
 """Relative L2 error of the patch logits that is accepted."""
 TOP_PATCHES = 0.95
 """Share of the strongest patches that must be the same: nearly all, since equally strong ones may change places."""
-_FEW = 8
+_FEW = 4
 """Images that a precision which was asked for is compared on at least."""
 _TOP = 7
 """Patches of a class that count as its strongest: a row of the paper's Figure 3."""
@@ -72,8 +72,8 @@ def choose(
     if asked == "fp32":
         return Choice("fp32", "as asked")
     if asked != "auto":
-        # Nothing depends on it but what is recorded: a sixty-fourth of the work at most, and never none of it.
-        sample = min(SAMPLE, max(_FEW, images // 64), images)
+        # Nothing depends on it but what is recorded, and it should cost next to nothing.
+        sample = min(SAMPLE, max(_FEW, images // 128), images)
         (tally,), _ = _compare(compute, [asked], inputs(sample), pool, lambda done: progress(done, sample))
         if tally.overflow is not None:
             raise tally.overflow

@@ -56,6 +56,12 @@ class Profile:
 
     def __init__(self) -> None:
         self._clocks: dict[str, Clock] = {}
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the profile was made."""
+        return time.perf_counter() - self._started
 
     def clock(self, stage: str, threads: int = 1, shares: Clock | None = None) -> Clock:
         """The clock of a stage; `shares`: that of the stage whose threads do this one's work too."""

@@ -372,7 +372,7 @@ def test_verify_knows_how_far_a_precision_may_be_off(planted_folder: Path, tmp_p
     )
     (model,) = index.info().models
     (found,) = model.record.comparisons
-    assert (found.images, found.shard, model.record.precision_reason) == (8, None, "as asked")
+    assert (found.images, found.shard, model.record.precision_reason) == (4, None, "as asked")
     assert 0.001 < found.feature_error < 0.5
     alone = next(check for check in index.verify().checks if check.name.startswith("4."))
     assert alone.checked
