@@ -22,9 +22,8 @@ def test_folding_changes_nothing(name: str, how: type[Plain]) -> None:
     x = procedural("input", (2, 3, 96, 120)) - 0.5
     with torch.inference_mode():
         expected = model.features(x)
-        found = FoldedBagNet(model).to(memory_format=torch.channels_last)(
-            x.contiguous(memory_format=torch.channels_last)
-        )
+        folded = FoldedBagNet(model).to(memory_format=torch.channels_last)
+        found = folded(x.contiguous(memory_format=torch.channels_last), how)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.max()))
 
 
