@@ -159,13 +159,14 @@ def _several(
 def _describe(
     catalog: Catalog, model: ModelRecord, question: Question, chosen: Sequence[tuple[int, float]]
 ) -> tuple[Patch, ...]:
-    ids = ", ".join(str(patch_id // model.grid.patches) for patch_id, _ in chosen) or "NULL"
+    ids = sorted({patch_id // model.grid.patches for patch_id, _ in chosen})
+    # Joined with few ids, DuckDB looks at those rows; with `image_id IN (...)` it reads all of the paths.
     sql = f"""
-        SELECT i.image_id, i.path, i.label, i.label_name, p.predicted,
+        SELECT image_id, i.path, i.label, i.label_name, p.predicted,
                i.width, i.height, i.resized_width, i.resized_height, i.crop_left, i.crop_top
-        FROM images AS i JOIN {catalog.relation(model, "predictions")} AS p USING (image_id)
-        WHERE i.image_id IN ({ids})"""
-    images = {row[0]: row[1:] for row in _rows(catalog, sql, {})}
+        FROM (SELECT unnest($ids::BIGINT[]) AS image_id) JOIN images AS i USING (image_id)
+        JOIN {catalog.relation(model, "predictions")} AS p USING (image_id)"""
+    images = {row[0]: row[1:] for row in _rows(catalog, sql, {"ids": ids})}
     classes = catalog.manifest.plan.classes
     patches = []
     for rank, (patch_id, logit) in enumerate(chosen, start=1):
@@ -206,7 +207,7 @@ def _check_condition(catalog: Catalog, where: str) -> None:
         raise QueryError(f'--where takes one SQL condition, such as "width > 500", not {where!r}')
 
 
-def _rows(catalog: Catalog, sql: str, parameters: dict[str, int]) -> list[tuple[Any, ...]]:
+def _rows(catalog: Catalog, sql: str, parameters: dict[str, object]) -> list[tuple[Any, ...]]:
     used = {name: value for name, value in parameters.items() if f"${name}" in sql}
     try:
         return catalog.connection.execute(sql, used).fetchall()
