@@ -2,8 +2,8 @@
 
     python tests/benchmarks/query.py FOLDER
 
-generates FOLDER/index where it is not there yet (3 GB, a few minutes), times opening it, top-patches by every filter,
-README's SQL examples and the command, prints a table and writes FOLDER/query.json.
+generates FOLDER/index where it is not there yet (2.5 GB, a minute, 3 GB of memory), times opening it, top-patches by
+every filter, README's SQL examples and the command, prints a table and writes FOLDER/query.json.
 
 The numbers are random, the formats bagindex's own. One thing no real index has: `evidence` is whole for 20 classes
 only, 28.8 million rows each, for a thousand would take 58 GB. Every other class has one patch in each shard, so that
