@@ -6,12 +6,14 @@ A *box* is `(x0, y0, x1, y1)` in pixels, x to the right, y down, the upper ends 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from bagindex.errors import SettingsError
 from bagindex_schemas.records import Grid, Transform
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Box = tuple[int, int, int, int]
 FloatBox = tuple[float, float, float, float]
@@ -97,6 +99,8 @@ def locate(grid: Grid, patch_id: int) -> tuple[int, int, int]:
 
 def patch_ids(grid: Grid, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Ids of all patches of the images, image by image, shape (images · rows · cols,)."""
+    import numpy as np
+
     first = image_ids.astype(np.int64) * grid.patches
     ids: NDArray[np.int64] = (first[:, None] + np.arange(grid.patches, dtype=np.int64)).reshape(-1)
     return ids

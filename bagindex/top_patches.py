@@ -67,8 +67,8 @@ class Question:
 
 _MOST = 1_000_000_000
 _LABEL = {
-    Images.RIGHT_CLASS: "i.label = $class_id",
-    Images.WRONG_CLASS: "i.label <> $class_id",
+    Images.RIGHT_CLASS: "label = $class_id",
+    Images.WRONG_CLASS: "label <> $class_id",
     Images.ANY: "true",
 }
 
@@ -82,8 +82,7 @@ def answer(catalog: Catalog, model: ModelRecord, question: Question) -> tuple[Pa
     """
     if not (1 <= question.k <= _MOST and 1 <= question.per_image <= _MOST):
         raise QueryError(f"-k and --per-image go from 1 to {_MOST:,}")
-    filters = _filters(catalog, model, question)
-    strongest = _strongest(catalog, model, question, filters)
+    strongest = _strongest(catalog, model, question)
     if question.per_image == 1:
         chosen = [(patch_id, logit) for patch_id, logit, _ in strongest]
     else:
@@ -92,31 +91,36 @@ def answer(catalog: Catalog, model: ModelRecord, question: Question) -> tuple[Pa
     return _describe(catalog, model, question, chosen)
 
 
-def _filters(catalog: Catalog, model: ModelRecord, question: Question) -> str:
-    filters = [_LABEL[question.images]]
+def _images(catalog: Catalog, model: ModelRecord, question: Question) -> str:
+    """SQL for the ids of the images that a patch may come from."""
+    conditions = [_LABEL[question.images]]
     if question.predicted_as is not None:
-        filters.append(f"p.predicted = {question.predicted_as.class_id}")
+        conditions.append(f"predicted = {question.predicted_as.class_id}")
     if question.misclassified:
-        filters.append("p.predicted <> i.label")
+        conditions.append("predicted <> label")
+    # Planning and running a join takes as long as finding the patches: only those that are needed.
+    source = "images"
+    if question.where or len(conditions) > 1:
+        source += f" JOIN {catalog.relation(model, 'predictions')} USING (image_id)"
     if question.where:
         _check_condition(catalog, question.where)
-        filters.append(
-            "i.image_id IN (SELECT image_id FROM (SELECT images.*, predicted, name AS predicted_name, probability "
-            f"FROM images JOIN {catalog.relation(model, 'predictions')} USING (image_id) "
-            f"JOIN classes ON class_id = predicted) WHERE ({question.where}\n))"
+        # Alone in its WHERE, the condition cannot undo ours, and it sees no columns but these. Materialized: merged
+        # with other conditions, DuckDB 2.0 drops one that fails as a constant ('abc') and answers as if it held.
+        source = (
+            "(WITH met AS MATERIALIZED (SELECT image_id, label, predicted FROM "
+            f"(SELECT images.*, predicted, name AS predicted_name, probability FROM {source} "
+            f"JOIN classes ON class_id = predicted) WHERE ({question.where}\n)) FROM met)"
         )
-    return " AND ".join(filters)
+    return f"SELECT image_id FROM {source} WHERE {' AND '.join(conditions)}"
 
 
-def _strongest(catalog: Catalog, model: ModelRecord, question: Question, filters: str) -> list[tuple[int, float, int]]:
+def _strongest(catalog: Catalog, model: ModelRecord, question: Question) -> list[tuple[int, float, int]]:
     """The strongest patch of each of the k first images: (patch_id, logit, image_id)."""
     sql = f"""
-        SELECT e.patch_id, e.max_logit, e.image_id
-        FROM {catalog.relation(model, "image_evidence")} AS e
-        JOIN images AS i ON i.image_id = e.image_id
-        JOIN {catalog.relation(model, "predictions")} AS p ON p.image_id = e.image_id
-        WHERE e.class_id = $class_id AND {filters}
-        ORDER BY e.max_logit DESC, e.patch_id
+        SELECT patch_id, max_logit, image_id
+        FROM ({_images(catalog, model, question)}) JOIN {catalog.relation(model, "image_evidence")} USING (image_id)
+        WHERE class_id = $class_id
+        ORDER BY max_logit DESC, patch_id
         LIMIT {question.k}"""
     return _rows(catalog, sql, {"class_id": question.class_.class_id})
 
@@ -155,18 +159,19 @@ def _several(
 def _describe(
     catalog: Catalog, model: ModelRecord, question: Question, chosen: Sequence[tuple[int, float]]
 ) -> tuple[Patch, ...]:
-    ids = ", ".join(str(patch_id // model.grid.patches) for patch_id, _ in chosen) or "NULL"
+    ids = sorted({patch_id // model.grid.patches for patch_id, _ in chosen})
+    # Joined with few ids, DuckDB looks at those rows; with `image_id IN (...)` it reads all of the paths.
     sql = f"""
-        SELECT i.image_id, i.path, i.label, i.label_name, p.predicted, c.name,
+        SELECT image_id, i.path, i.label, i.label_name, p.predicted,
                i.width, i.height, i.resized_width, i.resized_height, i.crop_left, i.crop_top
-        FROM images AS i JOIN {catalog.relation(model, "predictions")} AS p USING (image_id)
-        JOIN classes AS c ON c.class_id = p.predicted
-        WHERE i.image_id IN ({ids})"""
-    images = {row[0]: row[1:] for row in _rows(catalog, sql, {})}
+        FROM (SELECT unnest($ids::BIGINT[]) AS image_id) JOIN images AS i USING (image_id)
+        JOIN {catalog.relation(model, "predictions")} AS p USING (image_id)"""
+    images = {row[0]: row[1:] for row in _rows(catalog, sql, {"ids": ids})}
+    classes = catalog.manifest.plan.classes
     patches = []
     for rank, (patch_id, logit) in enumerate(chosen, start=1):
         image_id, row, col = locate(model.grid, patch_id)
-        path, label, label_name, predicted, predicted_name, *placement = images[image_id]
+        path, label, label_name, predicted, *placement = images[image_id]
         box = patch_box(model.grid, row, col)
         patches.append(
             Patch(
@@ -180,7 +185,7 @@ def _describe(
                 label=label,
                 label_name=label_name,
                 predicted=predicted,
-                predicted_name=predicted_name,
+                predicted_name=classes[predicted].name,
                 row=row,
                 col=col,
                 box=box,
@@ -202,7 +207,7 @@ def _check_condition(catalog: Catalog, where: str) -> None:
         raise QueryError(f'--where takes one SQL condition, such as "width > 500", not {where!r}')
 
 
-def _rows(catalog: Catalog, sql: str, parameters: dict[str, int]) -> list[tuple[Any, ...]]:
+def _rows(catalog: Catalog, sql: str, parameters: dict[str, object]) -> list[tuple[Any, ...]]:
     used = {name: value for name, value in parameters.items() if f"${name}" in sql}
     try:
         return catalog.connection.execute(sql, used).fetchall()

@@ -163,7 +163,18 @@ def test_near_miss_is_suggested(index: Index) -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["width >", "1; DROP TABLE images", "width > 5 LIMIT 1", "nonsense = 3", "1 FROM images", "1, 2"]
+    "where",
+    [
+        "width >",
+        "1; DROP TABLE images",
+        "width > 5 LIMIT 1",
+        "nonsense = 3",
+        "max_logit > 0",
+        "1 FROM images",
+        "1, 2",
+        "'abc'",
+        "width > 5 AND 'abc'",
+    ],
 )
 def test_condition_that_is_none(index: Index, where: str) -> None:
     with pytest.raises(QueryError):

@@ -1,0 +1,455 @@
+"""Questions to an index of ImageNet-val's size: 50,000 images, 1,000 classes, BagNet-33's grid of 24 × 24 patches.
+
+    python tests/benchmarks/query.py FOLDER
+
+generates FOLDER/index where it is not there yet (2.5 GB, a minute, 3 GB of memory), times opening it, top-patches by
+every filter, README's SQL examples and the command, prints a table and writes FOLDER/query.json.
+
+The numbers are random, the formats bagindex's own. One thing no real index has: `evidence` is whole for 20 classes
+only, 28.8 million rows each, for a thousand would take 58 GB. Every other class has one patch in each shard, so that
+there are as many row groups for DuckDB to leave out as in a real index. There are no pixels, features or weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bagindex import Index, catalog
+from bagindex.geometry import patch_ids, place
+from bagindex.plan import cut, shard_size
+from bagindex.registry import ARCHITECTURES
+from bagindex.store import IMAGES, IndexDirectory, file_sha256
+from bagindex_schemas import tables
+from bagindex_schemas.records import (
+    ClassRecord,
+    Environment,
+    FileRecord,
+    Grid,
+    IndexManifest,
+    Keep,
+    ModelRecord,
+    Plan,
+    ShardManifest,
+    ShardRange,
+    SourceRecord,
+    Transform,
+)
+from common import Row, machine, print_table, repeat, row, write_json
+
+Options = dict[str, Any]
+"""Arguments of `Index.top_patches`."""
+
+IMAGE_COUNT = 50_000
+MODEL = "bagnet33"
+GRID = Grid(receptive_field=33, stride=8, rows=24, cols=24)
+SIZES = ((500, 375), (500, 333), (375, 500), (640, 480), (1024, 768), (256, 256))
+SEED = 20190506
+
+FROM_IMAGE_EVIDENCE = 10.0
+FROM_EVIDENCE = 1000.0
+OPENING = 50.0
+COMMAND = 600.0
+"""Goals, in milliseconds, on two cores."""
+
+
+def imagenet_classes() -> tuple[ClassRecord, ...]:
+    """ImageNet's classes."""
+    text = (files("bagindex_schemas") / "imagenet_classes.csv").read_text(encoding="utf-8")
+    return tuple(
+        ClassRecord(class_id=int(line["class_id"]), wnid=line["wnid"], name=line["name"])
+        for line in csv.DictReader(text.splitlines())
+    )
+
+
+CLASSES = imagenet_classes()
+WHOLE = tuple(range(0, len(CLASSES), 50))
+"""Classes whose evidence is whole. The first is asked about, the second where a question needs two."""
+ASKED, OTHER = (CLASSES[class_id].name for class_id in WHOLE[:2])
+
+
+def make_manifest() -> IndexManifest:
+    """`index.json` of the generated index."""
+    source = SourceRecord(
+        kind="generated", name="imagenet-val", location="", fingerprint=f"{SEED}", files=IMAGE_COUNT, listed=IMAGE_COUNT
+    )
+    plan = Plan(
+        source=source,
+        transform=Transform(resize=256, crop_height=224, crop_width=224),
+        classes=CLASSES,
+        labels={str(record.wnid): record.class_id for record in CLASSES},
+        pixels=False,
+        shards=cut(IMAGE_COUNT, shard_size(IMAGE_COUNT)),
+    )
+    model = ModelRecord(
+        name=MODEL,
+        architecture=ARCHITECTURES[MODEL].name,
+        width=1.0,
+        parameters=18_310_184,
+        feature_size=2048,
+        grid=GRID,
+        levels=(Keep.EVIDENCE,),
+        weights_sha256="0" * 64,
+        file_bytes=0,
+        file_sha256="0" * 64,
+        environment=Environment(device="none", threads=1, batch_size=1, precision="fp32", versions={}),
+    )
+    return IndexManifest(plan=plan, models={MODEL: model})
+
+
+def generate(folder: Path) -> None:
+    """Write the index, or what is missing of it."""
+    directory, manifest = IndexDirectory(folder), make_manifest()
+    with directory.writing():
+        if not directory.exists() or directory.manifest() != manifest:
+            directory.clear()  # of an older version of this file
+            directory.write_manifest(manifest)
+        labels = np.random.default_rng(SEED).permutation(np.arange(IMAGE_COUNT) % len(CLASSES)).astype(np.int32)
+        for shard, span in enumerate(manifest.shards):
+            ids = np.arange(span.first, span.first + span.count)
+            for series, write in ((IMAGES, write_images), (MODEL, write_model)):
+                if shard not in directory.committed(series):
+                    with _shard(directory, manifest, series, shard, span) as (temporary, rows):
+                        rows |= write(temporary, manifest, ids, labels[ids])
+            print(f"shard {shard + 1} of {len(manifest.shards)}", end="\r", file=sys.stderr, flush=True)
+        catalog.update(directory)
+
+
+@contextmanager
+def _shard(
+    directory: IndexDirectory, manifest: IndexManifest, series: str, shard: int, span: ShardRange
+) -> Iterator[tuple[Path, dict[str, int]]]:
+    rows: dict[str, int] = {}
+    with directory.new_shard(series, shard) as temporary:
+        yield temporary, rows
+        images = hashlib.sha256("\n".join(_sha256(number) for number in _range(span)).encode()).hexdigest()
+        written = {
+            path.name: FileRecord(bytes=path.stat().st_size, sha256=file_sha256(path))
+            for path in sorted(temporary.iterdir())
+        }
+        record = ShardManifest(
+            kind="images" if series == IMAGES else "model",
+            shard=shard,
+            plan_sha256=manifest.plan.digest(),
+            span=span,
+            images_sha256=images,
+            rows=rows,
+            files=written,
+        )
+        directory.finish_shard(temporary, record)
+
+
+def _range(span: ShardRange) -> range:
+    return range(span.first, span.first + span.count)
+
+
+def _sha256(image_id: int) -> str:
+    return hashlib.sha256(f"picture {image_id}".encode()).hexdigest()
+
+
+def write_images(
+    folder: Path, manifest: IndexManifest, ids: NDArray[np.int64], labels: NDArray[np.int32]
+) -> dict[str, int]:
+    """`images.parquet` and an empty `rejects.parquet`; rows by table."""
+    rng = np.random.default_rng((SEED, 1, int(ids[0])))
+    images = [
+        {
+            "image_id": int(image_id),
+            "path": f"ILSVRC2012_val_{image_id + 1:08d}.JPEG",
+            "path_bytes": None,
+            "label": int(label),
+            "bytes": int(rng.integers(20_000, 300_000)),
+            "sha256": _sha256(image_id),
+            **vars(place(manifest.plan.transform, *SIZES[rng.integers(len(SIZES))])),
+        }
+        for image_id, label in zip(ids, labels, strict=True)
+    ]
+    _write(folder / "images.parquet", pa.Table.from_pylist(images, schema=tables.IMAGES))
+    _write(folder / "rejects.parquet", tables.REJECTS.empty_table())
+    return {"images": len(images), "rejects": 0}
+
+
+def write_model(
+    folder: Path, manifest: IndexManifest, ids: NDArray[np.int64], labels: NDArray[np.int32]
+) -> dict[str, int]:
+    """A model's tables: random logits, from 6 in 10 of which the image's label comes out; rows by table."""
+    rng = np.random.default_rng((SEED, 2, int(ids[0])))
+    count, classes = len(ids), len(manifest.plan.classes)
+    logits = rng.standard_normal((count, classes), dtype=np.float32) * np.float32(1.3)
+    logits[np.arange(count), labels] += rng.normal(4.5, 2.5, count).astype(np.float32)
+    above = 5 + 2 * rng.gumbel(size=(count, classes)).astype(np.float32)
+    max_logit = (logits + np.abs(above)).astype(np.float16).astype(np.float32)
+    cells = rng.integers(0, GRID.patches, (count, classes))
+
+    evidence_rows = 0
+    with pq.ParquetWriter(
+        folder / "evidence.parquet",
+        tables.EVIDENCE,
+        compression={"class_id": "zstd", "patch_id": "zstd", "logit": "none"},
+        use_dictionary=["class_id"],
+        column_encoding={"patch_id": "DELTA_BINARY_PACKED", "logit": "PLAIN"},
+        write_statistics=["class_id", "patch_id"],
+        data_page_size=1 << 30,
+        max_rows_per_page=1 << 30,
+    ) as writer:
+        for class_id in range(classes):
+            if class_id in WHOLE:
+                patches = logits[:, class_id, None] + 3 * rng.standard_normal((count, GRID.patches), dtype=np.float32)
+                rounded = patches.astype(np.float16)
+                logits[:, class_id] = patches.mean(axis=1, dtype=np.float64)
+                cells[:, class_id] = rounded.argmax(axis=1)
+                max_logit[:, class_id] = rounded.max(axis=1)
+                columns = patch_ids(GRID, ids), rounded.ravel()
+            else:
+                columns = ids[:1] * GRID.patches + cells[0, class_id], max_logit[:1, class_id].astype(np.float16)
+            arrays = [pa.array(np.full(len(columns[0]), class_id, np.int32)), *map(pa.array, columns)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=tables.EVIDENCE), row_group_size=len(columns[0]))
+            evidence_rows += len(columns[0])
+
+    _write_summaries(folder, ids, logits, max_logit, cells)
+    return {"predictions": count, "image_evidence": count * classes, "evidence": evidence_rows}
+
+
+def _write_summaries(
+    folder: Path,
+    ids: NDArray[np.int64],
+    logits: NDArray[np.float32],
+    max_logit: NDArray[np.float32],
+    cells: NDArray[np.int64],
+) -> None:
+    classes = logits.shape[1]
+    top = np.argsort(-logits, axis=1, kind="stable")[:, :5].astype(np.int32)
+    probability = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    schema = tables.predictions(classes)
+    arrays = [
+        pa.array(ids),
+        pa.array(top[:, 0]),
+        pa.FixedSizeListArray.from_arrays(pa.array(top.ravel()), type=schema.field("top5").type),
+        pa.array(probability.astype(np.float32)),
+        pa.FixedSizeListArray.from_arrays(pa.array(logits.ravel()), type=schema.field("logits").type),
+    ]
+    _write(folder / "predictions.parquet", pa.Table.from_arrays(arrays, schema=schema))
+    arrays = [
+        pa.array(np.repeat(np.arange(classes, dtype=np.int32), len(ids))),
+        pa.array(np.tile(ids, classes)),
+        pa.array(max_logit.T.ravel()),
+        pa.array((ids * GRID.patches + cells.T).ravel()),
+        pa.array(logits.T.ravel()),
+    ]
+    _write(folder / "image_evidence.parquet", pa.Table.from_arrays(arrays, schema=tables.IMAGE_EVIDENCE))
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    pq.write_table(table, path, compression="zstd", row_group_size=max(1, table.num_rows))
+
+
+def sql_examples() -> list[str]:
+    """README's examples, about classes that ImageNet has."""
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sql\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    queries = [query.strip() for block in blocks for query in block.split(";") if query.strip()]
+    return [query.replace("'fish'", f"'{ASKED}'").replace("'tree'", f"'{OTHER}'") for query in queries]
+
+
+def check(index: Index) -> None:
+    """Stop unless top-patches from `image_evidence` is what plain SQL over `evidence` gives."""
+    for class_id in WHOLE[:3]:
+        name = CLASSES[class_id].name
+        asked: dict[str, Options] = {
+            "correct": {"right_class": True},
+            "NOT correct": {"wrong_class": True},
+            "true": {"any_class": True},
+        }
+        for condition, options in asked.items():
+            rows = index.sql(
+                f"""
+                WITH strongest AS (
+                    SELECT image_id, max(logit) AS logit FROM evidence
+                    WHERE class_id = {class_id} AND {condition} GROUP BY image_id
+                )
+                SELECT min(e.patch_id) AS patch_id, e.logit FROM evidence AS e JOIN strongest USING (image_id, logit)
+                WHERE class_id = {class_id} GROUP BY image_id, e.logit ORDER BY e.logit DESC, patch_id LIMIT 100"""
+            ).to_dicts()
+            found = [(patch.patch_id, patch.logit) for patch in index.top_patches(name, k=100, **options)]
+            if found != [(each["patch_id"], each["logit"]) for each in rows]:
+                raise RuntimeError(f"{name}, {condition}: image_evidence and evidence give two answers")
+
+
+def top_patches_questions() -> dict[str, tuple[Options, float]]:
+    """Arguments and goal of each question."""
+    fast: dict[str, Options] = {
+        "right class": {},
+        "wrong class": {"wrong_class": True},
+        "any image": {"any_class": True},
+        f"wrong class, predicted as {ASKED}": {"wrong_class": True, "predicted_as": ASKED},
+        "wrong class, misclassified": {"wrong_class": True, "misclassified": True},
+        "wrong class, where path LIKE": {"wrong_class": True, "where": "path LIKE '%7.JPEG'"},
+        "wrong class, where width": {"wrong_class": True, "where": "width > 500"},
+        "wrong class, where probability": {"wrong_class": True, "where": "probability > 0.9"},
+        "wrong class, where predicted_name": {"wrong_class": True, "where": "predicted_name LIKE '%fish%'"},
+        "wrong class, all of them": {
+            "wrong_class": True,
+            "predicted_as": ASKED,
+            "misclassified": True,
+            "where": "width > 300 AND probability < 0.9",
+        },
+        "wrong class, k=100": {"wrong_class": True, "k": 100},
+    }
+    slow: dict[str, Options] = {
+        "right class, per_image=3": {"per_image": 3},
+        "wrong class, per_image=3": {"wrong_class": True, "per_image": 3},
+        "any image, per_image=3, overlap": {"any_class": True, "per_image": 3, "overlap": True},
+        "wrong class, k=100, per_image=3": {"wrong_class": True, "k": 100, "per_image": 3},
+    }
+    return {name: (options, FROM_IMAGE_EVIDENCE) for name, options in fast.items()} | {
+        name: (options, FROM_EVIDENCE) for name, options in slow.items()
+    }
+
+
+def forget(folder: Path) -> None:
+    """Ask the system to drop an index's files from its cache, so that they are read from the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+
+FRESH = """
+import json, sys, time
+folder, class_, options = json.loads(sys.argv[1])
+times = [time.perf_counter()]
+def lap():
+    times.append(time.perf_counter())
+from bagindex import Index
+import duckdb, bagindex.catalog, bagindex.top_patches
+lap()
+index = Index.open(folder)
+index.top_patches(class_, **options)
+lap()
+index.top_patches(class_, **options)
+lap()
+import pyarrow
+lap()
+index.sql("SELECT count(*) FROM images")
+lap()
+print(json.dumps([1000 * (after - before) for before, after in zip(times, times[1:])]))
+"""
+"""A process that asks once, twice, and then in SQL; prints milliseconds."""
+
+
+def fresh(folder: Path, options: Options) -> list[float]:
+    """Milliseconds of each step of `FRESH`."""
+    line = [sys.executable, "-c", FRESH, json.dumps([str(folder), ASKED, options])]
+    found: list[float] = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE).stdout)
+    return found
+
+
+def command(folder: Path, *words: str) -> Callable[[], object]:
+    """The command `bagindex` as a whole process."""
+    line = [sys.executable, "-m", "bagindex_cli", *words, "-i", str(folder)]
+    return lambda: subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+
+
+def measure(folder: Path) -> Iterator[Row]:
+    """All rows of the table."""
+
+    def opening() -> None:
+        with Index.open(folder) as opened:
+            opened.sql("SELECT count(*) FROM images")
+
+    def opening_and_asking() -> None:
+        with Index.open(folder) as opened:
+            opened.top_patches(ASKED, wrong_class=True)
+
+    yield row("open: Index.open", repeat(lambda: Index.open(folder)), OPENING)
+    yield row("open: and count the images", repeat(opening), OPENING)
+    yield row("open: and top-patches, wrong class", repeat(opening_and_asking), OPENING)
+    with Index.open(folder) as index:
+        for name, (options, goal) in top_patches_questions().items():
+            ask = _question(index, options)
+            ask()
+            yield row(f"top-patches: {name}", repeat(ask), goal)
+        answer = index.top_patches(ASKED, wrong_class=True, k=100)
+        yield row("to_arrow, 100 patches", repeat(answer.to_arrow))
+        yield row("print, 100 patches", repeat(lambda: str(answer)))
+        for query in sql_examples():
+            title = query.splitlines()[0].removeprefix("-- ")
+            yield row(f"sql: {title}", repeat(_query(index, query), most=9, seconds=30))
+    yield from _fresh_rows(folder)
+    wrong_class = command(folder, "top-patches", ASKED, "--wrong-class")
+    several = command(folder, "top-patches", ASKED, "--per-image", "3")
+    yield row("command: top-patches --wrong-class", repeat(wrong_class, most=20), COMMAND)
+    yield row("command: top-patches --per-image 3", repeat(several, most=10))
+    if hasattr(os, "posix_fadvise"):
+        cold = []
+        for _ in range(9):
+            forget(folder)
+            cold += repeat(wrong_class, most=1, least=1)
+        yield row("command: top-patches --wrong-class, index not in the page cache", cold, COMMAND)
+
+
+def _fresh_rows(folder: Path) -> list[Row]:
+    rows = []
+    imports, first, again, arrow, sql = zip(*(fresh(folder, {"wrong_class": True}) for _ in range(9)), strict=True)
+    rows.append(row("fresh process: import bagindex and DuckDB", imports))
+    rows.append(row("fresh process: open and top-patches, wrong class", first, OPENING))
+    rows.append(row("fresh process: the same question again", again, FROM_IMAGE_EVIDENCE))
+    rows.append(row("fresh process: import PyArrow, for SQL", arrow))
+    rows.append(row("fresh process: count the images in SQL", sql))
+    _, first, again, _, _ = zip(*(fresh(folder, {"per_image": 3}) for _ in range(9)), strict=True)
+    rows.append(row("fresh process: open and top-patches, per_image=3", first, FROM_EVIDENCE))
+    rows.append(row("fresh process: the same question again", again, FROM_EVIDENCE))
+    return rows
+
+
+def _question(index: Index, options: Options) -> Callable[[], object]:
+    return lambda: index.top_patches(ASKED, **options)
+
+
+def _query(index: Index, query: str) -> Callable[[], object]:
+    return lambda: index.sql(query)
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder / "index"
+    began = time.monotonic()
+    generate(folder)
+    generated = round(time.monotonic() - began, 1)
+    with Index.open(folder) as index:
+        check(index)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{IMAGE_COUNT:,} images, {len(CLASSES):,} classes, {size / 1e9:.1f} GB, generated or found in {generated} s")
+    described = machine()
+    print(json.dumps(described))
+    rows = []
+    for each in measure(folder):
+        rows.append(each)
+        print(f"{each['what']}: {each['median_ms']} ms", file=sys.stderr, flush=True)
+    print_table(rows)
+    write_json(arguments.folder / "query.json", {"machine": described, "index_bytes": size, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
