@@ -156,11 +156,10 @@ def build(
         fresh = settings.restart or not directory.exists()
         had = None if fresh else directory.manifest()
         manifest = IndexManifest(plan=wanted, models={}) if had is None else _check_same(had, wanted)
-        weights = {}
-        for compute in models.values():
-            record, data = _model_record(compute, settings)
+        weights: dict[str, bytes] = {}
+        for name, compute in models.items():
+            record, weights[name] = _model_record(compute, settings)
             manifest = _with_model(manifest, record, observer)
-            weights[compute.name] = data
         # What lies in the folder of a model that index.json does not know is left from a removal that was cut off.
         work = plan.owed(manifest, list(models), {} if had is None else committed(directory, had))
         new = [name for name in weights if had is None or name not in had.models]
@@ -173,6 +172,7 @@ def build(
         for name in new:
             directory.remove_series(name)
             directory.write_file(f"{name}/model.safetensors", weights[name])
+        weights.clear()  # large, and the build may be long
         if manifest != had:
             directory.write_manifest(manifest)
         return finish(directory, manifest, source, models, work, settings, observer, profile)

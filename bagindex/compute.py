@@ -138,7 +138,7 @@ class BagNetCompute:
         if precision == self.environment.precision:
             return self
         if precision == "tf32" and self._device.type == "cpu":
-            raise SettingsError("--precision tf32 is for GPUs: take auto, fp32 or bf16 on a CPU")
+            raise SettingsError("tf32 is for GPUs: give --device cuda, or --precision auto, fp32 or bf16")
         other = copy.copy(self)
         other.environment = self.environment.model_copy(update={"precision": precision})
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)

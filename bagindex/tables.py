@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,8 @@ from bagindex.shards import TableWriter, Written, write_table
 from bagindex.spill import ClassSpill
 from bagindex_schemas import tables as schemas
 from bagindex_schemas.records import Grid, ModelRecord
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 def table_writers(
@@ -38,42 +40,54 @@ class SummaryWriter:
         self._folder = folder
         self._grid = grid
         self._classes = classes
-        self._batches: list[tuple[NDArray[Any], ...]] = []
+        # Empty first items, for a shard without images.
+        self._ids = [np.empty(0, np.int64)]
+        self._top = [np.empty((0, min(5, classes)), np.int32)]
+        self._probability = [np.empty(0, np.float32)]
+        self._logits = [np.empty((0, classes), np.float32)]
+        self._max_logit = [np.empty((0, classes), np.float32)]
+        self._max_cell = [np.empty((0, classes), np.int32)]
 
     def add(self, image_ids: NDArray[np.int64], evidence: Evidence) -> None:
         """A batch of images."""
-        self._batches.append(
-            (image_ids, evidence.max_logit, evidence.max_cell, evidence.logits, evidence.top, evidence.probability)
-        )
+        self._ids.append(image_ids)
+        self._top.append(evidence.top)
+        self._probability.append(evidence.probability)
+        self._logits.append(evidence.logits)
+        self._max_logit.append(evidence.max_logit)
+        self._max_cell.append(evidence.max_cell.astype(np.int32))
 
     def finish(self) -> Written:
         """Write all."""
-        classes = self._classes
-        if self._batches:
-            columns = [np.concatenate(parts) for parts in zip(*self._batches, strict=True)]
-        else:
-            none = np.empty((0, classes))
-            columns = [np.empty(0, np.int64), none, none, none, np.empty((0, min(5, classes))), np.empty(0)]
-        ids, max_logit, max_cell, logits, top, probability = columns
-        schema = schemas.predictions(classes)
+        ids, logits = _together(self._ids), _together(self._logits)
+        self._write_predictions(ids, logits)
+        self._write_image_evidence(ids, logits)
+        return Written({"predictions": len(ids), "image_evidence": len(ids) * self._classes})
+
+    def _write_predictions(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
+        schema = schemas.predictions(self._classes)
+        top = _together(self._top)
         arrays = {
             "image_id": pa.array(ids),
-            "predicted": pa.array(top[:, 0].astype(np.int32)),
-            "top5": _fixed_lists(top.astype(np.int32), schema.field("top5").type),
-            "probability": pa.array(probability.astype(np.float32)),
-            "logits": _fixed_lists(logits.astype(np.float32), schema.field("logits").type),
+            "predicted": pa.array(top[:, 0]),
+            "top5": _fixed_lists(top, schema.field("top5").type),
+            "probability": pa.array(_together(self._probability)),
+            "logits": _fixed_lists(logits, schema.field("logits").type),
         }
         write_table(self._folder / "predictions.parquet", pa.table(arrays, schema=schema))
+
+    def _write_image_evidence(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
         # Class order: transposed, so that one class's rows for all images stand together.
+        patches = np.ascontiguousarray(_together(self._max_cell).T, dtype=np.int64)
+        patches += ids * self._grid.patches
         arrays = {
-            "class_id": pa.array(np.repeat(np.arange(classes, dtype=np.int32), len(ids))),
-            "image_id": pa.array(np.tile(ids, classes)),
-            "max_logit": pa.array(max_logit.T.astype(np.float32).ravel()),
-            "patch_id": pa.array((ids * self._grid.patches + max_cell.T.astype(np.int64)).ravel()),
-            "mean_logit": pa.array(logits.T.astype(np.float32).ravel()),
+            "class_id": pa.array(np.repeat(np.arange(self._classes, dtype=np.int32), len(ids))),
+            "image_id": pa.array(np.tile(ids, self._classes)),
+            "max_logit": pa.array(_together(self._max_logit).T.ravel()),
+            "patch_id": pa.array(patches.ravel()),
+            "mean_logit": pa.array(logits.T.ravel()),
         }
         write_table(self._folder / "image_evidence.parquet", pa.table(arrays, schema=schemas.IMAGE_EVIDENCE))
-        return Written({"predictions": len(ids), "image_evidence": len(ids) * classes})
 
     def close(self) -> None:
         """Nothing is open."""
@@ -140,6 +154,13 @@ class FeaturesWriter:
     def close(self) -> None:
         """Close the file; may be called again."""
         self._file.close()
+
+
+def _together(batches: list[NDArray[_Number]]) -> NDArray[_Number]:
+    """Batches as one array; they are dropped, for both together would take twice the memory."""
+    together = np.concatenate(batches)
+    batches.clear()
+    return together
 
 
 def _fixed_lists(values: NDArray[Any], type_: pa.DataType) -> pa.Array:

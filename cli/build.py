@@ -11,7 +11,7 @@ import typer
 
 from bagindex import Index
 from bagindex.text import bytes_text
-from bagindex_cli.common import remark
+from bagindex_cli.common import Format, print_rows, remark
 from bagindex_cli.screen import Screen
 from bagindex_cli.source_options import (
     BatchOption,
@@ -168,15 +168,16 @@ def print_profile(report: BuildReport) -> None:
     """Where a build's time went."""
     if not report.computed:
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{report.computed:,} images in {report.seconds:.1f} s", title_justify="left")
-    for column in ("stage", "threads", "busy", "waiting", "images/s"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for stage in report.stages:
-        waiting = "" if stage.waiting is None else f"{stage.waiting:.2f} s"
-        rate = "" if stage.rate is None else f"{stage.rate:,.1f}"
-        table.add_row(stage.stage, str(stage.threads), f"{stage.busy:.2f} s", waiting, rate)
-    Console().print(table)
-    print(f"the limit is {report.limit}: images/s is what a stage does while it is busy")
+    rows = [
+        {
+            "stage": each.stage,
+            "threads": each.threads,
+            "busy": f"{each.busy:.2f} s",
+            "waiting": "" if each.waiting is None else f"{each.waiting:.2f} s",
+            "images/s": "" if each.rate is None else f"{each.rate:,.1f}",
+        }
+        for each in report.stages
+    ]
+    title = f"{report.computed:,} images in {report.seconds:.1f} s"
+    print_rows(["stage", "threads", "busy", "waiting", "images/s"], rows, Format.TABLE, title)
+    print(f"images/s: what a stage does while it is busy; the limit is: {report.limit}")

@@ -63,6 +63,7 @@ class Screen(BuildObserver):
         if time.monotonic() >= self._next_comparison:
             remark(f"comparing precisions: {done:,} of {total:,} images")
             self._next_comparison = time.monotonic() + _REMARK_SECONDS
+        self._started = time.monotonic()  # the files' rate begins afterwards
 
     def planned(self, estimate: Estimate, free: int) -> None:
         tables = ", ".join(f"{name} {bytes_text(size)}" for name, size in estimate.tables.items() if size > 1_000_000)

@@ -151,5 +151,5 @@ def test_profile_is_printed(planted_folder: Path, tmp_path: Path, run) -> None: 
     told = run(*command, "--profile")
     for stage_ in ("read", "decode", "run bagnet33", "write bagnet33/features", "write images", "commit"):
         assert stage_ in told.out
-    assert "the limit is" in told.out
-    assert "the limit is" not in run(*command, "--profile").out  # nothing was left to compute
+    assert "the limit is: " in told.out
+    assert "the limit is: " not in run(*command, "--profile").out  # nothing was left to compute

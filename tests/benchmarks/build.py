@@ -33,9 +33,9 @@ SECONDS = 6.0
 
 def plain(arguments: argparse.Namespace) -> float:
     """Images per second of the plain model at a batch size, forward, float32."""
-    import plain as yardstick
     import torch
 
+    import plain as yardstick
     from bagindex.weights import read_checkpoint
 
     checkpoint = read_checkpoint(Path(arguments.weights))
