@@ -15,20 +15,16 @@ from numpy.typing import NDArray
 from bagindex import catalog, plan, precision
 from bagindex.compute import Compute
 from bagindex.decoding import Decoder, default_workers
-from bagindex.errors import SettingsError, SpaceError, TooManyRejectsError
+from bagindex.errors import SettingsError, TooManyRejectsError
 from bagindex.images import Rejected
 from bagindex.listing import known_files
 from bagindex.observer import BuildObserver
 from bagindex.pipeline import Pipeline
 from bagindex.profile import Profile, StageTime
-from bagindex.shards import compressed_size
 from bagindex.sources import Entry, Source, describe
+from bagindex.space import check_space
 from bagindex.store import IMAGES, IndexDirectory
-from bagindex.text import bytes_text
 from bagindex_schemas.records import AskedPrecision, IndexManifest, Keep, ModelRecord, Plan
-
-_SAMPLED = 32
-"""Images whose pixels are compressed to know what all will take."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,8 @@ def build(
         # What lies in the folder of a model that index.json does not know is left from a removal that was cut off.
         work = plan.owed(manifest, list(models), {} if had is None else committed(directory, had))
         new = [name for name in weights if had is None or name not in had.models]
-        check_space(directory, manifest, work, source, settings, observer, sum(len(weights[name]) for name in new))
+        taken = sum(len(weights[name]) for name in new)
+        check_space(directory, manifest, work, source, settings.decoder, observer, taken, settings.restart)
         profile = Profile()
         fresh_models = {name: models[name] for name in new}
         manifest = _with_precision(manifest, fresh_models, source, work, settings, observer, profile)
@@ -351,55 +348,6 @@ def _with_precision(
             what = f" ({chosen.comparisons[0]})" if settings.precision != "auto" else ""
             observer.note(f"{name}: {chosen.precision}, {chosen.reason}{what}")
     return manifest.model_copy(update={"models": models})
-
-
-def check_space(
-    directory: IndexDirectory,
-    manifest: IndexManifest,
-    work: Sequence[plan.Work],
-    source: Source,
-    settings: BuildSettings,
-    observer: BuildObserver,
-    weights: int = 0,
-) -> None:
-    """Say what is about to be written, and refuse when the disk is too small.
-
-    Raises:
-        SpaceError: it is; the message names the keep levels that would fit.
-    """
-    if not work:
-        return
-    pixel_bytes = _pixel_bytes(manifest, source, settings.decoder) if any(each.images for each in work) else 0.0
-    estimate = plan.estimate(manifest, work, pixel_bytes, weights)
-    free = directory.free_bytes() + (directory.size() if settings.restart else 0)
-    observer.planned(estimate, free)
-    if estimate.peak <= free:
-        return
-    names = {name for each in work for name, _ in each.series}
-    advice = ""
-    for level in Keep:
-        lower = {name: manifest.models[name].model_copy(update={"levels": (level,)}) for name in names}
-        smaller = manifest.model_copy(update={"models": {**manifest.models, **lower}})
-        needed = plan.estimate(smaller, plan.owed(smaller, sorted(names), {}), pixel_bytes, weights).peak
-        if needed <= free and needed < estimate.peak:
-            advice += f", --keep {level} ({bytes_text(needed)})"
-    raise SpaceError(
-        f"this build writes {bytes_text(estimate.peak)} and {bytes_text(free)} are free at {directory.root}: "
-        f"make room{advice and ', or take' + advice[1:]}, or give --out on another disk"
-    )
-
-
-def _pixel_bytes(manifest: IndexManifest, source: Source, decoder: Decoder) -> float:
-    """What the pixels of an image take: the mean over some of them, evenly spread, compressed as they will be."""
-    if not manifest.plan.pixels:
-        return 0.0
-    sample = [source.entries[i] for i in plan.spread(len(source.entries), _SAMPLED)]
-    sizes = [
-        compressed_size(picture.pixels)
-        for _, picture in decoder.decode(source, sample, manifest.plan.transform)
-        if not isinstance(picture, Rejected)
-    ]
-    return sum(sizes) / len(sizes) if sizes else 0.0
 
 
 def _report(

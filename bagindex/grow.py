@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bagindex import catalog, plan
-from bagindex.build import BuildReport, BuildSettings, check_space, committed, finish
+from bagindex.build import BuildReport, BuildSettings, committed, finish
 from bagindex.compute import Compute
 from bagindex.errors import SettingsError
 from bagindex.images import Rejected
@@ -16,6 +16,7 @@ from bagindex.listing import Known, known_files, new_entries
 from bagindex.observer import BuildObserver
 from bagindex.profile import Profile
 from bagindex.sources import Entry, Source, describe
+from bagindex.space import check_space
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import path_text
 from bagindex_schemas.records import Growth, IndexManifest, ShardRange
@@ -86,7 +87,7 @@ def update(
                 update={"growths": (*manifest.growths, _growth(manifest, source, class_ids, new, retry_rejects))}
             )
         work = plan.owed(manifest, list(manifest.models), committed(directory, manifest))
-        check_space(directory, manifest, work, source, settings, observer)
+        check_space(directory, manifest, work, source, settings.decoder, observer)
         if manifest != directory.manifest():
             directory.write_manifest(manifest)
         report = finish(directory, manifest, source, computes, work, settings, observer, Profile())

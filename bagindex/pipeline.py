@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bagindex.batches import Batch, Inputs, PrecisionRefusedError, ShardModel, batches
 from bagindex.compute import Compute
 from bagindex.decoding import Decoder
 from bagindex.errors import SourceError
-from bagindex.evidence import Evidence
 from bagindex.images import Rejected
 from bagindex.listing import Listing
 from bagindex.plan import Work
-from bagindex.precision import Tally, shard_sample
-from bagindex.profile import Clock, Profile
+from bagindex.precision import shard_sample
+from bagindex.profile import Profile
 from bagindex.reading import reread, stored_pixels
-from bagindex.shards import ImageRow, ImagesWriter, TableWriter, Writer, Written, hash_files
+from bagindex.shards import ImageRow, ImagesWriter, Writer, Written, hash_files
 from bagindex.sources import Entry, Source
 from bagindex.stages import Stage, in_order
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.tables import table_writers
-from bagindex_schemas.records import Comparison, Environment, IndexManifest, Precision, ShardManifest
-
-Inputs = Iterator[tuple[int, NDArray[np.uint8]]]
+from bagindex_schemas.records import Environment, IndexManifest, Precision, ShardManifest
 
 
 class Pipeline:
@@ -98,17 +92,14 @@ class Pipeline:
         """
         try:
             self.computed += self._run(work, self._rejected, self._advanced)
-        except _RefusedError as refused:
+        except PrecisionRefusedError as refused:
             self._fall_back(refused)
             self.computed += self._run(work, lambda _entry, _rejected: None, lambda _files: None)
 
     def _run(self, work: Work, rejected: Callable[[Entry, Rejected], None], advanced: Callable[[int], None]) -> int:
         with ExitStack() as stack:
             # The stack is left in reverse order: images are committed first, so that no model's shard lacks them.
-            models = self._models(work, stack)
-            outputs: list[tuple[_Output, Environment | None]] = [
-                (output, model.compute.environment) for model in models for output in model.outputs
-            ]
+            models, outputs = self._models(work, stack)
             if work.images:
                 folder = stack.enter_context(self._directory.new_shard(IMAGES, work.shard))
                 images = stack.enter_context(closing(ImagesWriter(folder, self._plan.pixels)))
@@ -133,9 +124,12 @@ class Pipeline:
                 stack.close()
             return count
 
-    def _models(self, work: Work, stack: ExitStack) -> list[_Model]:
-        """The models at work on a shard, with files for what they give."""
-        models: dict[str, _Model] = {}
+    def _models(
+        self, work: Work, stack: ExitStack
+    ) -> tuple[list[ShardModel], list[tuple[_Output, Environment | None]]]:
+        """The models at work on a shard, and the files for what they give."""
+        outputs: list[tuple[_Output, Environment | None]] = []
+        models: dict[str, ShardModel] = {}
         for name, series in work.series:
             record, classes = self._manifest.models[name], len(self._plan.classes)
             if name not in models:
@@ -146,11 +140,11 @@ class Pipeline:
                 stack.enter_context(closing(writer))
                 clock = self._profile.clock(f"write {name}/{table}")
                 writers.append((stack.enter_context(Stage(clock)), writer))
-            models[name].outputs.append(_Output(folder, writers))
+            outputs.append((_Output(folder, writers), models[name].compute.environment))
             models[name].writers += writers
-        return list(models.values())
+        return list(models.values()), outputs
 
-    def _model(self, work: Work, name: str) -> _Model:
+    def _model(self, work: Work, name: str) -> ShardModel:
         """A model in the precision of its shard's other series, which must agree, or else of new shards."""
         record = self._manifest.models[name]
         precision, fresh = record.precision, True
@@ -161,14 +155,14 @@ class Pipeline:
         clock = self._profile.clock(f"run {name}", self._workers)
         watched = fresh and precision != "fp32" and record.precision_asked == "auto"
         sample = shard_sample(work.span.first, work.span.count) if watched else ()
-        return _Model(name, self._compute(name, precision), self._computes[name], clock, frozenset(sample))
+        return ShardModel(name, self._compute(name, precision), self._computes[name], clock, frozenset(sample))
 
     def _compute(self, name: str, precision: Precision) -> Compute:
         if (name, precision) not in self._in_precision:
             self._in_precision[name, precision] = self._computes[name].at(precision)
         return self._in_precision[name, precision]
 
-    def _feed(self, inputs: Inputs, models: Sequence[_Model]) -> int:
+    def _feed(self, inputs: Inputs, models: Sequence[ShardModel]) -> int:
         """Run all models on a shard's inputs, and have what they give written; how many inputs there were."""
         count = 0
 
@@ -178,11 +172,11 @@ class Pipeline:
                 count += 1
                 yield each
 
-        for batch, evidence in in_order(self._pool, _Batch.run, _batches(counted(), models), 2 * self._workers):
+        for batch, evidence in in_order(self._pool, Batch.run, batches(counted(), models), 2 * self._workers):
             batch.model.take(batch, evidence)
         return count
 
-    def _fall_back(self, refused: _RefusedError) -> None:
+    def _fall_back(self, refused: PrecisionRefusedError) -> None:
         """Go on in float32, now and when the build goes on another time."""
         record = self._manifest.models[refused.model]
         reason = f"others gave other evidence later ({refused.comparison})"
@@ -257,15 +251,6 @@ class Pipeline:
         self._directory.finish_shard(output.folder, manifest)
 
 
-class _RefusedError(Exception):
-    """A shard's own images show that a precision gives other evidence than float32."""
-
-    def __init__(self, model: str, comparison: Comparison) -> None:
-        super().__init__(str(comparison))
-        self.model = model
-        self.comparison = comparison
-
-
 class _Output:
     """The files of one folder in the making, each with the thread that writes it."""
 
@@ -288,81 +273,3 @@ class _Output:
 
 def _finish(results: dict[int, Written], place: int, writer: Writer) -> None:
     results[place] = writer.finish()
-
-
-@dataclass
-class _Model:
-    """A model at work on one shard. `sampled`: images of the shard that are compared with float32."""
-
-    name: str
-    compute: Compute
-    exact: Compute
-    clock: Clock
-    sampled: Set[int]
-    outputs: list[_Output] = field(default_factory=list)
-    writers: list[tuple[Stage, TableWriter]] = field(default_factory=list)
-    _image_ids: list[int] = field(default_factory=list)
-    _pixels: list[NDArray[np.uint8]] = field(default_factory=list)
-    _to_compare: list[tuple[NDArray[np.uint8], Evidence]] = field(default_factory=list)
-
-    def add(self, image_id: int, pixels: NDArray[np.uint8]) -> _Batch | None:
-        """An input; a batch when there is one."""
-        self._image_ids.append(image_id)
-        self._pixels.append(pixels)
-        return self.rest() if len(self._image_ids) == self.compute.environment.batch_size else None
-
-    def rest(self) -> _Batch | None:
-        """What is left: batches never cross a shard."""
-        if not self._image_ids:
-            return None
-        batch = _Batch(self, np.array(self._image_ids, dtype=np.int64), np.stack(self._pixels))
-        self._image_ids, self._pixels = [], []
-        return batch
-
-    def take(self, batch: _Batch, evidence: Evidence) -> None:
-        """Have a batch's evidence written."""
-        for stage, writer in self.writers:
-            stage.put(partial(writer.add, batch.image_ids, evidence), len(batch.image_ids))
-        for place, image_id in enumerate(batch.image_ids):
-            if image_id in self.sampled:
-                self._to_compare.append((batch.pixels[place : place + 1], evidence.of(place)))
-
-    def check(self, shard: int) -> None:
-        """Compare the sample with float32.
-
-        Raises:
-            _RefusedError: it is not the same evidence.
-        """
-        if not self._to_compare:
-            return
-        tally = Tally(self.compute.environment.precision)
-        for pixels, evidence in self._to_compare:
-            tally.add(self.exact.run(pixels), evidence)
-        comparison = tally.comparison(self.compute.grid.patches, shard)
-        if not comparison.accepted:
-            raise _RefusedError(self.name, comparison)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Inputs that a model takes at a time: image_ids int64 [N], pixels uint8 [N, height, width, RGB]."""
-
-    model: _Model
-    image_ids: NDArray[np.int64]
-    pixels: NDArray[np.uint8]
-
-    def run(self) -> tuple[_Batch, Evidence]:
-        with self.model.clock.busy(len(self.image_ids)):
-            return self, self.model.compute.run(self.pixels)
-
-
-def _batches(inputs: Inputs, models: Sequence[_Model]) -> Iterator[_Batch]:
-    for image_id, pixels in inputs:
-        for model in models:
-            batch = model.add(image_id, pixels)
-            if batch is not None:
-                yield batch
-    for model in models:
-        batch = model.rest()
-        if batch is not None:
-            yield batch
