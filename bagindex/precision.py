@@ -127,8 +127,9 @@ def feature_errors(reference: NDArray[np.float16], found: NDArray[np.float16]) -
 class Tally:
     """Adds up how evidence in some precision differs from float32's, batch by batch.
 
-    `overflow`: what was raised when a value was beyond float16. `maxima`: for each batch the largest evidence and its
-    cell, [N, C] each, in float32 and in the other precision.
+    `overflow`: what was raised when a value was beyond float16. `maxima`: the largest evidence, float32 [N, C], and its
+    cell, int64 [N, C], in float32 and in the other precision; as bytes, which grow in one piece, where small arrays
+    would leave holes between the models' large ones.
     """
 
     precision: Precision
@@ -138,7 +139,7 @@ class Tally:
     squared: float = 0.0
     feature_error: float = 0.0
     overflow: EvidenceRangeError | None = None
-    maxima: list[tuple[NDArray[np.generic], ...]] = field(default_factory=list)
+    maxima: tuple[bytearray, ...] = field(default_factory=lambda: tuple(bytearray() for _ in range(4)))
 
     def add(self, reference: Evidence, found: Evidence) -> None:
         """The same images in float32 and in the other precision."""
@@ -148,7 +149,9 @@ class Tally:
         self.squared_error += float(np.square(logits - found.evidence).sum(dtype=np.float64))
         self.squared += float(np.square(logits).sum(dtype=np.float64))
         self.feature_error = max(self.feature_error, float(feature_errors(reference.features, found.features).max()))
-        self.maxima.append((reference.max_logit, reference.max_cell, found.max_logit, found.max_cell))
+        for place, each in enumerate((reference, found)):
+            self.maxima[2 * place].extend(each.max_logit.tobytes())
+            self.maxima[2 * place + 1].extend(each.max_cell.tobytes())
 
     def merge(self, other: Tally) -> None:
         """Take in another tally of the same precision."""
@@ -158,12 +161,13 @@ class Tally:
         self.squared += other.squared
         self.feature_error = max(self.feature_error, other.feature_error)
         self.overflow = self.overflow or other.overflow
-        self.maxima += other.maxima
+        for known, values in zip(self.maxima, other.maxima, strict=True):
+            known += values
 
     def comparison(self, patches: int, shard: int | None = None, speedup: float | None = None) -> Comparison:
         """What was found, on images of so many patches. On a shard's few, the strongest patches do not decide."""
         error = None if self.overflow or not self.squared else float(np.sqrt(self.squared_error / self.squared))
-        equal = self._top_patches_equal(patches) if self.maxima else 0.0
+        equal = self._top_patches_equal(patches) if self.maxima[0] and self.overflow is None else 0.0
         accepted = self.top1_equal == self.images and error is not None and error <= LOGIT_ERROR
         return Comparison(
             precision=self.precision,
@@ -178,16 +182,22 @@ class Tally:
         )
 
     def _top_patches_equal(self, patches: int) -> float:
-        exact_logits, exact_cells, logits, cells = (np.concatenate(each) for each in zip(*self.maxima, strict=True))
-        exact, found = _strongest(exact_logits, exact_cells, patches), _strongest(logits, cells, patches)
+        exact, found = (
+            _strongest(
+                np.frombuffer(self.maxima[place], np.float32).reshape(self.images, -1),
+                np.frombuffer(self.maxima[place + 1], np.int64).reshape(self.images, -1),
+                patches,
+            )
+            for place in (0, 2)
+        )
         common = [len(np.intersect1d(one, other)) for one, other in zip(exact, found, strict=True)]
         return float(np.sum(common) / exact.size)
 
 
-def _strongest(logits: NDArray[np.generic], cells: NDArray[np.generic], patches: int) -> NDArray[np.int64]:
+def _strongest(logits: NDArray[np.float32], cells: NDArray[np.int64], patches: int) -> NDArray[np.int64]:
     """The strongest patches of each class, one of an image: int64 [C, at most 7], from [N, C]."""
-    images = np.argsort(-logits.astype(np.float32), axis=0, kind="stable")[:_TOP]
-    ids: NDArray[np.int64] = (images * patches + np.take_along_axis(cells.astype(np.int64), images, axis=0)).T
+    images = np.argsort(-logits, axis=0, kind="stable")[:_TOP]
+    ids: NDArray[np.int64] = (images * patches + np.take_along_axis(cells, images, axis=0)).T
     return ids
 
 
@@ -240,7 +250,7 @@ def _run(compute: Compute, pixels: NDArray[np.uint8], reference: Evidence) -> tu
     try:
         found = compute.run(pixels)
     except EvidenceRangeError as error:
-        tally.overflow = error
+        tally.images, tally.overflow = len(pixels), error
         return tally, time.perf_counter() - started
     taken = time.perf_counter() - started
     tally.add(reference, found)

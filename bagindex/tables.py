@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,6 @@ from bagindex.spill import ClassSpill
 from bagindex_schemas import tables as schemas
 from bagindex_schemas.records import Grid, ModelRecord
 
-_Number = TypeVar("_Number", bound=np.generic)
-
 
 def table_writers(
     folder: Path, model: ModelRecord, classes: int, tables: Set[str], capacity: int
@@ -30,64 +28,61 @@ def table_writers(
     if "evidence" in tables:
         yield "evidence", EvidenceWriter(folder, model.grid, classes, capacity)
     if "predictions" in tables:
-        yield "predictions", SummaryWriter(folder, model.grid, classes)
+        yield "predictions", SummaryWriter(folder, model.grid, classes, capacity)
 
 
 class SummaryWriter:
     """Writes `predictions.parquet` and `image_evidence.parquet`."""
 
-    def __init__(self, folder: Path, grid: Grid, classes: int) -> None:
+    def __init__(self, folder: Path, grid: Grid, classes: int, capacity: int) -> None:
         self._folder = folder
         self._grid = grid
         self._classes = classes
-        # Empty first items, for a shard without images.
-        self._ids = [np.empty(0, np.int64)]
-        self._top = [np.empty((0, min(5, classes)), np.int32)]
-        self._probability = [np.empty(0, np.float32)]
-        self._logits = [np.empty((0, classes), np.float32)]
-        self._max_logit = [np.empty((0, classes), np.float32)]
-        self._max_cell = [np.empty((0, classes), np.int32)]
+        self._count = 0
+        # Room for all images from the start: small arrays that are kept for each batch would lie between the model's
+        # large ones, which are not kept, and leave holes that nothing fits into.
+        self._ids = np.empty(capacity, np.int64)
+        self._top = np.empty((capacity, min(5, classes)), np.int32)
+        self._probability = np.empty(capacity, np.float32)
+        self._logits = np.empty((capacity, classes), np.float32)
+        self._max_logit = np.empty((capacity, classes), np.float32)
+        self._max_cell = np.empty((capacity, classes), np.int32)
 
     def add(self, image_ids: NDArray[np.int64], evidence: Evidence) -> None:
         """A batch of images."""
-        self._ids.append(image_ids)
-        self._top.append(evidence.top)
-        self._probability.append(evidence.probability)
-        self._logits.append(evidence.logits)
-        self._max_logit.append(evidence.max_logit)
-        self._max_cell.append(evidence.max_cell.astype(np.int32))
+        rows = slice(self._count, self._count + len(image_ids))
+        self._ids[rows] = image_ids
+        self._top[rows] = evidence.top
+        self._probability[rows] = evidence.probability
+        self._logits[rows] = evidence.logits
+        self._max_logit[rows] = evidence.max_logit
+        self._max_cell[rows] = evidence.max_cell
+        self._count = rows.stop
 
     def finish(self) -> Written:
         """Write all."""
-        ids, logits = _together(self._ids), _together(self._logits)
-        self._write_predictions(ids, logits)
-        self._write_image_evidence(ids, logits)
-        return Written({"predictions": len(ids), "image_evidence": len(ids) * self._classes})
-
-    def _write_predictions(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
+        count, ids = self._count, self._ids[: self._count]
         schema = schemas.predictions(self._classes)
-        top = _together(self._top)
         arrays = {
             "image_id": pa.array(ids),
-            "predicted": pa.array(top[:, 0]),
-            "top5": _fixed_lists(top, schema.field("top5").type),
-            "probability": pa.array(_together(self._probability)),
-            "logits": _fixed_lists(logits, schema.field("logits").type),
+            "predicted": pa.array(self._top[:count, 0]),
+            "top5": _fixed_lists(self._top[:count], schema.field("top5").type),
+            "probability": pa.array(self._probability[:count]),
+            "logits": _fixed_lists(self._logits[:count], schema.field("logits").type),
         }
         write_table(self._folder / "predictions.parquet", pa.table(arrays, schema=schema))
-
-    def _write_image_evidence(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
         # Class order: transposed, so that one class's rows for all images stand together.
-        patches = np.ascontiguousarray(_together(self._max_cell).T, dtype=np.int64)
+        patches = np.ascontiguousarray(self._max_cell[:count].T, dtype=np.int64)
         patches += ids * self._grid.patches
         arrays = {
-            "class_id": pa.array(np.repeat(np.arange(self._classes, dtype=np.int32), len(ids))),
+            "class_id": pa.array(np.repeat(np.arange(self._classes, dtype=np.int32), count)),
             "image_id": pa.array(np.tile(ids, self._classes)),
-            "max_logit": pa.array(_together(self._max_logit).T.ravel()),
+            "max_logit": pa.array(self._max_logit[:count].T.ravel()),
             "patch_id": pa.array(patches.ravel()),
-            "mean_logit": pa.array(logits.T.ravel()),
+            "mean_logit": pa.array(self._logits[:count].T.ravel()),
         }
         write_table(self._folder / "image_evidence.parquet", pa.table(arrays, schema=schemas.IMAGE_EVIDENCE))
+        return Written({"predictions": count, "image_evidence": count * self._classes})
 
     def close(self) -> None:
         """Nothing is open."""
@@ -100,17 +95,17 @@ class EvidenceWriter:
         self._folder = folder
         self._grid = grid
         self._classes = classes
-        self._ids: list[NDArray[np.int64]] = []
+        self._ids: list[int] = []
         self._spill = ClassSpill(folder / "logits.spill", classes, capacity * grid.patches)
 
     def add(self, image_ids: NDArray[np.int64], evidence: Evidence) -> None:
         """A batch of images."""
-        self._ids.append(image_ids)
+        self._ids += image_ids.tolist()
         self._spill.append(evidence.evidence.reshape(-1, self._classes))
 
     def finish(self) -> Written:
         """Write all, class by class."""
-        ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
+        ids = np.array(self._ids, dtype=np.int64)
         encodings = {
             "class_id": Encoding("DICTIONARY", compression="zstd"),
             "patch_id": Encoding("DELTA_BINARY_PACKED", compression="zstd"),
@@ -154,13 +149,6 @@ class FeaturesWriter:
     def close(self) -> None:
         """Close the file; may be called again."""
         self._file.close()
-
-
-def _together(batches: list[NDArray[_Number]]) -> NDArray[_Number]:
-    """Batches as one array; they are dropped, for both together would take twice the memory."""
-    together = np.concatenate(batches)
-    batches.clear()
-    return together
 
 
 def _fixed_lists(values: NDArray[Any], type_: pa.DataType) -> pa.Array:

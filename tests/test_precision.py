@@ -105,7 +105,9 @@ def test_values_beyond_float16_are_no_reason_to_stop() -> None:
     compute = Rounding(CLASSES)
     compute.overflow = True
     chosen = decide(compute, "auto")
-    assert (chosen.precision, chosen.comparisons) == ("fp32", ())
+    (found,) = chosen.comparisons
+    assert (chosen.precision, found.accepted, found.logit_error, found.images) == ("fp32", False, None, SAMPLE)
+    assert "bf16: values beyond what float16 holds" in chosen.reason
     with pytest.raises(EvidenceRangeError, match="feature of inf"):
         decide(compute, "bf16")
 
