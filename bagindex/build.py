@@ -345,8 +345,8 @@ def _with_precision(
         }
         models[name] = models[name].model_copy(update=found)
         if chosen.comparisons:
-            what = f" ({chosen.comparisons[0]})" if settings.precision != "auto" else ""
-            observer.note(f"{name}: {chosen.precision}, {chosen.reason}{what}")
+            compared = "; ".join(map(str, chosen.comparisons))
+            observer.note(f"{name} computes in {chosen.precision}, {chosen.reason} ({compared})")
     return manifest.model_copy(update={"models": models})
 
 

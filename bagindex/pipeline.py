@@ -179,7 +179,7 @@ class Pipeline:
     def _fall_back(self, refused: PrecisionRefusedError) -> None:
         """Go on in float32, now and when the build goes on another time."""
         record = self._manifest.models[refused.model]
-        reason = f"others gave other evidence later ({refused.comparison})"
+        reason = f"{record.precision} gave other evidence in shard {refused.comparison.shard}"
         changed = record.model_copy(
             update={
                 "precision": "fp32",

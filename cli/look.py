@@ -62,8 +62,8 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
             {"what": "  keeps", "value": f"{record.keep} ({_sizes(model.table_bytes)})"},
             {
                 "what": "  computed",
-                "value": f"on {environment.device}, batches of {environment.batch_size}, {environment.threads} threads "
-                "a batch, " + ", ".join(f"{name} {version}" for name, version in environment.versions.items()),
+                "value": f"on {environment.device}, batches of {environment.batch_size}, "
+                + ", ".join(f"{name} {version}" for name, version in environment.versions.items()),
             },
             *_precision(model),
             {"what": "  weights", "value": f"SHA-256 {record.weights_sha256}"},
@@ -78,9 +78,10 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
 def _precision(model: ModelInfo) -> list[dict[str, Any]]:
     """Which precision a model runs in, why, and what was compared."""
     record = model.record
-    shards = ", ".join(f"{count} shards in {precision}" for precision, count in model.precisions.items())
-    reason = f": {record.precision_reason}" if record.precision_reason else ""
-    said = [f"{record.precision} (asked: {record.precision_asked}){reason}; {shards or 'no shards yet'}"]
+    shards = ", ".join(f"{precision} in {count} of the shards" for precision, count in model.precisions.items())
+    asked = " (--precision auto)" if record.precision_asked == "auto" else ""
+    reason = f", {record.precision_reason}" if record.precision_reason else ""
+    said = [f"{record.precision}{asked}{reason}; {shards or 'no shards yet'}"]
     said += [f"compared: {each} ({'accepted' if each.accepted else 'refused'})" for each in record.comparisons]
     return [{"what": "  precision" if i == 0 else "", "value": value} for i, value in enumerate(said)]
 

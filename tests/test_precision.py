@@ -84,7 +84,7 @@ def test_one_that_gives_the_same_is_taken() -> None:
     assert (found.images, found.top1_equal, found.speedup, found.shard) == (SAMPLE, SAMPLE, 2.0, None)
     assert found.logit_error is not None
     assert 0 < found.logit_error < 0.01
-    assert "512 of 512 predictions" in chosen.reason
+    assert "512 of 512 predictions" in str(found)
 
 
 @pytest.mark.usefixtures("twice_as_fast")
@@ -107,7 +107,7 @@ def test_values_beyond_float16_are_no_reason_to_stop() -> None:
     chosen = decide(compute, "auto")
     (found,) = chosen.comparisons
     assert (chosen.precision, found.accepted, found.logit_error, found.images) == ("fp32", False, None, SAMPLE)
-    assert "bf16: values beyond what float16 holds" in chosen.reason
+    assert str(found) == "bf16: values beyond what float16 holds"
     with pytest.raises(EvidenceRangeError, match="feature of inf"):
         decide(compute, "bf16")
 
@@ -353,7 +353,8 @@ def test_auto_refuses_a_model_that_is_fragile(
     assert found.accepted == sound
     assert found.logit_error is not None
     assert (found.logit_error < 0.02) == sound
-    assert f"bagnet33: {record.precision}, " in built.err
+    assert f"bagnet33 computes in {record.precision}, " in built.err
+    assert str(found) in " ".join(built.err.split())
     said = run("info", "-i", tmp_path / "i").out
     assert record.precision_reason in " ".join(said.split())
     manifest = json.loads((tmp_path / "i" / "index.json").read_text())
