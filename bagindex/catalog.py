@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.resources import files
@@ -44,7 +45,15 @@ def update(directory: IndexDirectory) -> None:
     numbers = _numbers(directory)
     name = f"catalog-{max(numbers, default=0) + 1}.duckdb"
     temporary = directory.root / f"{name}.tmp-{os.getpid()}"
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect(temporary) as connection:
+    # Sorting takes as much memory as it is allowed, and is as fast with little; what does not fit lies in the index's
+    # folder for a while, where there is room.
+    spill = directory.root / f"spill.tmp-{os.getpid()}"
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": "500MB",
+        "threads": min(8, os.cpu_count() or 1),
+        "temp_directory": str(spill),
+    }
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect(temporary, config=config) as connection:
         # A catalog's paths are relative to its folder, so that the index can be moved. While the views are bound DuckDB
         # finds the files through this setting, which does not take every path: hence the link.
         link = Path(folder) / "index"
@@ -52,6 +61,7 @@ def update(directory: IndexDirectory) -> None:
         connection.execute("SET file_search_path = ?", [str(link)])
         for statement in _statements(directory, manifest, models, state):
             connection.execute(statement)
+    shutil.rmtree(spill, ignore_errors=True)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     publish(temporary, directory.root / name)
