@@ -29,6 +29,8 @@ VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels")
 """The views that a catalog may have; `classes`, `models`, `images` and `rejects` are tables."""
 NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
+_MEMORY = "500MB"
+"""What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
 _NATIVE_TABLES = ("predictions", "image_evidence")
 _NO_LABELS = "(SELECT NULL::BIGINT AS image_id, NULL::INTEGER AS label LIMIT 0)"
 _KEEP_CATALOGS = 2
@@ -49,8 +51,8 @@ def update(directory: IndexDirectory) -> None:
     # folder for a while, where there is room.
     spill = directory.root / f"spill.tmp-{os.getpid()}"
     config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": "500MB",
-        "threads": min(8, os.cpu_count() or 1),
+        "memory_limit": _MEMORY,
+        "threads": min(4, os.cpu_count() or 1),
         "temp_directory": str(spill),
     }
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(temporary, config=config) as connection:
@@ -60,7 +62,11 @@ def update(directory: IndexDirectory) -> None:
         link.symlink_to(directory.root.resolve())
         connection.execute("SET file_search_path = ?", [str(link)])
         for statement in _statements(directory, manifest, models, state):
-            connection.execute(statement)
+            try:
+                connection.execute(statement)
+            except duckdb.OutOfMemoryException:  # rows of very many classes are so wide that a few do not fit
+                connection.execute("SET memory_limit = '80%'")
+                connection.execute(statement)
     shutil.rmtree(spill, ignore_errors=True)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
