@@ -63,9 +63,9 @@ def update(directory: IndexDirectory) -> None:
         connection.execute("SET file_search_path = ?", [str(link)])
         for statement in _statements(directory, manifest, models, state):
             try:
-                connection.execute(statement)
+                connection.execute(f"BEGIN; {statement}; COMMIT")
             except duckdb.OutOfMemoryException:  # rows of very many classes are so wide that a few do not fit
-                connection.execute("SET memory_limit = '80%'")
+                connection.execute("ROLLBACK; SET memory_limit = '80%'")
                 connection.execute(statement)
     shutil.rmtree(spill, ignore_errors=True)
     with temporary.open("rb") as file:
