@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.resources import files
@@ -28,6 +29,8 @@ VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels")
 """The views that a catalog may have; `classes`, `models`, `images` and `rejects` are tables."""
 NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
+_MEMORY = "500MB"
+"""What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
 _NATIVE_TABLES = ("predictions", "image_evidence")
 _NO_LABELS = "(SELECT NULL::BIGINT AS image_id, NULL::INTEGER AS label LIMIT 0)"
 _KEEP_CATALOGS = 2
@@ -44,14 +47,27 @@ def update(directory: IndexDirectory) -> None:
     numbers = _numbers(directory)
     name = f"catalog-{max(numbers, default=0) + 1}.duckdb"
     temporary = directory.root / f"{name}.tmp-{os.getpid()}"
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect(temporary) as connection:
+    # Sorting takes as much memory as it is allowed, and is as fast with little; what does not fit lies in the index's
+    # folder for a while, where there is room.
+    spill = directory.root / f"spill.tmp-{os.getpid()}"
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": _MEMORY,
+        "threads": min(4, os.cpu_count() or 1),
+        "temp_directory": str(spill),
+    }
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect(temporary, config=config) as connection:
         # A catalog's paths are relative to its folder, so that the index can be moved. While the views are bound DuckDB
         # finds the files through this setting, which does not take every path: hence the link.
         link = Path(folder) / "index"
         link.symlink_to(directory.root.resolve())
         connection.execute("SET file_search_path = ?", [str(link)])
         for statement in _statements(directory, manifest, models, state):
-            connection.execute(statement)
+            try:
+                connection.execute(f"BEGIN; {statement}; COMMIT")
+            except duckdb.OutOfMemoryException:  # rows of very many classes are so wide that a few do not fit
+                connection.execute("ROLLBACK; SET memory_limit = '80%'")
+                connection.execute(statement)
+    shutil.rmtree(spill, ignore_errors=True)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     publish(temporary, directory.root / name)

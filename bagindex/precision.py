@@ -1,7 +1,8 @@
 """Which precision a model runs in: float32, unless a faster one gives the same on the user's own images.
 
-Precision is a trap: a BagNet can lose a tenth of its accuracy in float16. So a lower one is never taken on trust. It is
-compared with float32, on a sample of the whole plan before the first shard, and on some images of each shard.
+Precision is a trap: in float16 the authors' BagNet-33 falls from 66.7 % to 58.0 % on ImageNet. So a lower one is never
+taken on trust. It is compared with float32, on a sample of the whole plan before the first shard, and on some images of
+each shard.
 """
 
 from __future__ import annotations

@@ -24,14 +24,21 @@ class ClassSpill:
         self._classes = classes
         self._stretch = capacity * 2
         self._filled = 0
-        self._waiting: list[NDArray[np.float16]] = []
+        # One piece of memory from the start: small arrays, kept until there are enough of them, would lie between the
+        # model's large ones, which are not kept, and leave holes that nothing fits into.
+        self._waiting = np.empty((min(max(1, self._AT_ONCE // (2 * classes)), capacity), classes), np.float16)
+        self._count = 0
         self._file = path.open("w+b", buffering=0)
 
     def append(self, logits: NDArray[np.float16]) -> None:
         """Append float16 [patches, classes]."""
-        self._waiting.append(logits)
-        if sum(block.nbytes for block in self._waiting) >= self._AT_ONCE:
-            self._flush()
+        while len(logits):
+            taken = logits[: len(self._waiting) - self._count]
+            self._waiting[self._count : self._count + len(taken)] = taken
+            self._count += len(taken)
+            logits = logits[len(taken) :]
+            if self._count == len(self._waiting):
+                self._flush()
 
     def read(self, class_id: int) -> NDArray[np.float16]:
         """All logits of a class, float16 [patches]."""
@@ -45,14 +52,14 @@ class ClassSpill:
         self._path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        if not self._waiting:
+        if not self._count:
             return
-        block = np.ascontiguousarray(np.concatenate(self._waiting).T)
-        self._waiting.clear()
+        block = np.ascontiguousarray(self._waiting[: self._count].T)
         for class_id in range(self._classes):
             data = memoryview(block[class_id]).cast("B")
             offset = class_id * self._stretch + self._filled
             while data:
                 written = os.pwrite(self._file.fileno(), data, offset)
                 data, offset = data[written:], offset + written
-        self._filled += block.shape[1] * 2
+        self._filled += 2 * self._count
+        self._count = 0

@@ -243,3 +243,13 @@ def test_folder_that_duckdb_cannot_open(folder: Path, tmp_path: Path) -> None:
     moved = folder.rename(tmp_path / "c\\d")
     with Index.open(moved) as index, pytest.raises(SettingsError, match="backslash"):
         index.top_patches(0)
+
+
+def test_a_catalog_that_needs_more_memory_gets_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Index.open(folder).sql("FROM image_evidence ORDER BY ALL").to_dicts()
+    (folder / "CURRENT").unlink()
+    monkeypatch.setattr(catalog, "_MEMORY", "100kB")
+    with IndexDirectory(folder).writing():
+        catalog.update(IndexDirectory(folder))
+    assert Index.open(folder).sql("FROM image_evidence ORDER BY ALL").to_dicts() == expected
+    assert not list(folder.glob("*.tmp-*"))

@@ -106,7 +106,7 @@ def main() -> None:
     folder: Path = arguments.folder
     make_pictures(folder / "pictures", arguments.images)
     weights = make_weights(folder, arguments.width)
-    common = {"source": str(folder / "pictures"), "image_size": arguments.size}
+    common = {"source": str(folder / "pictures"), "image_size": arguments.size, "precision": "fp32"}
     rows = {}
 
     def build(name: str, models: list[str], out: str, **options: object) -> None:
