@@ -424,6 +424,11 @@ class Index:
         """Path and models."""
         return f"Index({str(self.path)!r}, models={list(self.models)})"
 
+    def _repr_html_(self) -> str:
+        from bagindex.info import info_html
+
+        return info_html(self.info())
+
     @property
     def _catalog(self) -> Catalog:
         from bagindex.catalog import Catalog
