@@ -85,27 +85,24 @@ def table_text(columns: Sequence[str], rows: Rows, title: str | None = None, wid
 
 def to_html(columns: Sequence[str], rows: Rows, title: str = "", note: str = "") -> str:
     """A table for a notebook, light or dark: whatever the values are, they are shown as text."""
-    numeric = {name for name in columns if rows and all(_is_number(row[name]) for row in rows)}
-    head = "".join(f"<th{_aligned(name in numeric)}>{html.escape(_printable(name))}</th>" for name in columns)
+    right = {name for name in columns if rows and all(_is_number(row[name]) for row in rows)}
+    head = "".join(_html_cell("th", _printable(name), name in right) for name in columns)
     body = "".join(
-        "<tr>" + "".join(_html_cell(row[name], name in numeric) for name in columns) + "</tr>\n" for row in rows
+        f"<tr>{''.join(_html_cell('td', _shown(row[name]), name in right) for name in columns)}</tr>\n" for row in rows
     )
-    caption = f"<p><b>{html.escape(_printable(title))}</b></p>" if title else ""
-    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>\n</table>" if columns else ""
-    return caption + table + (f"<p>{html.escape(note)}</p>" if note else "")
+    above = f"<p><b>{html.escape(_printable(title))}</b></p>\n" if title else ""
+    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n" if columns else ""
+    return above + table + (f"<p>{html.escape(_printable(note))}</p>\n" if note else "")
 
 
-def _html_cell(value: Any, right: bool) -> str:
-    text = _shown(value)
+def _html_cell(kind: str, text: str, right: bool) -> str:
+    # Notebooks put everything on the right, and never break a long word.
+    style = f"text-align: {'right' if right else 'left'}"
+    if len(text) > _LONG or "\n" in text:
+        style += "; white-space: pre-wrap; overflow-wrap: anywhere; min-width: 12em; max-width: 40em"
     # What is too long for a cell is whole where the mouse rests.
     whole = f' title="{html.escape(text)}"' if len(text) > _LONG_CELL else ""
-    shown = html.escape(text if not whole else text[:_LONG_CELL] + "…")
-    return f"<td{_aligned(right)}{whole}>{shown}</td>"
-
-
-def _aligned(right: bool) -> str:
-    side = "right" if right else "left"
-    return f' style="text-align: {side}; white-space: pre-wrap; overflow-wrap: anywhere; max-width: 40em"'
+    return f'<{kind} style="{style}"{whole}>{html.escape(text if not whole else text[:_LONG_CELL] + "…")}</{kind}>'
 
 
 def _is_number(value: Any) -> bool:

@@ -84,7 +84,7 @@ def patch_sheet(
 
 
 def coarse_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[Caption], width: int) -> Image.Image:
-    """Patches for a picture of few pixels, such as one of half characters: hardly enlarged, with rank and logit below.
+    """Patches for a picture of few pixels, such as one of half characters: hardly enlarged, with the rank below.
 
     Args:
         crops: the patches' pixels, uint8 [q, q, RGB].
@@ -104,9 +104,7 @@ def coarse_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[Caption]
         for place, (crop, caption) in enumerate(row):
             x, y = place * (side + _COARSE_GUTTER), number * step
             sheet.paste(_resized(crop, side), (x, y))
-            texts = (f"{caption.rank}: {caption.logit:.1f}", f"{caption.rank}", "")
-            text = next(text for text in texts if font.getlength(text) <= side)
-            draw.text((x, y + side), text, fill=_INK, font=font)
+            draw.text((x, y + side), str(caption.rank), fill=_INK, font=font)
     return sheet
 
 

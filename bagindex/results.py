@@ -142,7 +142,7 @@ class TopPatches(Sequence[Patch]):
         Args:
             width: at most so many pixels wide, by having fewer patches in a row.
             coarse: for a picture of few pixels (by default 80 wide), such as a terminal's half characters: only the
-                patches, hardly enlarged, with rank and logit.
+                patches, hardly enlarged, with their ranks.
 
         Raises:
             QueryError: the index keeps no pixels.

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 _PATIENCE = 1.0
 """Seconds to wait for the terminal's answer. All terminals in use give one, at once."""
+_SILENCE = 0.02
+"""Seconds after the last answer in which another may come all the same, through a multiplexer."""
 _KITTY_QUESTION = "\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\"
 _CELL_QUESTION = "\x1b[16t"
 _ATTRIBUTES_QUESTION = "\x1b[c"
-"""Every terminal answers this one, and answers in order: nothing comes after."""
+"""Every terminal answers this one, and answers in order: it is asked last."""
 _ATTRIBUTES = re.compile(rb"\x1b\[\?([\d;]*)c")
 _KITTY = re.compile(rb"\x1b_Gi=31;OK")
 _CELL = re.compile(rb"\x1b\[6;(\d+);(\d+)t")
@@ -167,14 +169,14 @@ def _ask(descriptor: int, question: str) -> bytes:
             # Where a terminal does print a question, it is wiped out.
             os.write(terminal, f"\x1b7{question}\x1b8\x1b[K".encode())
             end = time.monotonic() + _PATIENCE
-            while not _ATTRIBUTES.search(answer) and (left := end - time.monotonic()) > 0:
-                if select.select([terminal], [], [], left)[0]:
-                    part = os.read(terminal, 4096)
-                    if not part:
-                        break
-                    answer += part
-            if not _ATTRIBUTES.search(answer):
-                termios.tcflush(terminal, termios.TCIFLUSH)
+            while (left := end - time.monotonic()) > 0 and select.select([terminal], [], [], left)[0]:
+                part = os.read(terminal, 4096)
+                if not part:
+                    break
+                answer += part
+                if _ATTRIBUTES.search(answer):
+                    end = time.monotonic() + _SILENCE
+            termios.tcflush(terminal, termios.TCIFLUSH)
     except OSError:
         return b""
     finally:
