@@ -65,7 +65,8 @@ def fit(text: str, size: int, width: float) -> str:
 
 
 def _parts(text: str) -> Iterator[tuple[Face, str]]:
-    """A text in pieces, each in one font."""
+    """A text on one line in pieces, each in one font."""
+    text = " ".join(text.split())
     if text.isascii():
         yield _first(), text
         return
@@ -121,10 +122,11 @@ def _from_fontconfig(character: str) -> Iterator[Face]:
             ["fc-match", "--format", "%{index} %{file}", pattern], capture_output=True, timeout=10, check=True
         )
         index, file = answer.stdout.decode().split(" ", 1)
+        # The upper half of an index names an instance of a variable font.
+        face = file, int(index) & 0xFFFF
     except (OSError, subprocess.SubprocessError, ValueError):
         return
-    # The upper half of an index names an instance of a variable font.
-    yield file, int(index) & 0xFFFF
+    yield face
 
 
 @cache

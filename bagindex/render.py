@@ -56,15 +56,13 @@ def patch_sheet(
         title: what is written above.
         width: at most so many pixels wide: fewer patches stand in a row, and a patch is less enlarged.
     """
-    room = None if width is None else max(1, width - 2 * _GUTTER - 2)
-    side = _enlarged(crops, _SIDE, room) + 2
+    room = None if width is None else max(1, width - 2 * _GUTTER)
+    side = _enlarged(crops, _SIDE, room and max(1, room - 2)) + 2
     per_row = min(_PER_ROW, max(1, len(crops)))
-    if width is None:
-        inner = max(per_row * (side + _GUTTER) - _GUTTER, int(text_width(title, _TEXT + 2)) + 1)
-    else:
-        per_row = min(per_row, max(1, (width - _GUTTER) // (side + _GUTTER)))
-        inner = max(side, width - 2 * _GUTTER)
-        title = fit(title, _TEXT + 2, inner)
+    if room is not None:
+        per_row = min(per_row, max(1, (room + _GUTTER) // (side + _GUTTER)))
+        title = fit(title, _TEXT + 2, max(side, room))
+    inner = max(per_row * (side + _GUTTER) - _GUTTER, int(text_width(title, _TEXT + 2)) + 1)
     rows = -(-len(crops) // per_row) if len(crops) else 1
     head = 2 * _GUTTER + _LINE
     step = side + 4 * _LINE + _GUTTER

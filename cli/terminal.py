@@ -241,8 +241,22 @@ def _encoded(picture: Image.Image, canvas: Canvas) -> str:
         kind = {Protocol.SIXEL: Sixel, Protocol.KITTY: Kitty, Protocol.HALF_BLOCKS: HalfBlocks}[canvas.protocol]
         size = picture.width // canvas.cell[0], picture.height // canvas.cell[1]
         console = Console(file=printed, force_terminal=True, width=canvas.columns, height=canvas.rows)
+        if canvas.coarse and console.color_system == "256":
+            picture = _in_256_colours(picture)
         console.print(kind(picture, *size), end="")
         return printed.getvalue()
+
+
+def _in_256_colours(picture: Image.Image) -> Image.Image:
+    """The picture in a terminal's colours 16 to 255; rich, left to choose, would make dark ones blue."""
+    from PIL import Image
+
+    levels = (0, 95, 135, 175, 215, 255)
+    colours = [(red, green, blue) for red in levels for green in levels for blue in levels]
+    colours += [(grey, grey, grey) for grey in range(8, 239, 10)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([value for colour in colours for value in colour])
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB")
 
 
 @contextmanager

@@ -125,6 +125,7 @@ def sixels(text: str) -> Iterator[NDArray[np.uint8]]:
             if definition:
                 number, _, *percent = map(int, definition.split(";"))
                 palette[number] = tuple(round(value * 2.55) for value in percent)
+                colour = number  # defining a colour takes it up
             elif chosen:
                 colour = int(chosen)
             elif control:
@@ -193,6 +194,14 @@ def test_kitty(index_path: str, planted_index: Index) -> None:
     assert terminal.sent.decode().count("\U0010eeee") == drawn.shape[0] * drawn.shape[1] // (18 * 9)
     assert terminal.restored
     assert terminal.left == b""
+
+
+def test_few_colours(index_path: str, planted_index: Index) -> None:
+    terminal = Terminal(ATTRIBUTES, environment={"COLORTERM": ""})
+    assert terminal.run(*SHOW, "-i", index_path) == 0
+    numbers = re.findall(r"\x1b\[38;5;(\d+);48;5;(\d+)m", terminal.sent.decode())
+    assert len(numbers) > 100
+    assert {int(number) for pair in numbers for number in pair} <= set(range(16, 256))
 
 
 def test_warp_says_more_than_it_can(index_path: str) -> None:
