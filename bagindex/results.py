@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from bagindex import output
-from bagindex.errors import QueryError
+from bagindex.errors import BagindexError
 from bagindex.geometry import Box, FloatBox
 
 if TYPE_CHECKING:
@@ -155,20 +155,22 @@ class TopPatches(Sequence[Patch]):
         return render.patch_sheet(self.crops(), captions, self.question, width)
 
     def _repr_png_(self) -> bytes | None:
-        return self._png() if self._has_picture() else None
+        return self._png() if self._no_picture() is None else None
 
     def _repr_html_(self) -> str | None:
         # Notebooks that are given both show the table.
-        if self._has_picture():
-            return None
-        title = self.question if self.patches else f"no patch answers this: {self.question}"
-        return output.to_html(self.columns, self.table_rows(), title)
+        reason = self._no_picture()
+        return None if reason is None else output.to_html(self.columns, self.table_rows(), self.question, reason)
 
-    def _has_picture(self) -> bool:
+    def _no_picture(self) -> str | None:
+        """Why a notebook is shown a table; None where it is shown the picture."""
+        if not self.patches:
+            return "no patch answers this"
         try:
-            return bool(self.patches and self.crops())
-        except QueryError:
-            return False
+            self.crops()
+        except BagindexError as error:
+            return f"no pictures: {error}"
+        return None
 
     def _png(self) -> bytes:
         from bagindex import render

@@ -37,6 +37,7 @@ _ATTRIBUTES_QUESTION = "\x1b[c"
 _ATTRIBUTES = re.compile(rb"\x1b\[\?([\d;]*)c")
 _KITTY = re.compile(rb"\x1b_Gi=31;OK")
 _CELL = re.compile(rb"\x1b\[6;(\d+);(\d+)t")
+_COLOUR_DEFINED = re.compile(r"#(\d+);2;\d+;\d+;\d+")
 _NO_QUESTIONS = {"linux", "vt100", "vt102", "ansi"}
 """Kinds of terminals (TERM) that would print a question."""
 _USUAL_CELL = (10, 20)
@@ -244,7 +245,8 @@ def _encoded(picture: Image.Image, canvas: Canvas) -> str:
         if canvas.coarse and console.color_system == "256":
             picture = _in_256_colours(picture)
         console.print(kind(picture, *size), end="")
-        return printed.getvalue()
+        # Defining a colour takes it up, which some terminals do not know: it is taken up in words.
+        return _COLOUR_DEFINED.sub(r"\g<0>#\1", printed.getvalue())
 
 
 def _in_256_colours(picture: Image.Image) -> Image.Image:

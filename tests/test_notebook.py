@@ -7,6 +7,7 @@ import base64
 import io
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -122,7 +123,8 @@ def test_rows_are_a_table(shown: dict[str, dict[str, Any]]) -> None:
 
 def test_where_there_is_nothing_it_says_so(shown: dict[str, dict[str, Any]]) -> None:
     assert set(shown["nothing"]) == {"text/html", "text/plain"}
-    assert "no patch answers this: fish: most evidence" in shown["nothing"]["text/html"]
+    assert "fish: most evidence" in shown["nothing"]["text/html"]
+    assert "no patch answers this" in shown["nothing"]["text/html"]
     assert "no rows" in shown["no rows"]["text/html"]
 
 
@@ -147,6 +149,17 @@ def test_without_pixels_patches_are_a_table(shown: dict[str, dict[str, Any]]) ->
     data = shown["without pixels"]
     assert set(data) == {"text/html", "text/plain"}
     assert _Table(data["text/html"]).cells[:2] == ["rank", "logit"]
+    assert "build it with --pixels" in data["text/html"]
+
+
+def test_an_index_that_is_gone_says_so(hostile_path: Path, tmp_path: Path) -> None:
+    shutil.copytree(hostile_path, tmp_path / "index")
+    index = Index.open(tmp_path / "index")
+    found = index.top_patches("2", any_class=True)
+    shutil.rmtree(tmp_path / "index")
+    assert "index" in index._repr_html_()
+    assert found._repr_png_() is None
+    assert "no pictures" in str(found._repr_html_())
 
 
 def test_names_are_text(shown: dict[str, dict[str, Any]]) -> None:

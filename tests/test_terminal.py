@@ -26,6 +26,12 @@ from PIL import Image
 
 from bagindex import Index
 
+BAGINDEX = """
+import os
+os.close(os.open(os.ttyname(0), os.O_RDWR))  # now it is our controlling terminal, as a shell gives one
+from bagindex_cli import main
+main()
+"""
 SHOW = ("top-patches", "fish", "-k", "3", "--show")
 ATTRIBUTES = {b"\x1b[c": b"\x1b[?62;22c"}
 SIXEL = {b"\x1b[c": b"\x1b[?62;4;22c", b"\x1b[16t": b"\x1b[6;20;10t"}
@@ -58,12 +64,12 @@ class Terminal:
         environment |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", **self.environment}
         started = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "bagindex_cli", *args],
-            **dict.fromkeys(("stdin", "stdout", "stderr"), side),
+            [sys.executable, "-c", BAGINDEX, *args],
+            stdin=side,
+            stdout=side,
+            stderr=side,
             env=environment,
             start_new_session=True,
-            # Its controlling terminal, as a shell gives one.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         questions, answered = b"|".join(map(re.escape, self.answers)) or b"(?!)", 0
         try:
@@ -125,7 +131,6 @@ def sixels(text: str) -> Iterator[NDArray[np.uint8]]:
             if definition:
                 number, _, *percent = map(int, definition.split(";"))
                 palette[number] = tuple(round(value * 2.55) for value in percent)
-                colour = number  # defining a colour takes it up
             elif chosen:
                 colour = int(chosen)
             elif control:
@@ -269,6 +274,22 @@ def test_a_narrow_terminal_has_fewer_patches_in_a_row(planted_index: Index) -> N
     assert result.picture(600).height > full.height
     crop = np.asarray(Image.fromarray(result.crops()[0]))
     np.testing.assert_array_equal(np.asarray(result.picture(80, coarse=True))[:33, :33], crop)
+
+
+def test_a_wide_picture_is_made_to_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from bagindex_cli import terminal
+
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    canvas = terminal.Canvas(terminal.Protocol.HALF_BLOCKS, 80, 24, (1, 2))
+    monkeypatch.setattr(terminal, "canvas", lambda: canvas)
+    gradient = Image.linear_gradient("L").resize((801, 301))
+    terminal.show(gradient)
+    drawn = half_blocks(capsys.readouterr().out)
+    assert drawn.shape == (30, 80, 3)
+    assert np.abs(drawn[:, 7].astype(int) - np.asarray(gradient.convert("RGB").resize((80, 30)))[:, 7]).max() < 12
+    terminal.show(Image.new("P", (1, 1)))
+    assert half_blocks(capsys.readouterr().out).shape == (2, 1, 3)
 
 
 def test_a_picture_is_closed_when_drawing_is_cut_off(
