@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -234,7 +235,8 @@ def _encoded(picture: Image.Image, canvas: Canvas) -> str:
     """What the terminal is sent for a picture of whole characters."""
     from rich.console import Console
 
-    with _no_terminal(canvas.cell) as printed:
+    with _no_terminal(canvas.cell) as printed, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # between the library and Pillow
         from textual_image.renderable.halfcell import Image as HalfBlocks
         from textual_image.renderable.sixel import Image as Sixel
         from textual_image.renderable.tgp import Image as Kitty
