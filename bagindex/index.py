@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from bagindex import home
-from bagindex.errors import QueryError, SettingsError
+from bagindex import home, output
+from bagindex.errors import BagindexError, QueryError, SettingsError
 from bagindex.labels import find_class
 from bagindex.observer import BuildObserver
 from bagindex.store import IndexDirectory
@@ -423,6 +423,14 @@ class Index:
     def __repr__(self) -> str:
         """Path and models."""
         return f"Index({str(self.path)!r}, models={list(self.models)})"
+
+    def _repr_html_(self) -> str:
+        from bagindex.info import info_html
+
+        try:
+            return info_html(self.info())
+        except BagindexError as error:
+            return output.to_html([], [], self.path.name, str(error))
 
     @property
     def _catalog(self) -> Catalog:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bagindex import output
 from bagindex.errors import DamagedIndexError
 from bagindex.store import IMAGES, IndexDirectory
+from bagindex.text import bytes_text
 from bagindex_schemas.records import ModelRecord, Transform
 
 
@@ -118,3 +120,27 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
         models=tuple(models),
         bytes=directory.size(),
     )
+
+
+def info_html(info: IndexInfo) -> str:
+    """An index as a notebook shows it: a line about its images, a row for each model."""
+    rejects = f", {info.rejects:,} files rejected" if info.rejects else ""
+    pixels = "with" if info.pixels else "without"
+    about = (
+        f"{info.images:,} images of {info.source}{rejects} · {info.classes:,} classes · {pixels} pixels · "
+        f"{bytes_text(info.bytes)} · {'complete' if info.complete else 'not finished: run the same build again'}"
+    )
+    rows = [
+        {
+            "model": model.record.name,
+            "patches": f"{model.patches:,}",
+            "grid": f"{model.record.grid.rows} × {model.record.grid.cols}, {model.record.grid.receptive_field} × "
+            f"{model.record.grid.receptive_field} pixels, {model.record.grid.stride} apart",
+            "keeps": str(model.record.keep.value),
+            "precision": ", ".join(model.precisions) or model.record.precision,
+            "shards": f"{model.shards} of {info.shards}",
+            "size": bytes_text(sum(model.table_bytes.values())),
+        }
+        for model in info.models
+    ]
+    return output.to_html(list(rows[0]) if rows else [], rows, info.name, about)

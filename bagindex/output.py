@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import decimal
+import html
 import io
 import json
 import math
@@ -17,6 +18,8 @@ from bagindex.errors import OutputError
 
 _LONG = 32
 """Longer lists and bytes are cut in tables; JSON, CSV and files have them whole."""
+_LONG_CELL = 300
+"""Characters of a cell that a notebook shows."""
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -52,7 +55,7 @@ def print_table(
         return _print_records(columns, rows, file, title)
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for name in columns:
-        numeric = all(isinstance(row[name], int | float | None) and not isinstance(row[name], bool) for row in rows)
+        numeric = all(_is_number(row[name]) for row in rows)
         table.add_column(_printable(name), justify="right" if numeric and rows else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_shown(row[name]) for name in columns))
@@ -78,6 +81,32 @@ def table_text(columns: Sequence[str], rows: Rows, title: str | None = None, wid
     text = io.StringIO()
     print_table(columns, rows, text, title, width)
     return text.getvalue()
+
+
+def to_html(columns: Sequence[str], rows: Rows, title: str = "", note: str = "") -> str:
+    """A table for a notebook, light or dark: whatever the values are, they are shown as text."""
+    right = {name for name in columns if rows and all(_is_number(row[name]) for row in rows)}
+    head = "".join(_html_cell("th", _printable(name), name in right) for name in columns)
+    body = "".join(
+        f"<tr>{''.join(_html_cell('td', _shown(row[name]), name in right) for name in columns)}</tr>\n" for row in rows
+    )
+    above = f"<p><b>{html.escape(_printable(title))}</b></p>\n" if title else ""
+    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n" if columns else ""
+    return above + table + (f"<p>{html.escape(_printable(note))}</p>\n" if note else "")
+
+
+def _html_cell(kind: str, text: str, right: bool) -> str:
+    # Notebooks put everything on the right, and never break a long word.
+    style = f"text-align: {'right' if right else 'left'}"
+    if len(text) > _LONG or "\n" in text:
+        style += "; white-space: pre-wrap; overflow-wrap: anywhere; min-width: 12em; max-width: 40em"
+    # What is too long for a cell is whole where the mouse rests.
+    whole = f' title="{html.escape(text)}"' if len(text) > _LONG_CELL else ""
+    return f'<{kind} style="{style}"{whole}>{html.escape(text if not whole else text[:_LONG_CELL] + "…")}</{kind}>'
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | None) and not isinstance(value, bool)
 
 
 def save(path: str | os.PathLike[str], writers: Mapping[str, Callable[[Path], object]]) -> None:

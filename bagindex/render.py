@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from bagindex.fonts import draw_text, fit, text_width
 
 _SIDE = 176
 _SMALL_SIDE = 99
@@ -18,6 +19,8 @@ _INK = (24, 24, 27)
 _FAINT = (113, 113, 122)
 _PAPER = (255, 255, 255)
 _PER_ROW = 10
+_COARSE_SIDE = 33
+_COARSE_GUTTER = 2
 _TEXT = 13
 _LINE = 17
 
@@ -42,37 +45,81 @@ class Caption:
         )
 
 
-def patch_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[Caption], title: str) -> Image.Image:
+def patch_sheet(
+    crops: Sequence[NDArray[np.uint8]], captions: Sequence[Caption], title: str, width: int | None = None
+) -> Image.Image:
     """Patches in rows of up to ten, enlarged, with a caption under each.
 
     Args:
         crops: the patches' pixels, uint8 [q, q, RGB].
         captions: what is written under them, in the same order.
         title: what is written above.
+        width: at most so many pixels wide: fewer patches stand in a row, and a patch is less enlarged.
     """
-    scale = max(1, round(_SIDE / crops[0].shape[0])) if len(crops) else 1
-    side = crops[0].shape[0] * scale + 2 if len(crops) else _SIDE
+    room = None if width is None else max(1, width - 2 * _GUTTER)
+    side = _enlarged(crops, _SIDE, room and max(1, room - 2)) + 2
     per_row = min(_PER_ROW, max(1, len(crops)))
+    if room is not None:
+        per_row = min(per_row, max(1, (room + _GUTTER) // (side + _GUTTER)))
+        title = fit(title, _TEXT + 2, max(side, room))
+    inner = max(per_row * (side + _GUTTER) - _GUTTER, int(text_width(title, _TEXT + 2)) + 1)
     rows = -(-len(crops) // per_row) if len(crops) else 1
     head = 2 * _GUTTER + _LINE
     step = side + 4 * _LINE + _GUTTER
-    title_width = int(_font(_TEXT + 2).getlength(title))
-    width = max(_GUTTER + per_row * (side + _GUTTER), title_width + 2 * _GUTTER)
-    sheet = Image.new("RGB", (width, head + rows * step if len(crops) else head + 2 * _LINE), _PAPER)
+    sheet = Image.new("RGB", (inner + 2 * _GUTTER, head + rows * step if len(crops) else head + 2 * _LINE), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GUTTER, _GUTTER), title, fill=_INK, font=_font(_TEXT + 2))
+    draw_text(draw, (_GUTTER, _GUTTER), title, _INK, _TEXT + 2)
     if not len(crops):
-        draw.text((_GUTTER, head), "no such patch", fill=_FAINT, font=_font(_TEXT))
+        draw_text(draw, (_GUTTER, head), "no such patch", _FAINT, _TEXT)
     for i, (crop, caption) in enumerate(zip(crops, captions, strict=True)):
         x = _GUTTER + i % per_row * (side + _GUTTER)
         y = head + i // per_row * step
-        # Nearest neighbour: every square is one pixel that the model saw.
-        picture = Image.fromarray(crop).resize((side - 2, side - 2), Image.Resampling.NEAREST)
         draw.rectangle((x, y, x + side - 1, y + side - 1), outline=_INK)
-        sheet.paste(picture, (x + 1, y + 1))
+        sheet.paste(_resized(crop, side - 2), (x + 1, y + 1))
         for number, (text, colour) in enumerate(caption.lines()):
-            draw.text((x, y + side + 3 + number * _LINE), _fit(text, side), fill=colour, font=_font(_TEXT))
+            draw_text(draw, (x, y + side + 3 + number * _LINE), fit(text, _TEXT, side), colour, _TEXT)
     return sheet
+
+
+def coarse_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[Caption], width: int) -> Image.Image:
+    """Patches for a picture of few pixels, such as one of half characters: hardly enlarged, with the rank below.
+
+    Args:
+        crops: the patches' pixels, uint8 [q, q, RGB].
+        captions: what is said of them, in the same order.
+        width: at most so many pixels wide.
+    """
+    side = _enlarged(crops, _COARSE_SIDE, width)
+    per_row = max(1, (width + _COARSE_GUTTER) // (side + _COARSE_GUTTER))
+    rows = [list(zip(crops, captions, strict=True))[i : i + per_row] for i in range(0, len(crops), per_row)]
+    font = ImageFont.load_default_imagefont()  # made of whole pixels: legible without half tones
+    line = 11
+    step = side + line + 1
+    across = min(per_row, len(crops)) * (side + _COARSE_GUTTER) - _COARSE_GUTTER
+    sheet = Image.new("RGB", (max(1, across), max(1, len(rows) * step)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, row in enumerate(rows):
+        for place, (crop, caption) in enumerate(row):
+            x, y = place * (side + _COARSE_GUTTER), number * step
+            sheet.paste(_resized(crop, side), (x, y))
+            draw.text((x, y + side), str(caption.rank), fill=_INK, font=font)
+    return sheet
+
+
+def _enlarged(crops: Sequence[NDArray[np.uint8]], side: int, room: int | None = None) -> int:
+    """A whole multiple of the patches' side, near `side`; less than once only where there is not room for that."""
+    if not len(crops):
+        return side
+    own = int(crops[0].shape[0])
+    times = max(1, round(side / own))
+    return own * times if room is None else min(own * min(times, max(1, room // own)), room)
+
+
+def _resized(crop: NDArray[np.uint8], side: int) -> Image.Image:
+    picture = Image.fromarray(crop)
+    # Nearest neighbour: every square is one pixel that the model saw.
+    how = Image.Resampling.NEAREST if side >= picture.width else Image.Resampling.BOX
+    return picture.resize((side, side), how)
 
 
 @dataclass(frozen=True)
@@ -91,10 +138,9 @@ class SheetRow:
 def class_sheet(rows: Sequence[SheetRow]) -> Image.Image:
     """Rows of patches, enlarged, in the manner of the paper's Figure 3: a space before each row that has a title."""
     crops = [crop for row in rows for crop in row.crops]
-    scale = max(1, round(_SMALL_SIDE / crops[0].shape[0])) if crops else 1
-    side = crops[0].shape[0] * scale if crops else _SMALL_SIDE
-    names = max(_font(_TEXT + 5).getlength(row.title) for row in rows)
-    left = 2 * _GUTTER + int(max([names, *(_font(_TEXT).getlength(row.subtitle) for row in rows)]))
+    side = _enlarged(crops, _SMALL_SIDE)
+    names = max(text_width(row.title, _TEXT + 5) for row in rows)
+    left = 2 * _GUTTER + int(max([names, *(text_width(row.subtitle, _TEXT) for row in rows)]))
     step = side + _LINE + 6
     most = max(len(row.crops) for row in rows)
     height = 2 * _GUTTER + len(rows) * step + sum(bool(row.title) for row in rows[1:]) * _GUTTER
@@ -103,12 +149,12 @@ def class_sheet(rows: Sequence[SheetRow]) -> Image.Image:
     y = _GUTTER
     for number, row in enumerate(rows):
         y += _GUTTER if row.title and number else 0
-        draw.text((_GUTTER, y), row.title, fill=_INK, font=_font(_TEXT + 5))
-        draw.text((_GUTTER, y + side // 2 - _LINE // 2), row.subtitle, fill=_FAINT, font=_font(_TEXT))
+        draw_text(draw, (_GUTTER, y), row.title, _INK, _TEXT + 5)
+        draw_text(draw, (_GUTTER, y + side // 2 - _LINE // 2), row.subtitle, _FAINT, _TEXT)
         for place, (crop, caption) in enumerate(zip(row.crops, row.captions, strict=True)):
             x = left + place * (side + 6)
-            sheet.paste(Image.fromarray(crop).resize((side, side), Image.Resampling.NEAREST), (x, y))
-            draw.text((x, y + side + 1), _fit(caption, side), fill=_FAINT, font=_font(_TEXT))
+            sheet.paste(_resized(crop, side), (x, y))
+            draw_text(draw, (x, y + side + 1), fit(caption, _TEXT, side), _FAINT, _TEXT)
         y += step
     return sheet
 
@@ -118,17 +164,3 @@ def to_png(picture: Image.Image) -> bytes:
     data = io.BytesIO()
     picture.save(data, "PNG", optimize=True)
     return data.getvalue()
-
-
-def _fit(text: str, width: int) -> str:
-    text = " ".join(text.split())
-    if _font(_TEXT).getlength(text) <= width:
-        return text
-    while text and _font(_TEXT).getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

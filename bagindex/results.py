@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from bagindex import output
+from bagindex.errors import BagindexError
 from bagindex.geometry import Box, FloatBox
 
 if TYPE_CHECKING:
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow as pa
     from numpy.typing import NDArray
+    from PIL import Image
+
+_SHOWN_ROWS = 100
+"""Of a longer result, a notebook shows so many."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +136,49 @@ class TopPatches(Sequence[Patch]):
         """
         output.save(path, {".png": self._write_png, **_table_writers(self)})
 
-    def _repr_png_(self) -> bytes:
+    def picture(self, width: int | None = None, *, coarse: bool = False) -> Image.Image:
+        """The patches with what is said of them, as `save` writes them to a `.png` file.
+
+        Args:
+            width: at most so many pixels wide, by having fewer patches in a row.
+            coarse: for a picture of few pixels (by default 80 wide), such as a terminal's half characters: only the
+                patches, hardly enlarged, with their ranks.
+
+        Raises:
+            QueryError: the index keeps no pixels.
+        """
         from bagindex import render
 
         captions = [render.Caption(p.rank, p.logit, p.label_name, p.predicted_name, p.patch_id) for p in self.patches]
-        return render.to_png(render.patch_sheet(self.crops(), captions, self.question))
+        if coarse:
+            return render.coarse_sheet(self.crops(), captions, width or 80)
+        return render.patch_sheet(self.crops(), captions, self.question, width)
+
+    def _repr_png_(self) -> bytes | None:
+        return self._png() if self._no_picture() is None else None
+
+    def _repr_html_(self) -> str | None:
+        # Notebooks that are given both show the table.
+        reason = self._no_picture()
+        return None if reason is None else output.to_html(self.columns, self.table_rows(), self.question, reason)
+
+    def _no_picture(self) -> str | None:
+        """Why a notebook is shown a table; None where it is shown the picture."""
+        if not self.patches:
+            return "no patch answers this"
+        try:
+            self.crops()
+        except BagindexError as error:
+            return f"no pictures: {error}"
+        return None
+
+    def _png(self) -> bytes:
+        from bagindex import render
+
+        return render.to_png(self.picture())
 
     def _write_png(self, path: Path) -> None:
-        path.write_bytes(self._repr_png_())
+        path.write_bytes(self._png())
 
 
 @dataclass(frozen=True)
@@ -188,14 +227,9 @@ class QueryResult:
         output.save(path, _table_writers(self))
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        shown = self.table.slice(0, 100).to_pylist()
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(str(row[name]))}</td>" for name in self.columns) + "</tr>"
-            for row in shown
-        )
-        more = f"<p>{len(shown)} of {len(self)} rows</p>" if len(shown) < len(self) else ""
-        return f"<table><tr>{head}</tr>{body}</table>{more}"
+        shown = self.table.slice(0, _SHOWN_ROWS).to_pylist()
+        more = f"{len(shown):,} of {len(self):,} rows" if len(shown) < len(self) else ""
+        return output.to_html(self.columns, shown, note=more or ("" if shown else "no rows"))
 
 
 def _table_writers(result: TopPatches | QueryResult) -> dict[str, Callable[[Path], object]]:

@@ -29,6 +29,7 @@ IndexOption = Annotated[
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the result to FILE.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+ShowOption = Annotated[bool, typer.Option("--show", help="Draw the pictures in the terminal.")]
 
 
 def open_index(which: str | None) -> Index:

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from bagindex_cli.common import Format, FormatOption, IndexOption, OutputOption, open_index, print_rows, remark
+from bagindex_cli.common import (
+    Format,
+    FormatOption,
+    IndexOption,
+    OutputOption,
+    ShowOption,
+    open_index,
+    print_rows,
+    remark,
+)
+from bagindex_cli.terminal import canvas
+from bagindex_cli.terminal import show as draw
 
 _SHOWN_ROWS = 1000
 
@@ -41,6 +52,7 @@ def top_patches(
     index: IndexOption = None,
     format_: FormatOption = Format.TABLE,
     output: OutputOption = None,
+    show: ShowOption = False,
 ) -> None:
     """The patches with most evidence for a class (Figure 3 of the BagNet paper).
 
@@ -71,6 +83,8 @@ def top_patches(
                 if unlabelled
                 else f"no patch answers this: {result.question}"
             )
+        if show and result and (found := canvas()):
+            draw(result.picture(found.width, coarse=found.coarse))
         if output is not None:
             result.save(output)
             remark(f"wrote {output}")

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from bagindex.fonts import FAMILIES
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -27,9 +29,6 @@ TITLE = 9.0
 DPI = 300
 FORMATS = ("png", "svg", "pdf")
 
-_FAMILIES = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "IPAexGothic", "WenQuanYi Zen Hei")
-"""The first that has a character shows it; those that are not installed are left out."""
-
 
 @contextmanager
 def style() -> Iterator[None]:
@@ -39,7 +38,7 @@ def style() -> Iterator[None]:
 
     there = {font.name for font in fontManager.ttflist}
     settings = {
-        "font.family": [family for family in _FAMILIES if family in there],
+        "font.family": [family for family in FAMILIES if family in there],
         "font.size": TEXT,
         "axes.titlesize": TITLE,
         "axes.labelsize": TEXT,
@@ -61,7 +60,7 @@ def style() -> Iterator[None]:
         "svg.hashsalt": "bagindex",
         "pdf.fonttype": 42,
     }
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    with matplotlib.rc_context(settings), warnings.catch_warnings():  # type: ignore[arg-type]
         # Characters that no font here has show as boxes; a figure is no place to warn of each.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
