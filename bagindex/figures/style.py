@@ -61,7 +61,7 @@ def style() -> Iterator[None]:
         "svg.hashsalt": "bagindex",
         "pdf.fonttype": 42,
     }
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    with matplotlib.rc_context(settings), warnings.catch_warnings():  # type: ignore[arg-type]
         # Characters that no font here has show as boxes; a figure is no place to warn of each.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
