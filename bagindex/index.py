@@ -47,7 +47,7 @@ class Index:
         self._opened: Catalog | None = None
         self.remark = remark
         """Which index was taken, where that was not said."""
-        self.report: BuildReport | None = None
+        self.build_report: BuildReport | None = None
         """What the build did, where this index comes from `Index.build`."""
 
     @classmethod
@@ -139,7 +139,7 @@ class Index:
             compute: a model of your own, or several, instead of `model`, `weights`, `classes` and `image_size`.
 
         Returns:
-            The index, opened; `report` says what was done.
+            The index, opened; `build_report` says what was done.
 
         Raises:
             BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.open_folder`.
@@ -193,7 +193,7 @@ class Index:
         meaning = class_ids(opened, computes[0].classes, class_map)
         report = build(directory, opened, meaning, computes, settings, observer)
         index = cls(directory)
-        index.report = report
+        index.build_report = report
         return index
 
     def update(

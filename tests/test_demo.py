@@ -124,8 +124,8 @@ def test_run_again_takes_what_is_there(demo_report: DemoReport) -> None:
     before = {path: path.stat().st_mtime_ns for path in demo_report.pictures.rglob("*.jpg")}
     again = demo.run(folder)
     assert {path: path.stat().st_mtime_ns for path in demo_report.pictures.rglob("*.jpg")} == before
-    assert again.index.report is not None
-    assert again.index.report.computed == 0
+    assert again.index.build_report is not None
+    assert again.index.build_report.computed == 0
     assert [row.found for row in again.subrows] == [row.found for row in demo_report.subrows]
 
 

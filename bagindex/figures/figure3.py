@@ -16,7 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex.errors import OutputError
-from bagindex.figures.style import DPI, FAINT, INK, RIGHT, RULE, SMALL, TEXT, WRONG, new_figure, shorten, style, to_bytes
+from bagindex.figures.style import (
+    DPI,
+    FAINT,
+    INK,
+    RIGHT,
+    RULE,
+    SMALL,
+    TEXT,
+    WRONG,
+    inches,
+    new_figure,
+    shorten,
+    style,
+    to_bytes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,11 +38,11 @@ if TYPE_CHECKING:
 
 _WIDTH, _MORE_WIDTH = 7.0, 2.5
 """Inches: of a figure of one model, and what each further model adds."""
-_LARGEST, _SMALLEST = 0.8, 0.36
+_LARGEST, _SMALLEST = 0.81, 0.36
 """Inches of a patch with its border."""
 _PAGE = 9.5
 """Inches: the height of a page of a PDF."""
-_NAMES = 290
+_NAMES, _LEAST_NAMES, _AFTER_NAMES = 270, 60, 30
 _SIDEWORD = 34
 _MARGIN = 24
 _GAP = 14
@@ -44,7 +58,7 @@ _MOST_LETTERS = 80
 
 @dataclass(frozen=True)
 class Tile:
-    """A patch, uint8 [q, q, RGB], and up to two lines to stand under it, the last of them the less important."""
+    """A patch, uint8 [q, q, RGB], and the lines that stand under it, the last of them in grey."""
 
     pixels: NDArray[np.uint8]
     lines: tuple[str, ...]
@@ -73,10 +87,12 @@ def to_png(rows: Sequence[Row], models: Sequence[str]) -> bytes:
     Raises:
         OutputError: it is larger than a picture can be.
     """
-    layout = _Layout.of(rows, models)
-    if max(layout.width, layout.height(rows)) > _MOST_PIXELS:
-        raise OutputError("this figure is too large for one picture: ask for fewer classes or patches, or write a .pdf")
     with style():
+        layout = _Layout.of(rows, models)
+        if max(layout.width, layout.height(rows)) > _MOST_PIXELS:
+            raise OutputError(
+                "this figure is too large for one picture: ask for fewer classes or patches, or for .html"
+            )
         return to_bytes(_draw(rows, models, layout), "png")
 
 
@@ -90,9 +106,9 @@ def to_pdf(rows: Sequence[Row], models: Sequence[str]) -> bytes:
     """Pages that a class is never broken over, each with the models' names on top."""
     from matplotlib.backends.backend_pdf import PdfPages
 
-    layout = _Layout.of(rows, models)
     data = io.BytesIO()
     with style(), PdfPages(data, metadata={"CreationDate": None}) as pages:
+        layout = _Layout.of(rows, models)
         for page in layout.pages(rows):
             pages.savefig(_draw(page, models, layout), dpi=DPI)
     return data.getvalue()
@@ -100,27 +116,34 @@ def to_pdf(rows: Sequence[Row], models: Sequence[str]) -> bytes:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Pixels: a patch with its border, patches beside each other, and lines under right and under wrong ones."""
+    """Pixels: a patch with its border, and the classes' names; patches beside each other, models, and lines under
+    right and under wrong patches.
+    """
 
     side: int
+    names: int
     places: int
     models: int
     lines: tuple[int, int]
 
     @classmethod
     def of(cls, rows: Sequence[Row], models: Sequence[str]) -> _Layout:
-        strips = [(strip, right) for row in rows for right in (True, False) for strip in (row.right, row.wrong)[not right]]
+        strips = [
+            (strip, right) for row in rows for right in (True, False) for strip in (row.right, row.wrong)[not right]
+        ]
         places = max([1, *(len(strip.tiles) + bool(strip.remark) for strip, _ in strips)])
         lines = [
             max([1, *(len(tile.lines) for strip, right in strips if right is wanted for tile in strip.tiles)])
             for wanted in (True, False)
         ]
-        inches = _WIDTH + _MORE_WIDTH * (len(models) - 1)
-        free = inches * DPI - 2 * _MARGIN - _NAMES - len(models) * (_SIDEWORD + _MODEL_GAP) + _MODEL_GAP
+        nominal = _WIDTH + _MORE_WIDTH * (len(models) - 1)
+        widest = max((inches(line, TEXT) for row in rows for line in _wrap(row.name).splitlines()), default=0)
+        names = max(_LEAST_NAMES, int(widest * DPI)) + _AFTER_NAMES
+        free = nominal * DPI - 2 * _MARGIN - names - len(models) * (_SIDEWORD + _MODEL_GAP) + _MODEL_GAP
         wanted = int(free / len(models) + _GAP) // places - _GAP
         wanted = int(min(max(wanted, _SMALLEST * DPI), _LARGEST * DPI)) - 2 * _BORDER
         fields = {tile.pixels.shape[0] for strip, _ in strips for tile in strip.tiles}
-        return cls(common_side(fields, wanted) + 2 * _BORDER, places, len(models), (lines[0], lines[1]))
+        return cls(common_side(fields, wanted) + 2 * _BORDER, names, places, len(models), (lines[0], lines[1]))
 
     @property
     def column(self) -> int:
@@ -128,7 +151,7 @@ class _Layout:
 
     @property
     def width(self) -> int:
-        return 2 * _MARGIN + _NAMES + self.models * (_SIDEWORD + self.column + _MODEL_GAP) - _MODEL_GAP
+        return 2 * _MARGIN + self.names + self.models * (_SIDEWORD + self.column + _MODEL_GAP) - _MODEL_GAP
 
     @property
     def subrows(self) -> tuple[int, int]:
@@ -179,9 +202,8 @@ def _draw(rows: Sequence[Row], models: Sequence[str], layout: _Layout) -> Figure
     figure = new_figure((width + 0.01) / DPI, (height + 0.01) / DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    lefts = [
-        _MARGIN + _NAMES + _SIDEWORD + number * (layout.column + _SIDEWORD + _MODEL_GAP) for number in range(len(models))
-    ]
+    first, step = _MARGIN + layout.names + _SIDEWORD, layout.column + _SIDEWORD + _MODEL_GAP
+    lefts = [first + number * step for number in range(len(models))]
     for left, model in zip(lefts, models, strict=True):
         middle = left + layout.column / 2
         axes.text(middle, _MARGIN, _fit(model, layout.column), size=TEXT, weight="bold", ha="center", va="top")
@@ -211,7 +233,7 @@ def _draw_strip(axes: Axes, strip: Strip, left: int, top: int, layout: _Layout, 
         extent = (left, left + side, top + side, top)
         axes.imshow(frame, extent=extent, interpolation="none", aspect="auto", resample=False)
         for number, line in enumerate(tile.lines):
-            ink = FAINT if number and number == len(tile.lines) - 1 else INK
+            ink = FAINT if number == len(tile.lines) - 1 else INK
             y = top + side + _UNDER + number * _LINE
             axes.text(left + side / 2, y, _fit(line, side + _GAP - 4), size=SMALL, color=ink, ha="center", va="top")
         left += side + _GAP
@@ -227,7 +249,7 @@ def _fit(text: str, width: int, size: float = SMALL) -> str:
 
 
 @lru_cache(4096)
-def _wrap(text: str, width: int = _NAMES - 30, size: float = TEXT, most: int = 4) -> str:
+def _wrap(text: str, width: int = _NAMES, size: float = TEXT, most: int = 4) -> str:
     """Lines that fit into the width, the last one cut where there would be more than `most`."""
     lines: list[str] = []
     words = printable(text)[: most * _MOST_LETTERS].split()

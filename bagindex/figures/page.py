@@ -70,13 +70,13 @@ def figure3(figure: Figure3, pictures: Mapping[int, NDArray[np.uint8]]) -> tuple
                     details.append(_detail(patch, right, pictures[patch.image_id], number, total))
             columns.append(f'<div>\n<p class="model">{escape(model)}</p>\n{"".join(strips)}</div>\n')
         rows.append(
-            f'<section class="class">\n<h2>{escape(record.name)}</h2>\n<div class="columns">\n{"".join(columns)}</div>\n'
-            "</section>\n"
+            f'<section class="class">\n<h2>{escape(record.name)}</h2>\n'
+            f'<div class="columns">\n{"".join(columns)}</div>\n</section>\n'
         )
     images = dict.fromkeys(patch.image_id for subrow in figure for patch in subrow.patches)
     inputs = "".join(_definition(image_id, pictures[image_id]) for image_id in images)
     return (
-        f'<div style="--models:{len(figure.models)};--side:{side}px">\n{"".join(rows)}</div>\n',
+        f'<div class="rows" style="--models:{len(figure.models)};--side:{side}px">\n{"".join(rows)}</div>\n',
         f'<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>\n{inputs}</defs></svg>\n'
         + "".join(details),
     )
@@ -126,7 +126,7 @@ def _detail(patch: Patch, right: bool, pixels: NDArray[np.uint8], number: int, t
 
     height, width = pixels.shape[:2]
     x0, y0, x1, y1 = patch.box
-    frame = f'x="{x0 - 1}" y="{y0 - 1}" width="{x1 - x0 + 2}" height="{y1 - y0 + 2}"'
+    frame = f'x="{x0 - 2}" y="{y0 - 2}" width="{x1 - x0 + 4}" height="{y1 - y0 + 4}"'
     where = "images of the class" if right else "images of other classes"
     pairs = [
         ("logit", logit_text(patch.logit)),
@@ -146,7 +146,7 @@ def _detail(patch: Patch, right: bool, pixels: NDArray[np.uint8], number: int, t
     return (
         f'<section class="detail {"right" if right else "wrong"}" id="p{number}" role="dialog" '
         f'aria-labelledby="h{number}"><a class="veil" href="#f{number}" tabindex="-1" aria-hidden="true"></a>\n'
-        f'<div class="card"><svg viewBox="-2 -2 {width + 4} {height + 4}" role="img" '
+        f'<div class="card"><svg viewBox="-4 -4 {width + 8} {height + 8}" role="img" '
         f'aria-label="the model\'s input and the patch\'s box"><use class="pixels" href="#i{patch.image_id}"/>'
         f'<rect class="halo" {frame}/><rect class="box" {frame}/></svg>\n'
         f'<div><h2 id="h{number}">{escape(patch.class_)}</h2>{facts(pairs)}'

@@ -84,18 +84,19 @@ def to_bytes(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
 
 def shorten(text: str, width: float, size: float = TEXT) -> str:
     """A text that fits into so many inches at so many points, cut with an ellipsis where it does not."""
+    text = " ".join(text.split())
+    if inches(text, size) <= width:
+        return text
+    while text and inches(text + "…", size) > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def inches(text: str, size: float = TEXT) -> float:
+    """How wide a text of one line is at so many points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    text = " ".join(text.split())
-
-    def inches(part: str) -> float:
-        if not part:
-            return 0.0
-        return float(TextPath((0, 0), part, size=size, prop=FontProperties()).get_extents().width) / 72
-
-    if inches(text) <= width:
-        return text
-    while text and inches(text + "…") > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
+    if not text:
+        return 0.0
+    return float(TextPath((0, 0), text, size=size, prop=FontProperties()).get_extents().width) / 72
