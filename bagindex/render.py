@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 _SIDE = 176
-_SMALL_SIDE = 99
 _GUTTER = 14
 _INK = (24, 24, 27)
 _FAINT = (113, 113, 122)
@@ -72,44 +71,6 @@ def patch_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[Caption],
         sheet.paste(picture, (x + 1, y + 1))
         for number, (text, colour) in enumerate(caption.lines()):
             draw.text((x, y + side + 3 + number * _LINE), _fit(text, side), fill=colour, font=_font(_TEXT))
-    return sheet
-
-
-@dataclass(frozen=True)
-class SheetRow:
-    """A row of `class_sheet`: what stands on its left, in two lines, its patches, and what stands under each.
-
-    `crops` are the patches' pixels, uint8 [q, q, RGB] each; the first row of a class has a `title`.
-    """
-
-    title: str
-    subtitle: str
-    crops: Sequence[NDArray[np.uint8]]
-    captions: Sequence[str]
-
-
-def class_sheet(rows: Sequence[SheetRow]) -> Image.Image:
-    """Rows of patches, enlarged, in the manner of the paper's Figure 3: a space before each row that has a title."""
-    crops = [crop for row in rows for crop in row.crops]
-    scale = max(1, round(_SMALL_SIDE / crops[0].shape[0])) if crops else 1
-    side = crops[0].shape[0] * scale if crops else _SMALL_SIDE
-    names = max(_font(_TEXT + 5).getlength(row.title) for row in rows)
-    left = 2 * _GUTTER + int(max([names, *(_font(_TEXT).getlength(row.subtitle) for row in rows)]))
-    step = side + _LINE + 6
-    most = max(len(row.crops) for row in rows)
-    height = 2 * _GUTTER + len(rows) * step + sum(bool(row.title) for row in rows[1:]) * _GUTTER
-    sheet = Image.new("RGB", (left + most * (side + 6) - 6 + _GUTTER, height), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    y = _GUTTER
-    for number, row in enumerate(rows):
-        y += _GUTTER if row.title and number else 0
-        draw.text((_GUTTER, y), row.title, fill=_INK, font=_font(_TEXT + 5))
-        draw.text((_GUTTER, y + side // 2 - _LINE // 2), row.subtitle, fill=_FAINT, font=_font(_TEXT))
-        for place, (crop, caption) in enumerate(zip(row.crops, row.captions, strict=True)):
-            x = left + place * (side + 6)
-            sheet.paste(Image.fromarray(crop).resize((side, side), Image.Resampling.NEAREST), (x, y))
-            draw.text((x, y + side + 1), _fit(caption, side), fill=_FAINT, font=_font(_TEXT))
-        y += step
     return sheet
 
 

@@ -80,11 +80,11 @@ def plot(distribution: Distribution, label: str, name: str, rare: bool) -> str:
         name: what makes ids unique on the page.
         rare: use a logarithmic scale, since what is rare matters.
     """
-    from matplotlib.ticker import NullLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
     with style():
         figure = new_figure(4.6, 2.1)
-        axes = figure.add_axes((0.085, 0.2, 0.905, 0.69))
+        axes = figure.add_axes((0.1, 0.2, 0.89, 0.69))
         for counts, colour, text in (
             (distribution.wrong, WRONG, "wrong images"),
             (distribution.right, RIGHT, "right images"),
@@ -96,7 +96,7 @@ def plot(distribution: Distribution, label: str, name: str, rare: bool) -> str:
             axes.stairs(share, distribution.edges, color=colour, linewidth=1.2, label=f"{text} ({counts.sum():,})")
         axes.axvline(0, color=RULE, linewidth=0.8, zorder=0)
         axes.set_yscale("log" if rare else "linear")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
