@@ -168,12 +168,14 @@ class _Layout:
 
 
 def common_side(fields: set[int], wanted: int) -> int:
-    """A size, of about `wanted` pixels, into which whole multiples of all these numbers of pixels fit best."""
+    """A size, of about `wanted` pixels, into which whole multiples of all these numbers of pixels fit well."""
 
-    def rest(side: int) -> int:
-        return max((side % field for field in fields), default=0)
+    def loss(side: int) -> float:
+        rest = max((side % field for field in fields), default=0)
+        return rest / side + 0.1 * abs(side - wanted) / wanted
 
-    return min(range(max([wanted, *fields]), max([int(0.8 * wanted), *fields]) - 1, -1), key=rest)
+    least = max([1, int(0.75 * wanted), *fields])
+    return min(range(least, max(least, int(1.15 * wanted)) + 1), key=loss)
 
 
 def enlarge(pixels: NDArray[np.uint8], side: int, colour: str) -> NDArray[np.uint8]:
@@ -235,7 +237,7 @@ def _draw_strip(axes: Axes, strip: Strip, left: int, top: int, layout: _Layout, 
         for number, line in enumerate(tile.lines):
             ink = FAINT if number == len(tile.lines) - 1 else INK
             y = top + side + _UNDER + number * _LINE
-            axes.text(left + side / 2, y, _fit(line, side + _GAP - 4), size=SMALL, color=ink, ha="center", va="top")
+            axes.text(left + side / 2, y, _fit(line, side + 2), size=SMALL, color=ink, ha="center", va="top")
         left += side + _GAP
     if strip.remark:
         room = (layout.places - len(strip.tiles)) * (side + _GAP) - _GAP

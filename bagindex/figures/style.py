@@ -95,8 +95,7 @@ def shorten(text: str, width: float, size: float = TEXT) -> str:
 def inches(text: str, size: float = TEXT) -> float:
     """How wide a text of one line is at so many points."""
     from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
+    from matplotlib.textpath import text_to_path
 
-    if not text:
-        return 0.0
-    return float(TextPath((0, 0), text, size=size, prop=FontProperties()).get_extents().width) / 72
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
+    return float(width) / 72
