@@ -212,13 +212,13 @@ def _images(
     index: Index, class_id: int, model: str, grid: Grid, keeps_evidence: bool, condition: str, order: str
 ) -> tuple[Heatmap, ...]:
     rows = index.sql(
-        "SELECT image_id, path, e.label_name, predicted_name, mean_logit FROM image_evidence AS e "
+        "SELECT image_id, path, e.label_name, predicted_name, mean_logit AS logit FROM image_evidence AS e "
         f"JOIN predictions AS p USING (model, image_id) WHERE class_id = {class_id} AND model = {_quoted(model)} "
         f"AND {condition} "
         f"ORDER BY mean_logit {order}, image_id LIMIT {_IMAGES}"
     ).to_dicts()
     maps = _evidence(index, class_id, model, grid, [row["image_id"] for row in rows]) if keeps_evidence else {}
-    return tuple(Heatmap(*row.values(), maps.get(row["image_id"])) for row in rows)
+    return tuple(Heatmap(**row, evidence=maps.get(row["image_id"])) for row in rows)
 
 
 def _evidence(
