@@ -52,7 +52,7 @@ _BORDER = 5
 _LINE = 31
 _UNDER = 9
 _HEAD = 56
-_MOST_PIXELS = 2**16 - 1
+_MOST_SIDE, _MOST_PIXELS = 2**16 - 1, 300_000_000
 _MOST_LETTERS = 80
 
 
@@ -89,7 +89,8 @@ def to_png(rows: Sequence[Row], models: Sequence[str]) -> bytes:
     """
     with style():
         layout = _Layout.of(rows, models)
-        if max(layout.width, layout.height(rows)) > _MOST_PIXELS:
+        width, height = layout.width, layout.height(rows)
+        if max(width, height) > _MOST_SIDE or width * height > _MOST_PIXELS:
             raise OutputError(
                 "this figure is too large for one picture: ask for fewer classes or patches, or for .html"
             )

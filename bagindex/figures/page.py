@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from bagindex.figure3 import Figure3, Subrow
     from bagindex.results import Patch
 
-_SIDES = (99, 63, 45)
-"""Pixels of a patch on a wide screen, with one, two, or more models."""
 _QUALITY = 90
 
 
@@ -55,7 +53,6 @@ def legend(k: int) -> str:
 
 def figure3(figure: Figure3, pictures: Mapping[int, NDArray[np.uint8]]) -> tuple[str, str]:
     """The rows of Figure 3, and what its patches lead to, to be put at the end of the page."""
-    side = _SIDES[min(len(figure.models), len(_SIDES)) - 1]
     rows, details, number = [], [], 0
     total = sum(len(subrow.patches) for subrow in figure)
     for record in figure.classes:
@@ -76,7 +73,7 @@ def figure3(figure: Figure3, pictures: Mapping[int, NDArray[np.uint8]]) -> tuple
     images = dict.fromkeys(patch.image_id for subrow in figure for patch in subrow.patches)
     inputs = "".join(_definition(image_id, pictures[image_id]) for image_id in images)
     return (
-        f'<div class="rows" style="--models:{len(figure.models)};--side:{side}px">\n{"".join(rows)}</div>\n',
+        f'<div class="rows" style="--models:{len(figure.models)};--k:{figure.k}">\n{"".join(rows)}</div>\n',
         f'<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>\n{inputs}</defs></svg>\n'
         + "".join(details),
     )
@@ -108,7 +105,7 @@ def _strip(subrow: Subrow, pictures: Mapping[int, NDArray[np.uint8]], number: in
         about = escape(f"{patch.class_}: patch of image {patch.image_id} ({patch.label_name}), logit {logit}")
         lines = "".join(f"<b>{escape(name)}</b>" for name in names) + f"<span>{logit}</span>"
         items.append(
-            f'<li><a class="patch" id="f{place}" href="#p{place}" title="{about}">'
+            f'<li class="place"><a class="patch" id="f{place}" href="#p{place}" title="{about}">'
             f'<img alt="{about}" src="{data_uri(crop(pictures, patch))}">{lines}</a></li>\n'
         )
     if subrow.remark:
