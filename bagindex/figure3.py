@@ -175,6 +175,8 @@ def logit_text(logit: float) -> str:
 
 def in_notebook(document: str) -> str:
     """A page inside a notebook, kept apart from the notebook's own styles and links."""
+    # Without a base, links to places in the page would lead to the notebook's own address.
+    document = document.replace("<head>", '<head>\n<base href="about:srcdoc">', 1)
     return (
         f'<iframe srcdoc="{html.escape(document)}" sandbox="" title="bagindex" '
         'style="width:100%;height:640px;border:0"></iframe>'

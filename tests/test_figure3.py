@@ -128,7 +128,9 @@ def test_same_bytes_twice(planted_index: Index) -> None:
     assert first.to_svg() == second.to_svg()
     assert first.to_pdf() == second.to_pdf()
     assert first.to_html() == second.to_html()
-    assert first._repr_html_().startswith("<iframe srcdoc=")
+    framed = first._repr_html_()
+    assert framed.startswith("<iframe srcdoc=")
+    assert framed.count("base href=&quot;about:srcdoc&quot;") == 1
 
 
 def test_files(planted_index: Index, tmp_path: Path) -> None:

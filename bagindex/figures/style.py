@@ -39,7 +39,9 @@ def style() -> Iterator[None]:
 
     there = {font.name for font in fontManager.ttflist}
     settings = {
-        "font.family": [family for family in _FAMILIES if family in there],
+        # The generic name at the end is for an SVG on a machine that has none of these.
+        "font.family": [*(family for family in _FAMILIES if family in there), "sans-serif"],
+        "font.sans-serif": [_FAMILIES[0]],
         "font.size": TEXT,
         "axes.titlesize": TITLE,
         "axes.labelsize": TEXT,
