@@ -26,7 +26,7 @@ def figure3(
     ],
     classes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CLASS]...", help="Names, wnids or ids; all, if at most 20.", show_default=False),
+        typer.Argument(metavar="CLASS", help="Names, wnids or ids; all, if at most 20.", show_default=False),
     ] = None,
     model: ModelsOption = None,
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many patches in a subrow.")] = 7,
