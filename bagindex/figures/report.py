@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bagindex_schemas.records import Grid
 
 _MOST_CONFUSIONS = 10
+_MANY = 1000
+"""Patches, from which on the rare ones show on a logarithmic scale."""
 _COLOURS = {INK: "var(--ink)", FAINT: "var(--faint)", RULE: "var(--rule)", RIGHT: "var(--right)", WRONG: "var(--wrong)"}
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -179,7 +181,8 @@ def _plots(report: Report, model: ModelReport) -> str:
     for title, distribution, label, letter in sides:
         if distribution is not None:
             number = [each.model for each in report.models].index(model.model)
-            drawn = plot(distribution, label, f"{letter}{number}", rare=letter == "p")
+            rare = letter == "p" and distribution.right.sum() + distribution.wrong.sum() >= _MANY
+            drawn = plot(distribution, label, f"{letter}{number}", rare)
         else:
             drawn = _none("This index keeps no evidence of patches: build it with --keep evidence.")
         parts.append(f"<div>\n<h3>{title} for {name}</h3>\n{drawn}</div>\n")
@@ -206,6 +209,8 @@ def _images(report: Report, model: ModelReport, pictures: Mapping[int, NDArray[n
 
 
 def _image(image: Heatmap, pixels: NDArray[np.uint8], grid: Grid, most: float) -> str:
+    from bagindex.figure3 import logit_text
+
     about = escape(f"image {image.image_id}, {image.label_name}")
     shown = f'<img alt="{about}" src="{page.data_uri(pixels, "jpeg")}">'
     if image.evidence is not None:
@@ -213,7 +218,7 @@ def _image(image: Heatmap, pixels: NDArray[np.uint8], grid: Grid, most: float) -
         shown += f'<img alt="evidence in {about}" src="{heat}">'
     return (
         f"<figure><div>{shown}</div><figcaption><b>{escape(image.label_name)}</b>, predicted "
-        f"<b>{escape(image.predicted_name)}</b>, logit {image.logit:.2f}<br>"
+        f"<b>{escape(image.predicted_name)}</b>, logit {logit_text(image.logit)}<br>"
         f"{image.image_id} · {escape(image.path)}</figcaption></figure>\n"
     )
 
