@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from bagindex.build import BuildReport
     from bagindex.catalog import Catalog
     from bagindex.compute import Compute
+    from bagindex.figure3 import Figure3
     from bagindex.grow import UpdateReport
     from bagindex.info import IndexInfo, IndexSummary
+    from bagindex.report import Report
     from bagindex.results import Patch, QueryResult, TopPatches
     from bagindex.verify import VerifyReport
 
 PathLike = str | os.PathLike[str]
+MOST_CLASSES = 20
+"""Figure 3 has all classes by itself where there are not more."""
 
 
 class Index:
@@ -43,7 +47,7 @@ class Index:
         self._opened: Catalog | None = None
         self.remark = remark
         """Which index was taken, where that was not said."""
-        self.report: BuildReport | None = None
+        self.build_report: BuildReport | None = None
         """What the build did, where this index comes from `Index.build`."""
 
     @classmethod
@@ -135,7 +139,7 @@ class Index:
             compute: a model of your own, or several, instead of `model`, `weights`, `classes` and `image_size`.
 
         Returns:
-            The index, opened; `report` says what was done.
+            The index, opened; `build_report` says what was done.
 
         Raises:
             BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.open_folder`.
@@ -189,7 +193,7 @@ class Index:
         meaning = class_ids(opened, computes[0].classes, class_map)
         report = build(directory, opened, meaning, computes, settings, observer)
         index = cls(directory)
-        index.report = report
+        index.build_report = report
         return index
 
     def update(
@@ -388,6 +392,41 @@ class Index:
         record = self._model(model)
         return TopPatches(f"{question} ({record.name})", answer(self._catalog, record, question), self._crops)
 
+    def figure3(
+        self, classes: Sequence[str | int] | None = None, *, models: Sequence[str] | None = None, k: int = 7
+    ) -> Figure3:
+        """The paper's Figure 3: the patches with most evidence, by class and model, in right and in wrong images.
+
+        Args:
+            classes: names, wnids or ids; by default all, where there are at most 20.
+            models: by default all, from the smallest patches to the largest.
+            k: how many patches in each subrow, each of another image.
+
+        Raises:
+            UnknownClassError: no such class.
+            QueryError: no such model, no `classes` where there are many, or a `k` out of range.
+        """
+        from bagindex.figure3 import make
+
+        if classes is None and len(self.classes) > MOST_CLASSES:
+            raise QueryError(f"this index has {len(self.classes):,} classes: name those that the figure is to show")
+        records = self.classes if classes is None else [self.find_class(each) for each in classes]
+        return make(self, records, self._model_names(models), k, self._pixels)
+
+    def report(self, class_: str | int, *, models: Sequence[str] | None = None, k: int = 7) -> Report:
+        """A page about a class: its rows of Figure 3, accuracy, confusions, where its evidence lies, its images.
+
+        Args:
+            class_, models, k: as for `figure3`.
+
+        Raises:
+            UnknownClassError: no such class.
+            QueryError: no such model, or a `k` out of range.
+        """
+        from bagindex.report import make
+
+        return make(self, self.find_class(class_), self._model_names(models), k, self._pixels)
+
     def sql(self, query: str) -> QueryResult:
         """Run one query that reads: tables `classes`, `models`, `images`, `rejects`; views `evidence`,
         `image_evidence`, `predictions`, `features`, `pixels`.
@@ -450,10 +489,18 @@ class Index:
             raise QueryError(f"this index has no model {name!r}: it has {', '.join(models)}")
         return models[name]
 
-    def _crops(self, patches: Sequence[Patch]) -> Sequence[NDArray[np.uint8]]:
+    def _model_names(self, names: Sequence[str] | None) -> Sequence[str]:
+        if names:
+            return [self._model(name).name for name in names]
+        return sorted(self._catalog.models, key=lambda name: self._catalog.models[name].grid.receptive_field)
+
+    def _pixels(self, image_ids: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
         from bagindex.reading import image_pixels
 
-        pixels = image_pixels(self._directory, self._manifest, {patch.image_id for patch in patches})
+        return image_pixels(self._directory, self._manifest, image_ids)
+
+    def _crops(self, patches: Sequence[Patch]) -> Sequence[NDArray[np.uint8]]:
+        pixels = self._pixels({patch.image_id for patch in patches})
         crops = []
         for patch in patches:
             x0, y0, x1, y1 = patch.box

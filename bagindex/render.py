@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw, ImageFont
 from bagindex.fonts import draw_text, fit, text_width
 
 _SIDE = 176
-_SMALL_SIDE = 99
 _GUTTER = 14
 _INK = (24, 24, 27)
 _FAINT = (113, 113, 122)
@@ -120,43 +119,6 @@ def _resized(crop: NDArray[np.uint8], side: int) -> Image.Image:
     # Nearest neighbour: every square is one pixel that the model saw.
     how = Image.Resampling.NEAREST if side >= picture.width else Image.Resampling.BOX
     return picture.resize((side, side), how)
-
-
-@dataclass(frozen=True)
-class SheetRow:
-    """A row of `class_sheet`: what stands on its left, in two lines, its patches, and what stands under each.
-
-    `crops` are the patches' pixels, uint8 [q, q, RGB] each; the first row of a class has a `title`.
-    """
-
-    title: str
-    subtitle: str
-    crops: Sequence[NDArray[np.uint8]]
-    captions: Sequence[str]
-
-
-def class_sheet(rows: Sequence[SheetRow]) -> Image.Image:
-    """Rows of patches, enlarged, in the manner of the paper's Figure 3: a space before each row that has a title."""
-    crops = [crop for row in rows for crop in row.crops]
-    side = _enlarged(crops, _SMALL_SIDE)
-    names = max(text_width(row.title, _TEXT + 5) for row in rows)
-    left = 2 * _GUTTER + int(max([names, *(text_width(row.subtitle, _TEXT) for row in rows)]))
-    step = side + _LINE + 6
-    most = max(len(row.crops) for row in rows)
-    height = 2 * _GUTTER + len(rows) * step + sum(bool(row.title) for row in rows[1:]) * _GUTTER
-    sheet = Image.new("RGB", (left + most * (side + 6) - 6 + _GUTTER, height), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    y = _GUTTER
-    for number, row in enumerate(rows):
-        y += _GUTTER if row.title and number else 0
-        draw_text(draw, (_GUTTER, y), row.title, _INK, _TEXT + 5)
-        draw_text(draw, (_GUTTER, y + side // 2 - _LINE // 2), row.subtitle, _FAINT, _TEXT)
-        for place, (crop, caption) in enumerate(zip(row.crops, row.captions, strict=True)):
-            x = left + place * (side + 6)
-            sheet.paste(_resized(crop, side), (x, y))
-            draw_text(draw, (x, y + side + 1), fit(caption, _TEXT, side), _FAINT, _TEXT)
-        y += step
-    return sheet
 
 
 def to_png(picture: Image.Image) -> bytes:

@@ -131,10 +131,10 @@ def build(
             decoder_timeout=decoder_timeout,
             observer=screen,
         )
-    if index.report is not None:
-        print_summary(index, index.report)
+    if index.build_report is not None:
+        print_summary(index, index.build_report)
         if profile:
-            print_profile(index.report)
+            print_profile(index.build_report)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

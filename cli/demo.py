@@ -36,8 +36,8 @@ def demo(
 
     with Screen() as screen:
         report = demonstration.run(folder, screen)
-        if report.index.report is not None:
-            print_summary(report.index, report.index.report)
+        if report.index.build_report is not None:
+            print_summary(report.index, report.index.build_report)
     rows = []
     for row in report.subrows:
         where = sorted({patch.label_name or "" for patch in row.patches}) if not row.right else [row.class_name]

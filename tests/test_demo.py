@@ -124,8 +124,8 @@ def test_run_again_takes_what_is_there(demo_report: DemoReport) -> None:
     before = {path: path.stat().st_mtime_ns for path in demo_report.pictures.rglob("*.jpg")}
     again = demo.run(folder)
     assert {path: path.stat().st_mtime_ns for path in demo_report.pictures.rglob("*.jpg")} == before
-    assert again.index.report is not None
-    assert again.index.report.computed == 0
+    assert again.index.build_report is not None
+    assert again.index.build_report.computed == 0
     assert [row.found for row in again.subrows] == [row.found for row in demo_report.subrows]
 
 
@@ -134,12 +134,12 @@ def test_sheet(demo_report: DemoReport) -> None:
         pixels = np.asarray(sheet.convert("RGB"))
     crops = [crop for row in demo_report.subrows for crop in row.patches.crops()]
     assert len(crops) == 84
-    # Each patch stands there, three times as large, in order.
+    # Each patch stands there, seven times as large, in order.
     places = []
     for crop in crops[:14]:
-        large = crop.repeat(3, axis=0).repeat(3, axis=1)
+        large = crop.repeat(7, axis=0).repeat(7, axis=1)
         first = np.argwhere((pixels[:, :, :] == large[0, 0]).all(axis=2))
-        places += [(int(y), int(x)) for y, x in first if np.array_equal(pixels[y : y + 99, x : x + 99], large)][:1]
+        places += [(int(y), int(x)) for y, x in first if np.array_equal(pixels[y : y + 231, x : x + 231], large)][:1]
     assert len(places) == 14
     assert places[:7] == sorted(places[:7])
     assert Counter(y for y, _ in places) == {places[0][0]: 7, places[7][0]: 7}

@@ -71,7 +71,7 @@ def test_the_missions_first_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert {patch.label_name for patch in index.top_patches("n01440764")} == {"tench"}
     assert len(index.top_patches("tench", wrong_class=True)) == 4
     assert index.verify().ok
-    assert Index.build("imagenet-val", image_size=64).report.computed == 0  # type: ignore[union-attr]
+    assert Index.build("imagenet-val", image_size=64).build_report.computed == 0  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("_published")

@@ -13,9 +13,9 @@ from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from bagindex import render
 from bagindex.demo.planting import CLASSES, TRUTH, Planted, plant, read_truth
 from bagindex.errors import SettingsError
+from bagindex.figures import figure3
 from bagindex.geometry import shared_area
 from bagindex.index import Index, PathLike
 from bagindex.observer import BuildObserver
@@ -90,8 +90,11 @@ def run(folder: PathLike, observer: BuildObserver | None = None) -> DemoReport:
     with as_file(weights()) as file:
         index = Index.build(pictures, weights=file, out=place / "index", observer=observer)
     subrows = tuple(_subrow(index, each.name, right, truth) for each in CLASSES for right in (True, False))
-    picture = render.class_sheet([_draw(row) for row in subrows])
-    sheet.write_bytes(render.to_png(picture))
+    rows = [
+        figure3.Row(right.class_name, [_strip(right)], [_strip(wrong)])
+        for right, wrong in zip(subrows[::2], subrows[1::2], strict=True)
+    ]
+    sheet.write_bytes(figure3.to_png(rows, index.models))
     return DemoReport(index, pictures, sheet, subrows)
 
 
@@ -127,10 +130,10 @@ def _subrow(index: Index, name: str, right: bool, truth: Iterable[Planted]) -> S
     return Subrow(name, right, patches, tuple(find_planted(patch, truth) for patch in patches))
 
 
-def _draw(row: Subrow) -> render.SheetRow:
-    captions = [
-        "" if planted is None else planted.motif.replace("_", " ") + ("" if row.right else f" in {patch.label_name}")
-        for patch, planted in zip(row.patches, row.planted, strict=True)
-    ]
-    subtitle = "in pictures of it" if row.right else "in other pictures"
-    return render.SheetRow(row.class_name if row.right else "", subtitle, row.patches.crops(), captions)
+def _strip(row: Subrow) -> figure3.Strip:
+    """A subrow with what was planted under each patch, instead of its logit."""
+    tiles = []
+    for patch, planted, crop in zip(row.patches, row.planted, row.patches.crops(), strict=True):
+        motif = "nothing" if planted is None else planted.motif.replace("_", " ")
+        tiles.append(figure3.Tile(crop, (motif,) if row.right else (patch.label_name or "", motif)))
+    return figure3.Strip(tiles)

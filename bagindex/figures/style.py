@@ -38,7 +38,9 @@ def style() -> Iterator[None]:
 
     there = {font.name for font in fontManager.ttflist}
     settings = {
-        "font.family": [family for family in FAMILIES if family in there],
+        # The generic name at the end is for an SVG on a machine that has none of these.
+        "font.family": [*(family for family in FAMILIES if family in there), "sans-serif"],
+        "font.sans-serif": [FAMILIES[0]],
         "font.size": TEXT,
         "axes.titlesize": TITLE,
         "axes.labelsize": TEXT,
@@ -83,18 +85,18 @@ def to_bytes(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
 
 def shorten(text: str, width: float, size: float = TEXT) -> str:
     """A text that fits into so many inches at so many points, cut with an ellipsis where it does not."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-
     text = " ".join(text.split())
-
-    def inches(part: str) -> float:
-        if not part:
-            return 0.0
-        return float(TextPath((0, 0), part, size=size, prop=FontProperties()).get_extents().width) / 72
-
-    if inches(text) <= width:
+    if inches(text, size) <= width:
         return text
-    while text and inches(text + "…") > width:
+    while text and inches(text + "…", size) > width:
         text = text[:-1]
     return text.rstrip() + "…"
+
+
+def inches(text: str, size: float = TEXT) -> float:
+    """How wide a text of one line is at so many points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
+    return float(width) / 72

@@ -72,7 +72,7 @@ def run_task(task: dict[str, object]) -> None:
 
     before = task.pop("bytes_before", 0)
     index = Index.build(observer=Listen(), classes="imagenet", **task)  # type: ignore[arg-type]
-    report, size = index.report, index.info().bytes
+    report, size = index.build_report, index.info().bytes
     if report is None:
         raise RuntimeError("a build has a report")
     written = size - int(str(before))

@@ -107,9 +107,9 @@ def build(arguments: argparse.Namespace) -> float:
             limit=arguments.images,
             out=folder / "index",
         )
-        if index.report is None or index.report.images_per_second is None:
+        if index.build_report is None or index.build_report.images_per_second is None:
             raise RuntimeError("nothing was built")
-        return index.report.images_per_second
+        return index.build_report.images_per_second
     finally:
         shutil.rmtree(folder)
 

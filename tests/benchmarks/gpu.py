@@ -127,7 +127,7 @@ def build(source: Path, weights: Path, images: int, precision: str, out: Path) -
     index = Index.build(
         source, layout="flat", weights=weights, classes="imagenet", limit=images, precision=precision, out=out
     )
-    rate = index.report.images_per_second if index.report else None
+    rate = index.build_report.images_per_second if index.build_report else None
     index.close()
     shutil.rmtree(out)
     return rate or 0.0

@@ -51,12 +51,12 @@ def run(task: dict[str, str]) -> dict[str, object]:
         out=task["out"],
         restart=True,
     )
-    if index.report is None:
+    if index.build_report is None:
         raise RuntimeError("nothing was built")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "shards": index.info().shards,
-        "images_per_s": round(index.report.images_per_second or 0, 1),
+        "images_per_s": round(index.build_report.images_per_second or 0, 1),
         "written_mb": round(index.info().bytes / 1e6),
         "peak_rss_mb": round(peak / 1e3 if sys.platform == "linux" else peak / 1e6),
     }
