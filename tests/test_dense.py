@@ -12,7 +12,7 @@ from bagindex.inference import FoldedBagNet, OneDNN, Plain
 from bagindex.model import BagNet
 from bagindex.registry import ARCHITECTURES, STRIDE
 from bagindex_schemas.records import Transform
-from test_model import procedural, procedural_model
+from test_model import procedural_model
 
 NAMES = sorted(ARCHITECTURES)
 TRANSFORM = Transform(resize=64, crop_height=43, crop_width=50)
@@ -85,9 +85,7 @@ def test_tiles_and_choice_of_classes_change_nothing() -> None:
     pixels = picture()
     whole = dense_evidence(model, TRANSFORM, pixels, range(6))
     heard: list[tuple[int, int]] = []
-    tiled = dense_evidence(
-        model, TRANSFORM, pixels, [4, 1], tile=(10, 17), progress=lambda *steps: heard.append(steps)
-    )
+    tiled = dense_evidence(model, TRANSFORM, pixels, [4, 1], tile=(10, 17), progress=lambda *steps: heard.append(steps))
     np.testing.assert_allclose(tiled, whole[[4, 1]], rtol=1e-5, atol=1e-6 * np.abs(whole).max())
     assert heard[0] == (0, 15)
     assert heard[-1] == (15, 15)
