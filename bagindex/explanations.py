@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex import output
-from bagindex.errors import QueryError
+from bagindex.errors import QueryError, UnknownClassError
 from bagindex.figures import maps as drawing
 from bagindex.figures import style
 from bagindex.figures.explain import Block, Side, explain_figure
@@ -101,8 +101,8 @@ class Explanation:
         first, second = (record.name for record in self.classes)
         said = (
             f"The image is {self.image.labelled} and predicted {self.predicted.name}. "
-            f"{first}: logit {self.logits[0]:.2f}, probability {drawing.percent(self.probabilities[0])}; "
-            f"{second}: {self.logits[1]:.2f}, {drawing.percent(self.probabilities[1])}. "
+            f"{first}: logit {_plain(self.logits[0])}, probability {drawing.percent(self.probabilities[0])}; "
+            f"{second}: {_plain(self.logits[1])}, {drawing.percent(self.probabilities[1])}. "
         )
         count = self.grid.patches
         if self.half is None or self.whole is None:
@@ -198,7 +198,7 @@ class Explanation:
                 subtitle=f"{drawing.number(self.logits[i])} · {drawing.percent(self.probabilities[i])}",
                 values=self.values[i],
                 boxes=[patch.box for patch in self.speaking[i]],
-                numbers=[f"{patch.rank}: {drawing.number(patch.logits[i], 1)}" for patch in self.speaking[i]],
+                numbers=[drawing.number(patch.logits[i], 1) for patch in self.speaking[i]],
             )
             for i, record in enumerate(self.classes)
         ]
@@ -209,7 +209,7 @@ class Explanation:
                 subtitle=f"margin {drawing.number(self.margin)}",
                 values=self.difference,
                 boxes=[patch.box for patch in self.deciding],
-                numbers=[f"{rank}: {drawing.number(value, 1)}" for rank, value in enumerate(deciding, start=1)],
+                numbers=[drawing.number(value, 1) for value in deciding],
             )
         )
         every = np.stack([*self.values, self.difference])
@@ -302,7 +302,36 @@ class Explanations(Sequence[Explanation]):
         return self.render("png", 150)
 
 
-def other_class(evidence: ImageEvidence) -> tuple[ClassRecord, ClassRecord]:
+def two_classes(
+    find: Callable[[str | int], ClassRecord], which: str | Sequence[str | int]
+) -> tuple[ClassRecord, ClassRecord]:
+    """The two classes that are meant by a pair, or by a text with a comma between their names.
+
+    Raises:
+        QueryError: they are not two, or the text can mean several pairs: names may have commas too.
+        UnknownClassError: one of them is none.
+    """
+    if not isinstance(which, str):
+        if len(which) != 2:
+            raise QueryError(f"an explanation compares two classes, not {len(which)}")
+        return find(which[0]), find(which[1])
+    parts = which.split(",")
+    pairs = [(",".join(parts[:cut]).strip(), ",".join(parts[cut:]).strip()) for cut in range(1, len(parts))]
+    if not pairs:
+        raise QueryError("--vs takes two classes with a comma between, as in --vs dress,skirt")
+    found = []
+    for first, second in pairs:
+        try:
+            found.append((find(first), find(second)))
+        except UnknownClassError:
+            if len(pairs) == 1:
+                raise
+    if len(found) != 1:
+        raise QueryError(f"--vs {which!r} names {len(found) or 'no'} pairs of classes: give their ids or wnids")
+    return found[0]
+
+
+def default_pair(evidence: ImageEvidence) -> tuple[ClassRecord, ClassRecord]:
     """The two classes that an explanation is about by default: the label and the predicted class; where these are one,
     or there is no label, the predicted class and the one that comes next.
 
@@ -331,7 +360,7 @@ def make_explanation(
 
     Args:
         evidence: of the image.
-        classes: by default those of `other_class`.
+        classes: by default those of `default_pair`.
         patches: how many to show for each class, and of those that decide.
         overlap: whether these may share pixels.
         beneath, alpha: see `bagindex.heatmaps.how_drawn`.
@@ -342,7 +371,7 @@ def make_explanation(
     """
     if not 1 <= patches <= MOST_PATCHES:
         raise QueryError(f"an explanation shows 1 to {MOST_PATCHES} patches for each class")
-    first, second = classes or other_class(evidence)
+    first, second = classes or default_pair(evidence)
     if first == second:
         raise QueryError(f"an explanation compares two classes, and both are {first.name!r}")
     ids = [first.class_id, second.class_id]
@@ -412,6 +441,10 @@ def patches_for(difference: NDArray[np.float64], part: float) -> int | None:
 
 def _patches(count: int) -> str:
     return "patch" if count == 1 else f"{count} patches"
+
+
+def _plain(logit: float) -> str:
+    return f"{logit:.2f}".replace("-", "−")
 
 
 def _share(count: int, of: int) -> str:

@@ -439,7 +439,7 @@ class Index:
         self,
         image: ImageLike,
         *,
-        vs: tuple[str | int, str | int] | None = None,
+        vs: str | tuple[str | int, str | int] | None = None,
         patches: int = 3,
         overlap: bool = False,
         beneath: str | None = None,
@@ -452,7 +452,7 @@ class Index:
 
         Args:
             image: as for `heatmap`.
-            vs: two other classes. By default the label and the predicted class; where these are one, or the image has
+            vs: two other classes, or their names in one text with a comma between. By default the label and the predicted class; where these are one, or the image has
                 no label, the predicted class and the one that comes next.
             patches: how many to show for each class, and of those that decide.
             overlap: whether these may share pixels.
@@ -461,9 +461,9 @@ class Index:
         Raises:
             QueryError, SettingsError: as for `heatmap`; or the two classes are one.
         """
-        from bagindex.explanations import make_explanation
+        from bagindex.explanations import make_explanation, two_classes
 
-        pair = None if vs is None else (self.find_class(vs[0]), self.find_class(vs[1]))
+        pair = None if vs is None else two_classes(self.find_class, vs)
         evidence = self._evidence_of(image, model, device)
         return make_explanation(evidence, pair, patches=patches, overlap=overlap, beneath=beneath, alpha=alpha)
 

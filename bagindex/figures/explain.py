@@ -90,7 +90,7 @@ def _layout(block: Block) -> _Layout:
     count = len(block.sides) + 1
     column = (_WIDTH - (count - 1) * maps.GUTTER) / count
     width, panel = maps.panel_size(block.overlay.shape, column)
-    per_row = min(max(block.most_patches, 3), 5)
+    per_row = min(max(block.most_patches, 3), 4)
     patch = (column - (per_row - 1) * _BETWEEN) / per_row
     rows = -(-block.most_patches // per_row)
     shown = rows * (patch + maps.LINE + 0.03) if block.overlay.pixels is not None else 0.0
@@ -122,7 +122,8 @@ def _draw(figure: Figure, block: Block, words: Sequence[str], top: float) -> Non
             upper = below + row * (layout.patch + maps.LINE + 0.03)
             x0, y0, x1, y1 = box
             crop = maps.place(figure, left, upper, layout.patch, layout.patch)
-            crop.imshow(overlay.pixels[y0:y1, x0:x1], aspect="auto")
+            crop.imshow(overlay.pixels[y0:y1, x0:x1], extent=(0, 1, 1, 0), aspect="auto")
+            maps.tag(crop, 0, 0, number + 1)
             maps.write(figure, left, upper + layout.patch + 0.02, text, layout.patch + _BETWEEN, FAINT)
     for number, line in enumerate(words):
         maps.write(figure, _MARGIN, top + layout.height + number * maps.LINE, line, _WIDTH + _MARGIN, INK)

@@ -51,7 +51,7 @@ class Overlay:
 
 @dataclass(frozen=True)
 class Panel:
-    """One map: what stands above it in two lines, its values, float [rows, cols], and the logit of its darkest colour."""
+    """A map: what stands above it in two lines, its values, float [rows, cols], and the logit of its darkest colour."""
 
     title: str
     subtitle: str

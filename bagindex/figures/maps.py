@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,9 +25,9 @@ BAR = 0.07
 TICKS = 0.17
 _FINER = 2
 """Overlays have so many pixels for one of the input's: then the borders of patches of odd size lie between pixels."""
-_DARKEST = 0.35
+_DARKEST = 0.5
 """What black becomes beneath colours, of 1: they would not show on it."""
-_EDGE = 0.6
+_EDGE = 0.55
 
 
 def colour_limits(values: NDArray[np.float32], shared: bool = False) -> NDArray[np.float32]:
@@ -48,10 +49,10 @@ def edges(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """How much of an edge each pixel is, from 0 to 1: float32 [height, width], from grey levels 0 to 255."""
     from scipy.ndimage import gaussian_gradient_magnitude
 
-    slope = gaussian_gradient_magnitude(grey, 2.0, mode="nearest")
+    slope = gaussian_gradient_magnitude(grey, 3.0, mode="nearest")
     # A picture without edges must not show its noise: a slope of 4 grey levels a pixel is an edge in any.
     strong = max(float(np.percentile(slope, 99)), 4.0)
-    drawn: NDArray[np.float32] = np.clip(slope / strong, 0, 1).astype(np.float32) ** 1.5
+    drawn: NDArray[np.float32] = np.clip(slope / strong, 0, 1).astype(np.float32) ** 2
     return drawn
 
 
@@ -133,7 +134,7 @@ def write(
     figure.text(
         left / total_width,
         1 - (top + 0.6 * LINE) / total_height,
-        shorten(text, width, size),
+        _fit(text, width, size),
         color=colour,
         fontsize=size,
         ha="left",
@@ -146,11 +147,25 @@ def wrap(text: str, width: float, size: float = SMALL) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if shorten(longer, width, size) == longer:
+        if not lines[-1] or _inches(longer, size) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
-    return [shorten(line, width, size) for line in lines if line]
+    return [_fit(line, width, size) for line in lines if line]
+
+
+def _fit(text: str, width: float, size: float) -> str:
+    # `shorten` measures the ink, which takes long; most texts need none of it.
+    return text if "\n" not in text and _inches(text, size) <= width else shorten(text, width, size)
+
+
+@lru_cache(maxsize=4096)
+def _inches(text: str, size: float) -> float:
+    """Width of a line of text, by the fonts' metrics."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    return float(text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)[0]) / 72
 
 
 def show(axes: Axes, picture: NDArray[np.uint8], shape: tuple[int, int], smooth: bool = False) -> None:
@@ -169,8 +184,22 @@ def outline(axes: Axes, boxes: Sequence[Box], colour: str = INK) -> None:
             axes.add_patch(
                 Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=line, edgecolor=edge, joinstyle="miter")
             )
-        label = axes.text(x0, y0, str(rank), fontsize=5.5, color="white", ha="left", va="top", clip_on=True)
-        label.set_bbox({"facecolor": colour, "edgecolor": "none", "pad": 0.8})
+        tag(axes, x0, y0, rank, colour)
+
+
+def tag(axes: Axes, x: float, y: float, rank: int, colour: str = INK) -> None:
+    """A rank, in a small box at a patch's upper left corner."""
+    axes.annotate(
+        str(rank),
+        (x, y),
+        (1.6, -1.6),
+        textcoords="offset points",
+        fontsize=5.5,
+        color="white",
+        ha="left",
+        va="top",
+        bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
+    )
 
 
 def colour_bar(figure: Figure, left: float, top: float, width: float, limit: float) -> None:
