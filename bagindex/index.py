@@ -452,8 +452,9 @@ class Index:
 
         Args:
             image: as for `heatmap`.
-            vs: two other classes, or their names in one text with a comma between. By default the label and the predicted class; where these are one, or the image has
-                no label, the predicted class and the one that comes next.
+            vs: two other classes, or their names in one text with a comma between. By default the label and the
+                predicted class; where these are one, or the image has no label, the predicted class and the one that
+                comes next.
             patches: how many to show for each class, and of those that decide.
             overlap: whether these may share pixels.
             beneath, alpha, model, device: as for `heatmap`.
@@ -461,7 +462,7 @@ class Index:
         Raises:
             QueryError, SettingsError: as for `heatmap`; or the two classes are one.
         """
-        from bagindex.explanations import make_explanation, two_classes
+        from bagindex.explain import make_explanation, two_classes
 
         pair = None if vs is None else two_classes(self.find_class, vs)
         evidence = self._evidence_of(image, model, device)
@@ -491,7 +492,8 @@ class Index:
         Raises:
             QueryError: no image is confused so; or as for `explain`.
         """
-        from bagindex.explanations import Explanations, make_explanation
+        from bagindex.explain import make_explanation
+        from bagindex.explanations import Explanations
         from bagindex.maps import confused
 
         pair = self.find_class(label), self.find_class(predicted)

@@ -195,11 +195,10 @@ class ImageEvidence:
     @cached_property
     def _place(self) -> tuple[int, int]:
         """The image's shard, and its place among the shard's images."""
-        ids = self._images_of_shard
-        place = int(np.searchsorted(ids, self.subject.image_id))
-        if place == ids.size or ids[place] != self.subject.image_id:
+        places = np.flatnonzero(self._images_of_shard == self.subject.image_id)
+        if places.size != 1:
             raise DamagedIndexError(f"image {self.subject.image_id} is not in its shard: run `bagindex verify`")
-        return self._shard, place
+        return self._shard, int(places[0])
 
     @cached_property
     def _computed(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -291,8 +290,8 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int, bytes | None]:
         data = path.read_bytes()
         # The same bytes give the same evidence, and that is stored.
         sql = "SELECT image_id FROM images WHERE sha256 = ? ORDER BY NOT ends_with(?, '/' || path), image_id"
-        rows = catalog.connection.execute(sql, [hashlib.sha256(data).hexdigest(), path.absolute().as_posix()])
-        same = rows.fetchone()
+        parameters = [hashlib.sha256(data).hexdigest(), path.absolute().as_posix()]
+        same = catalog.connection.execute(sql, parameters).fetchone()
         return (same[0], None) if same else (-1, data)
     if name.isdecimal() and name.isascii():
         return _by_id(catalog, int(name)), None

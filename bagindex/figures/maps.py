@@ -38,7 +38,7 @@ def colour_limits(values: NDArray[np.float32], shared: bool = False) -> NDArray[
         shared: one limit for all classes.
     """
     magnitudes = np.abs(values).reshape(1 if shared else len(values), -1)
-    limits = np.percentile(magnitudes, PERCENTILE, axis=1)
+    limits: NDArray[np.floating] = np.percentile(magnitudes, PERCENTILE, axis=1)
     limits = np.where(limits > 0, limits, magnitudes.max(axis=1))
     limits = np.where(limits > 0, limits, 1.0)
     ends: NDArray[np.float32] = np.broadcast_to(limits, len(values)).astype(np.float32)
@@ -47,7 +47,7 @@ def colour_limits(values: NDArray[np.float32], shared: bool = False) -> NDArray[
 
 def edges(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """How much of an edge each pixel is, from 0 to 1: float32 [height, width], from grey levels 0 to 255."""
-    from scipy.ndimage import gaussian_gradient_magnitude
+    from scipy.ndimage import gaussian_gradient_magnitude  # type: ignore[import-untyped]
 
     slope = gaussian_gradient_magnitude(grey, 3.0, mode="nearest")
     # A picture without edges must not show its noise: a slope of 4 grey levels a pixel is an edge in any.
@@ -85,7 +85,7 @@ def overlay(
     from matplotlib import colormaps
 
     height, width = _FINER * shape[0], _FINER * shape[1]
-    ground = np.ones((height, width), np.float32)
+    ground: NDArray[np.floating] = np.ones((height, width), np.float32)
     if pixels is not None and beneath != "none":
         grey = _grey(pixels)
         ground = _DARKEST + (1 - _DARKEST) * grey / 255 if beneath == "image" else 1 - _EDGE * edges(grey)
