@@ -145,7 +145,7 @@ def test_confused_images(planted_index: Index, run, tmp_path: Path) -> None:  # 
     every = {(row["label_name"], row["predicted_name"]) for row in planted_index.sql(sql)}
     names = [record.name for record in planted_index.classes]
     none = next((a, b) for a in names for b in names if a != b and (a, b) not in every)
-    with pytest.raises(QueryError, match="no image labelled .* what is taken for what"):
+    with pytest.raises(QueryError, match=r"no image labelled .* what is taken for what"):
         planted_index.explain_confused(*none)
 
 

@@ -115,8 +115,7 @@ def test_figures_of_any_shape_without_a_warning(shape: tuple[int, int], count: i
     with warnings.catch_warnings(), style():
         overlay = Overlay(shape, (12.5, 12.5), 8, pixels, "edges", 1.0)
         figure = heatmap_figure(panels, overlay, "header " * 60, ("labelled " + names[1], "predicted"), shared)
-        for kind in ("png", "svg", "pdf"):
-            assert to_bytes(figure, kind, 50)
+        assert to_bytes(figure, "png", 50)
         renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
         width, height = figure.get_size_inches() * figure.dpi
         for text in [*figure.texts, *(tick for axes in figure.axes for tick in axes.get_xticklabels())]:

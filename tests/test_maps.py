@@ -118,7 +118,7 @@ def test_an_index_of_summaries(planted_index: Index, planted_folder: Path, tmp_p
         np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5, atol=1e-5)
         return
     for ask in (index.heatmap, index.explain):
-        with pytest.raises(QueryError, match="keeps no pixels to compute it from.*--keep evidence"):
+        with pytest.raises(QueryError, match=r"keeps no pixels to compute it from.*--keep evidence"):
             ask(path)
     file = tmp_path / "file.png"
     Image.new("RGB", (300, 280), "teal").save(file)
