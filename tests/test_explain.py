@@ -126,27 +126,25 @@ def test_an_unlabelled_file(planted_index: Index, tmp_path: Path) -> None:
     assert found._repr_png_()
 
 
-def test_confused_images(planted_index: Index, run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    sql = """SELECT label_name, predicted_name, list(image_id ORDER BY probability DESC, image_id) AS ids
-             FROM predictions WHERE NOT correct GROUP BY ALL ORDER BY len(ids) DESC, 1, 2"""
-    row = planted_index.sql(sql).to_dicts()[0]
-    label, predicted, ids = row["label_name"], row["predicted_name"], row["ids"]
-    found = planted_index.explain_confused(label, predicted, k=2)
-    assert [each.image.image_id for each in found] == ids[:2]
-    assert all([record.name for record in each.classes] == [label, predicted] for each in found)
+def test_confused_images(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    # All are labelled cat; 1, 3 and 4 are taken for dogs, 3 with the largest logit.
+    means = np.array([[2, 1, 0], [0, 1, 0], [0, 0, 1], [0, 5, 0], [0, 1, 0]], np.float32)
+    table = means[:, None] + np.random.default_rng(0).permuted(np.tile([-1, -0.5, 0, 0, 0.5, 1], (3, 1)), axis=1).T
+    with table_index(tmp_path / "i", table.astype(np.float32)) as index:
+        found = index.explain_confused("cat", "dog", k=2)
+        assert [each.image.image_id for each in found] == [3, 1]
+        assert all([record.name for record in each.classes] == ["cat", "dog"] for each in found)
+        assert [each.margin for each in found] == [pytest.approx(5), pytest.approx(1)]
+        with pytest.raises(QueryError, match="is not confused"):
+            index.explain_confused("cat", "cat")
+        with pytest.raises(QueryError, match=r"no image labelled 'dog' is predicted 'cat'.* what is taken for what"):
+            index.explain_confused("dog", "cat")
     file = tmp_path / "confused.svg"
-    done = run("explain", "--confused", label, predicted, "-k", 2, "-i", planted_index.path, "-o", file)
-    assert done.status == 0, done.err
-    assert file.read_bytes().count(b"labelled") >= len(found)
-    printed = run("explain", "--confused", label, predicted, "-i", planted_index.path, "--format", "json")
-    assert [each["image_id"] for each in json.loads(printed.out)] == ids[:3]
-    with pytest.raises(QueryError, match="is not confused"):
-        planted_index.explain_confused("fish", "fish")
-    every = {(row["label_name"], row["predicted_name"]) for row in planted_index.sql(sql)}
-    names = [record.name for record in planted_index.classes]
-    none = next((a, b) for a in names for b in names if a != b and (a, b) not in every)
-    with pytest.raises(QueryError, match=r"no image labelled .* what is taken for what"):
-        planted_index.explain_confused(*none)
+    asked = ["explain", "--confused", "cat", "dog", "-i", tmp_path / "i"]
+    assert run(*asked, "-k", 2, "-o", file).status == 0
+    assert file.read_bytes().count(b">predicted dog<") == 2
+    assert [each["image_id"] for each in json.loads(run(*asked, "--format", "json").out)] == [3, 1, 4]
+    assert run(*asked).out.count("leads by") == 3
 
 
 def test_patches_that_are_shown(planted_index: Index) -> None:

@@ -137,9 +137,9 @@ def test_a_damaged_shard_is_said_to_be(tmp_path: Path) -> None:
 def test_strongest_patches_do_not_overlap() -> None:
     grid = make_grid(33, 8, 96, 120)
     values = np.random.default_rng(2).normal(size=(grid.rows, grid.cols))
-    values[0, 0] = values[8, 11] = 9
+    values[0, 0] = values[7, 10] = 9
     cells = strongest(values, grid, 5)
-    assert cells[:2] == ((0, 0), (8, 11))  # equal ones in row-major order
+    assert cells[:2] == ((0, 0), (7, 10))  # equal ones in row-major order
     boxes = [patch_box(grid, *cell) for cell in cells]
     assert not any(shared_area(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
     order = [divmod(int(i), grid.cols) for i in np.argsort(-values, axis=None, kind="stable")]
