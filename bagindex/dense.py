@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bagindex.arithmetic import float32
-from bagindex.inference import FoldedBagNet
+from bagindex.inference import FoldedBagNet, Plain
 from bagindex.model import BagNet
 from bagindex_schemas.records import Transform
 
@@ -70,6 +70,8 @@ def dense_evidence(
     """
     place = device or torch.device("cpu")
     network = without_strides(FoldedBagNet(model)).to(place).to(memory_format=torch.channels_last)
+    # cuDNN's fused functions are only known to be right without dilations.
+    how = None if place.type == "cpu" else Plain
     half = (model.architecture.receptive_field - 1) // 2
     height, width = pixels.shape[:2]
     result = np.empty((len(class_ids), height, width), np.float32)
@@ -82,7 +84,7 @@ def dense_evidence(
             progress(done, len(corners))
             bottom, right = min(top + tile[0], height), min(left + tile[1], width)
             part = padded[:, :, top : bottom + 2 * half, left : right + 2 * half]
-            features = network(part.contiguous(memory_format=torch.channels_last))[0]
+            features = network(part.contiguous(memory_format=torch.channels_last), how)[0]
             logits = nn.functional.linear(features, weight, bias)
             result[:, top:bottom, left:right] = logits.permute(2, 0, 1).cpu().numpy()
         progress(len(corners), len(corners))

@@ -153,9 +153,10 @@ class Heatmap:
             for i, record in enumerate(self.classes)
         ]
         caption = (self.image.labelled, f"predicted {self.predicted.name}")
-        header = f"{self.image.name} · {self.model} · patch logits"
+        which = "logits of the patch around each pixel" if self.dense else "patch logits"
+        header = f"{self.image.name} · {self.model} · {which}"
         if self.pixels is None:
-            header = " · ".join((self.image.name, *caption, self.model))
+            header = " · ".join((self.image.name, *caption, self.model, which))
         return heatmap_figure(panels, self.overlay(), header, caption, self.shared_scale)
 
     def overlay(self) -> Overlay:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from bagindex import Index
@@ -116,7 +117,8 @@ def test_figures_of_any_shape_without_a_warning(shape: tuple[int, int], count: i
         overlay = Overlay(shape, (12.5, 12.5), 8, pixels, "edges", 1.0)
         figure = heatmap_figure(panels, overlay, "header " * 60, ("labelled " + names[1], "predicted"), shared)
         assert to_bytes(figure, "png", 50)
-        renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+        figure.set_dpi(150)
+        renderer = FigureCanvasAgg(figure).get_renderer()
         width, height = figure.get_size_inches() * figure.dpi
         for text in [*figure.texts, *(tick for axes in figure.axes for tick in axes.get_xticklabels())]:
             box = text.get_window_extent(renderer)

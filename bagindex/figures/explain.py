@@ -59,7 +59,7 @@ class Block:
 
 def explain_figure(blocks: Sequence[Block]) -> Figure:
     """The blocks, one below the other."""
-    lines = [maps.wrap(block.words, _WIDTH - 0.05) for block in blocks]
+    lines = [maps.wrap(block.words, _WIDTH) for block in blocks]
     heights = [_layout(block).height + len(text) * maps.LINE for block, text in zip(blocks, lines, strict=True)]
     total = 2 * _MARGIN + sum(heights) + (len(blocks) - 1) * _BLOCKS
     figure = new_figure(_WIDTH + 2 * _MARGIN, total)
@@ -89,13 +89,16 @@ _HEAD = maps.LINE + 0.08
 def _layout(block: Block) -> _Layout:
     count = len(block.sides) + 1
     column = (_WIDTH - (count - 1) * maps.GUTTER) / count
-    width, panel = maps.panel_size(block.overlay.shape, column)
+    overlay = block.overlay
+    width, panel = maps.panel_size(overlay.shape, column)
     lines = max(1, -(-block.most_patches // 4))
     per_row = max(3, -(-block.most_patches // lines))
     patch = (column - (per_row - 1) * _BETWEEN) / per_row
     rows = -(-block.most_patches // per_row)
-    shown = rows * (patch + maps.LINE + 0.03) if block.overlay.pixels is not None else 0.0
-    below = max(shown, 2 * maps.LINE + maps.BAR + maps.TICKS)
+    shown = rows * (patch + maps.LINE + 0.03) if overlay.pixels is not None else 0.0
+    bar = 2 * maps.LINE + maps.BAR + maps.TICKS
+    # The colour bar is below the image, or stands where the image would be.
+    below = max(shown, bar) if overlay.pixels is not None else max(0.0, bar - panel)
     return _Layout(column, width, panel, patch, per_row, _HEAD + _TITLES + panel + 0.08 + below + 0.04)
 
 

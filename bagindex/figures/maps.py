@@ -29,6 +29,8 @@ _FINER = 2
 _DARKEST = 0.5
 """What black becomes beneath colours, of 1: they would not show on it."""
 _EDGE = 0.55
+_SAFE = 0.97
+"""Of a width that text may fill: at few dots per inch, letters are set at whole dots, and wider."""
 
 
 def colour_limits(values: NDArray[np.float32], shared: bool = False) -> NDArray[np.float32]:
@@ -149,7 +151,7 @@ def wrap(text: str, width: float, size: float = SMALL) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if not lines[-1] or _inches(longer, size) <= width:
+        if not lines[-1] or _inches(longer, size) <= _SAFE * width:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -159,6 +161,7 @@ def wrap(text: str, width: float, size: float = SMALL) -> list[str]:
 def _fit(text: str, width: float, size: float) -> str:
     """As `bagindex.figures.style.shorten`, by the fonts' metrics, which takes a hundredth of the time."""
     text = " ".join(text.split())
+    width *= _SAFE
     if _inches(text, size) <= width:
         return text
     fitting = bisect_right(range(len(text)), width, key=lambda end: _inches(text[:end].rstrip() + "…", size)) - 1
