@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bagindex_cli.common import Format, FormatOption, IndexOption, OutputOption, open_index, print_rows, remark
 from bagindex_cli.screen import Steps
-
-if TYPE_CHECKING:
-    from bagindex.explanations import Explanation, Explanations
 
 
 class Beneath(StrEnum):
@@ -131,9 +127,8 @@ def explain(
     if vs is not None and confused is not None:
         raise typer.BadParameter("--vs and --confused exclude each other")
     with open_index(index) as opened:
-        found: Explanation | Explanations
         if confused is not None:
-            found = opened.explain_confused(
+            confusions = opened.explain_confused(
                 *confused,
                 k=k,
                 patches=patches,
@@ -143,8 +138,9 @@ def explain(
                 model=model,
                 device=device,
             )
+            result, save = list(confusions), confusions.save
         else:
-            found = opened.explain(
+            explanation = opened.explain(
                 image or "",
                 vs=vs,
                 patches=patches,
@@ -154,9 +150,9 @@ def explain(
                 model=model,
                 device=device,
             )
-    result: Sequence[Explanation] = [found] if confused is None else found  # type: ignore[assignment,list-item]
+            result, save = [explanation], explanation.save
     if output is not None:
-        found.save(output)
+        save(output)
         remark(f"wrote {output}")
     elif format_ is Format.JSON:
         print_rows((), [each.to_dict() for each in result], format_)
