@@ -92,7 +92,7 @@ def explain(
     image: Annotated[
         str | None,
         typer.Argument(
-            metavar="[IMAGE]", help="Id or path of an image of the index, or a picture file.", show_default=False
+            metavar="IMAGE", help="Id or path of an image of the index, or a picture file.", show_default=False
         ),
     ] = None,
     vs: Annotated[
