@@ -111,9 +111,8 @@ class Explanation:
             f"{said}{winner} leads by {self.margin:.2f}, the mean over {_patches(count)} of the difference of their "
             f"logits. {int((difference > 0).sum())} of them favour {winner} and add {self.for_winner:.2f}; "
             f"{int((difference < 0).sum())} favour {loser} and take away {self.for_loser:.2f}. "
-            f"The {_patches(self.half)} with the largest difference ({_share(self.half, count)}) alone "
-            f"{'adds' if self.half == 1 else 'add'} up to half of the margin, "
-            f"the {_patches(self.whole)} with the largest to all of it."
+            f"The {_patches(self.half)} with the largest difference ({_share(self.half, count)}) "
+            f"{'adds' if self.half == 1 else 'add'} up to half of the margin, the {self.whole} largest to all of it."
         )
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex.figures import maps
-from bagindex.figures.style import FAINT, INK, TEXT, new_figure
+from bagindex.figures.style import FAINT, INK, SMALL, TEXT, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,6 +81,8 @@ def heatmap_figure(
     column = max(width, 0.7 * side)
     titles = 2 * maps.LINE + 0.06
     bar = 0.04 + maps.BAR + maps.TICKS
+    # What stands above the image has another form than the classes' names, and may be smaller where they have no room.
+    caption_size = TEXT if maps.fits(caption[0], column, TEXT) else SMALL
     step = titles + height + (0.08 if shared else bar + 0.06)
     top = _MARGIN + maps.LINE + 0.08
     total_width = 2 * _MARGIN + cols * column + (cols - 1) * maps.GUTTER
@@ -92,7 +94,7 @@ def heatmap_figure(
         x, y = _MARGIN + col * (column + maps.GUTTER), top + row * step
         panel = panels[place - pictured] if place >= pictured else None
         title, subtitle = caption if panel is None else (panel.title, panel.subtitle)
-        maps.write(figure, x, y, title, column, INK, TEXT)
+        maps.write(figure, x, y, title, column, INK, caption_size if panel is None else TEXT)
         maps.write(figure, x, y + maps.LINE + 0.01, subtitle, column, FAINT)
         axes = maps.place(figure, x, y + titles, width, height)
         if panel is None:

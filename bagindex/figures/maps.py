@@ -29,8 +29,8 @@ _FINER = 2
 _DARKEST = 0.5
 """What black becomes beneath colours, of 1: they would not show on it."""
 _EDGE = 0.55
-_SAFE = 0.97
-"""Of a width that text may fill: at few dots per inch, letters are set at whole dots, and wider."""
+_SAFE = 0.99
+"""Of a width that text may fill: letters are set at whole dots."""
 
 
 def colour_limits(values: NDArray[np.float32], shared: bool = False) -> NDArray[np.float32]:
@@ -151,11 +151,16 @@ def wrap(text: str, width: float, size: float = SMALL) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if not lines[-1] or _inches(longer, size) <= _SAFE * width:
+        if not lines[-1] or fits(longer, width, size):
             lines[-1] = longer
         else:
             lines.append(word)
     return [_fit(line, width, size) for line in lines if line]
+
+
+def fits(text: str, width: float, size: float) -> bool:
+    """Whether a line of text is no wider than so many inches."""
+    return _inches(text, size) <= _SAFE * width
 
 
 def _fit(text: str, width: float, size: float) -> str:
