@@ -132,7 +132,7 @@ def make_explanation(
         half=patches_for(difference, 0.5),
         whole=patches_for(difference, 1.0),
         for_winner=float(difference.clip(min=0).mean()),
-        for_loser=float(-difference.clip(max=0).mean()),
+        for_loser=float((-difference).clip(min=0).mean()),
         speaking=(chosen(first.name, values[0]), chosen(second.name, values[1])),
         deciding=chosen(f"{(first, second)[winner].name} − {(first, second)[loser].name}", difference),
         pixels=evidence.pixels,

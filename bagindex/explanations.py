@@ -108,9 +108,10 @@ class Explanation:
         winner, loser = (self.classes[place].name for place in (self.winner, self.loser))
         difference = self.difference
         return (
-            f"{said}{winner} leads by {self.margin:.2f}, the mean over {_patches(count)} of the difference of their "
-            f"logits. {int((difference > 0).sum())} of them favour {winner} and add {self.for_winner:.2f}; "
-            f"{int((difference < 0).sum())} favour {loser} and take away {self.for_loser:.2f}. "
+            f"{said}{winner} leads by {self.margin:.2f}, the mean over {count} {'patch' if count == 1 else 'patches'} "
+            f"of the difference of their logits. In {int((difference > 0).sum())} of them {winner} has the larger "
+            f"logit, which adds {self.for_winner:.2f}; in {int((difference < 0).sum())} {loser} has, which takes away "
+            f"{self.for_loser:.2f}. "
             f"The {_patches(self.half)} with the largest difference ({_share(self.half, count)}) "
             f"{'adds' if self.half == 1 else 'add'} up to half of the margin, the {self.whole} largest to all of it."
         )

@@ -57,7 +57,7 @@ def test_numbers_and_words(tmp_path: Path) -> None:
     assert found.deciding[1].box == (8, 16, 16, 24)
     assert "labelled cat and predicted cat" in found.words
     assert "cat leads by 2.00, the mean over 6 patches" in found.words
-    assert "3 of them favour cat and add 2.33; 2 favour dog and take away 0.33" in found.words
+    assert "In 3 of them cat has the larger logit, which adds 2.33; in 2 dog has, which takes away 0.33." in found.words
     assert "The patch with the largest difference (16.7 % of all) adds up to half of the margin" in found.words
     assert "the 2 largest to all of it" in found.words
 

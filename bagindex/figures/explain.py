@@ -145,4 +145,4 @@ def _first_column(figure: Figure, block: Block, layout: _Layout, x: float, y: fl
         maps.show(axes, overlay.pixels, overlay.shape, smooth=True)
         below += layout.panel + 0.08
     maps.write(figure, x, below, "colours: patch logits", layout.column, FAINT)
-    maps.colour_bar(figure, x, below + maps.LINE + 0.04, layout.width, block.limit)
+    maps.colour_bar(figure, x, below + maps.LINE + 0.04, max(layout.width, 0.9), block.limit)

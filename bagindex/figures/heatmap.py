@@ -79,6 +79,7 @@ def heatmap_figure(
     width, height = maps.panel_size(overlay.shape, side)
     # Narrow panels leave room, which their titles need.
     column = max(width, 0.7 * side)
+    bar_width = max(width, min(column, 0.9))
     titles = 2 * maps.LINE + 0.06
     bar = 0.04 + maps.BAR + maps.TICKS
     # What stands above the image has another form than the classes' names, and may be smaller where they have no room.
@@ -103,8 +104,8 @@ def heatmap_figure(
             continue
         maps.show(axes, overlay.draw(panel.values, panel.limit), overlay.shape)
         if not shared:
-            maps.colour_bar(figure, x, y + titles + height + 0.04, width, panel.limit)
+            maps.colour_bar(figure, x, y + titles + height + 0.04, bar_width, panel.limit)
     if shared:
         x = _MARGIN + (cols - 1) * (column + maps.GUTTER)
-        maps.colour_bar(figure, x, top + rows * step + 0.02, width, panels[0].limit)
+        maps.colour_bar(figure, x, top + rows * step + 0.02, bar_width, panels[0].limit)
     return figure
