@@ -28,7 +28,7 @@ from bagindex.geometry import Placement, patch_box, shared_area
 from bagindex.images import Rejected, read_picture
 from bagindex.reading import image_pixels
 from bagindex.store import IMAGES, IndexDirectory
-from bagindex.text import first_line
+from bagindex.text import first_line, path_text
 from bagindex_schemas.records import ClassRecord, Grid, ModelRecord
 
 ImageLike = SupportsIndex | str | os.PathLike[str]
@@ -81,7 +81,7 @@ class ImageEvidence:
         if data is None:
             self.subject = _stored_subject(catalog, image_id)
         else:
-            name = os.fspath(image)  # type: ignore[arg-type]  # an integer is no file
+            name = path_text(os.fsencode(image))  # type: ignore[arg-type]  # an integer is no file
             try:
                 picture = read_picture(data, catalog.manifest.plan.transform)
             except Rejected as error:
@@ -281,16 +281,19 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int, bytes | None]:
     """The id of an image of the index, or the bytes of a file that is not in it."""
     if not isinstance(image, str | os.PathLike):
         return _by_id(catalog, operator.index(image)), None
-    name = os.fspath(image)
+    name = path_text(os.fsencode(image))
     rows = catalog.connection.execute("SELECT image_id FROM images WHERE path = ?", [name]).fetchall()
     if len(rows) == 1:
         return rows[0][0], None
-    path = Path(name)
+    path = Path(image)
     if path.is_file():
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise QueryError(f"{name} cannot be read: {error.strerror or error}") from None
         # The same bytes give the same evidence, and that is stored.
         sql = "SELECT image_id FROM images WHERE sha256 = ? ORDER BY NOT ends_with(?, '/' || path), image_id"
-        parameters = [hashlib.sha256(data).hexdigest(), path.absolute().as_posix()]
+        parameters = [hashlib.sha256(data).hexdigest(), path_text(os.fsencode(path.absolute()))]
         same = catalog.connection.execute(sql, parameters).fetchone()
         return (same[0], None) if same else (-1, data)
     if name.isdecimal() and name.isascii():

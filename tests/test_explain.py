@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from bagindex import Index
 from bagindex.errors import QueryError, UnknownClassError
 from bagindex.explain import patches_for, two_classes
+from bagindex.figures.style import style
+from bagindex.geometry import make_grid, patch_box
 from bagindex.labels import find_class
 from fakes import class_records
 from test_maps import table_index
@@ -177,3 +181,34 @@ def test_command_and_files(planted_index: Index, run, tmp_path: Path) -> None:  
         ("explain", "--vs", "a,b", "--confused", "a", "b"),
     ):
         assert run(*wrong, "-i", planted_index.path).status == 2
+
+
+@pytest.mark.parametrize("size", [(40, 40), (48, 200), (200, 48)])
+@pytest.mark.parametrize("pictured", [True, False])
+def test_figures_of_any_shape(planted_index: Index, size: tuple[int, int], pictured: bool) -> None:
+    rng = np.random.default_rng(0)
+    found = planted_index.explain(0)
+    grid = make_grid(33, 8, *size)
+    long = tuple(
+        record.model_copy(update={"name": name})
+        for record, name in zip(found.classes, ("a long name, " * 9, "Größe 中文 $5_{x}$"), strict=True)
+    )
+    pixels = rng.integers(0, 256, (*size, 3), np.uint8) if pictured else None
+    values = rng.normal(size=(2, grid.rows, grid.cols)).astype(np.float32)
+    shown = tuple(replace(patch, row=0, col=0, box=patch_box(grid, 0, 0)) for patch in found.deciding)
+    found = replace(found, classes=long, grid=grid, values=values, pixels=pixels, shape=size, deciding=shown)
+    found = replace(found, speaking=(shown, shown), beneath="edges" if pictured else "none")
+    with style():
+        figure = found.figure()
+        figure.set_dpi(150)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        width, height = figure.get_size_inches() * figure.dpi
+        boxes = [text.get_window_extent(renderer) for text in figure.texts if text.get_text()]
+        assert all(-1 <= box.x0 <= box.x1 <= width + 1 and -1 <= box.y0 <= box.y1 <= height + 1 for box in boxes)
+        crossing = [
+            (a, b)
+            for i, a in enumerate(boxes)
+            for b in boxes[:i]
+            if min(a.x1, b.x1) - max(a.x0, b.x0) > 2 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.3 * a.height
+        ]
+        assert not crossing

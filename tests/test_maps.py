@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def test_an_image_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             ("nowhere.jpg", "'nowhere.jpg' is no image of this index, by id or path, and no file"),
             ("", "'' is "),
             ("folder", "'folder' is a folder"),
+            (os.fsdecode(b"gr\xfcn.jpg"), "no image of this index"),
+            ("nul\0.jpg", "no image of this index"),
             ("notes.txt", "notes.txt is no picture that can be indexed"),
         ):
             with pytest.raises(QueryError, match=words):
