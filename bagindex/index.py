@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from bagindex.build import BuildReport
     from bagindex.catalog import Catalog
     from bagindex.compute import Compute
+    from bagindex.explanations import Explanation, Explanations
     from bagindex.figure3 import Figure3
     from bagindex.grow import UpdateReport
+    from bagindex.heatmaps import Heatmap
     from bagindex.info import IndexInfo, IndexSummary
+    from bagindex.maps import ImageEvidence, ImageLike
     from bagindex.report import Report
     from bagindex.results import Patch, QueryResult, TopPatches
     from bagindex.verify import VerifyReport
@@ -427,6 +430,118 @@ class Index:
 
         return make(self, self.find_class(class_), self._model_names(models), k, self._pixels)
 
+    def heatmap(
+        self,
+        image: ImageLike,
+        *,
+        classes: str | int | Sequence[str | int] = (),
+        dense: bool = False,
+        shared_scale: bool = False,
+        beneath: str | None = None,
+        alpha: float = 1.0,
+        model: str | None = None,
+        device: str = "auto",
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> Heatmap:
+        """Where in an image the evidence for some classes is: the paper's Figure 2.
+
+        Args:
+            image: id or path of an image of the index, or a picture file. Of a file that is not in the index, and
+                where no evidence is kept, the stored model computes it.
+            classes: names, wnids or ids; by default the predicted class, and the label where it is another.
+            dense: evidence of the patch around every pixel, computed by the stored model from the stored pixels.
+            shared_scale: one colour scale for all classes.
+            beneath: what is seen beneath the colours: `edges` (the default, where there are pixels), `image`, `none`.
+            alpha: strength of the colours, 0 to 1.
+            model: which model; may be left out where there is one.
+            device: where the model runs, when it must; as for `build`.
+            progress: hears how many of how many parts of a dense map are done.
+
+        Raises:
+            QueryError: there is no such image, class or model, or evidence must be computed and no pixels are kept.
+            SettingsError: `beneath`, `alpha` or `device` is none.
+        """
+        from bagindex.heatmaps import make_heatmap
+
+        asked = [classes] if isinstance(classes, str | int) else classes
+        return make_heatmap(
+            self._evidence_of(image, model, device),
+            [self.find_class(each) for each in asked],
+            dense=dense,
+            shared_scale=shared_scale,
+            beneath=beneath,
+            alpha=alpha,
+            progress=progress,
+        )
+
+    def explain(
+        self,
+        image: ImageLike,
+        *,
+        vs: str | tuple[str | int, str | int] | None = None,
+        patches: int = 3,
+        overlap: bool = False,
+        beneath: str | None = None,
+        alpha: float = 1.0,
+        model: str | None = None,
+        device: str = "auto",
+    ) -> Explanation:
+        """What in an image speaks for its label and for its predicted class, and what decides between them: the
+        paper's Figure 4.
+
+        Args:
+            image: as for `heatmap`.
+            vs: two other classes, or their names in one text with a comma between. By default the label and the
+                predicted class; where these are one, or the image has no label, the predicted class and the one that
+                comes next.
+            patches: how many to show for each class, and of those that decide.
+            overlap: whether these may share pixels.
+            beneath, alpha, model, device: as for `heatmap`.
+
+        Raises:
+            QueryError, SettingsError: as for `heatmap`; or the two classes are one.
+        """
+        from bagindex.explain import make_explanation, two_classes
+
+        pair = None if vs is None else two_classes(self.find_class, vs)
+        evidence = self._evidence_of(image, model, device)
+        return make_explanation(evidence, pair, patches=patches, overlap=overlap, beneath=beneath, alpha=alpha)
+
+    def explain_confused(
+        self,
+        label: str | int,
+        predicted: str | int,
+        *,
+        k: int = 3,
+        patches: int = 3,
+        overlap: bool = False,
+        beneath: str | None = None,
+        alpha: float = 1.0,
+        model: str | None = None,
+        device: str = "auto",
+    ) -> Explanations:
+        """Explain images of one class that the model takes for another, those of which it is most sure first.
+
+        Args:
+            label: the images' class.
+            predicted: what the model takes them for.
+            k: how many images at most.
+            patches, overlap, beneath, alpha, model, device: as for `explain`.
+
+        Raises:
+            QueryError: no image is confused so; or as for `explain`.
+        """
+        from bagindex.explain import make_explanation
+        from bagindex.explanations import Explanations
+        from bagindex.maps import confused
+
+        pair = self.find_class(label), self.find_class(predicted)
+        images = confused(self._catalog, self._model(model), *pair, k)
+        drawn = {"patches": patches, "overlap": overlap, "beneath": beneath, "alpha": alpha}
+        return Explanations(
+            tuple(make_explanation(self._evidence_of(each, model, device), pair, **drawn) for each in images)  # type: ignore[arg-type]
+        )
+
     def sql(self, query: str) -> QueryResult:
         """Run one query that reads: tables `classes`, `models`, `images`, `rejects`; views `evidence`,
         `image_evidence`, `predictions`, `features`, `pixels`.
@@ -488,6 +603,11 @@ class Index:
         if name not in models:
             raise QueryError(f"this index has no model {name!r}: it has {', '.join(models)}")
         return models[name]
+
+    def _evidence_of(self, image: ImageLike, model: str | None, device: str) -> ImageEvidence:
+        from bagindex.maps import ImageEvidence
+
+        return ImageEvidence(self._directory, self._catalog, self._model(model), image, device)
 
     def _model_names(self, names: Sequence[str] | None) -> Sequence[str]:
         if names:

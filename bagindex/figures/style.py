@@ -54,6 +54,7 @@ def style() -> Iterator[None]:
         "xtick.color": FAINT,
         "ytick.color": FAINT,
         "text.color": INK,
+        "text.hinting": "no_hinting",  # or a text is wider the fewer dots there are per inch
         "text.parse_math": False,  # a class may be called "$5"
         "figure.facecolor": PAPER,
         "savefig.facecolor": PAPER,

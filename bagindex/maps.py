@@ -1,0 +1,336 @@
+"""The evidence of one image: which image is meant, and its patches' logits for some classes, from wherever they are.
+
+Stored evidence is mapped and only the image's slice is read, for each class. What an index does not keep, its stored
+model computes again from the stored pixels; of a picture that is not in the index, from the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import SupportsIndex
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bagindex.arrays import MappedArrays, array_offsets
+from bagindex.catalog import Catalog
+from bagindex.errors import DamagedIndexError, QueryError
+from bagindex.geometry import Placement, patch_box, shared_area
+from bagindex.images import Rejected, read_picture
+from bagindex.reading import image_pixels
+from bagindex.store import IMAGES, IndexDirectory
+from bagindex.text import first_line, path_text
+from bagindex_schemas.records import ClassRecord, Grid, ModelRecord
+
+ImageLike = SupportsIndex | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The image that is asked about.
+
+    Attributes:
+        name: its path in the index, or the file's.
+        image_id: None where it is a file that is not in the index.
+        label: None where it has none.
+        placement: where the model's input lies in the picture.
+    """
+
+    name: str
+    image_id: int | None
+    label: ClassRecord | None
+    placement: Placement
+
+    @property
+    def labelled(self) -> str:
+        """The label in words."""
+        return "unlabelled" if self.label is None else f"labelled {self.label.name}"
+
+
+class ImageEvidence:
+    """What a model makes of one image. Numbers are read, or computed, when they are asked for.
+
+    Args:
+        directory, catalog: the index.
+        record: the model.
+        image: id or path of an image of the index, or a picture file.
+        device: where the model runs, when it must.
+
+    Raises:
+        QueryError: it is neither an image of the index nor a picture.
+    """
+
+    def __init__(
+        self, directory: IndexDirectory, catalog: Catalog, record: ModelRecord, image: ImageLike, device: str = "auto"
+    ) -> None:
+        self._directory = directory
+        self._manifest = catalog.manifest
+        self.record = record
+        self._device = device
+        self._file_pixels: NDArray[np.uint8] | None = None
+        image_id, data = _find(catalog, image)
+        if data is None:
+            self.subject = _stored_subject(catalog, image_id)
+        else:
+            name = path_text(os.fsencode(image))  # type: ignore[arg-type]  # an integer is no file
+            try:
+                picture = read_picture(data, catalog.manifest.plan.transform)
+            except Rejected as error:
+                raise QueryError(f"{name} is no picture that can be indexed: {error.message}") from None
+            self.subject = Subject(name, None, None, picture.placement)
+            self._file_pixels = picture.pixels
+
+    @cached_property
+    def pixels(self) -> NDArray[np.uint8] | None:
+        """The model's input before normalisation, uint8 [height, width, RGB]; None where the index keeps none."""
+        if self.subject.image_id is None:
+            return self._file_pixels
+        if not self._manifest.plan.pixels:
+            return None
+        found = image_pixels(self._directory, self._manifest, [self.subject.image_id])
+        if self.subject.image_id not in found:
+            raise DamagedIndexError(f"the pixels of image {self.subject.image_id} are missing: run `bagindex verify`")
+        return found[self.subject.image_id]
+
+    @cached_property
+    def logits(self) -> NDArray[np.float32]:
+        """The image's logits, float32 [classes]: the mean of its patches' (section 2 of the paper)."""
+        if self.subject.image_id is None:
+            return self._computed[1]
+        shard, place = self._place
+        series = self.record.series_of("predictions")
+        path = self._directory.shard_path(series, shard) / "predictions.parquet"
+        try:
+            column = pq.read_table(path, columns=["logits"])["logits"]
+            logits: NDArray[np.float32] = np.array(column[place].as_py(), np.float32)
+        except (OSError, IndexError, pa.ArrowException) as error:
+            raise _damaged(path, error) from None
+        return logits
+
+    @property
+    def classes(self) -> tuple[ClassRecord, ...]:
+        """The classes, in the order of the logits."""
+        return self._manifest.plan.classes
+
+    @property
+    def predicted(self) -> ClassRecord:
+        """The class with the largest logit; the first of equal ones."""
+        return self.classes[int(self.logits.argmax())]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the model's input."""
+        return self._manifest.plan.transform.crop_height, self._manifest.plan.transform.crop_width
+
+    @property
+    def stored(self) -> bool:
+        """Whether the patches' evidence is stored, or must be computed."""
+        return self.subject.image_id is not None and "evidence" in self.record.keep.tables
+
+    def patches(self, class_ids: Sequence[int]) -> NDArray[np.float32]:
+        """The patches' evidence as the index has it or would have it (rounded to float16).
+
+        Args:
+            class_ids: C classes.
+
+        Returns:
+            float32 [C, rows, cols].
+
+        Raises:
+            QueryError: the index keeps neither evidence nor pixels.
+        """
+        grid = self.record.grid
+        if not self.stored:
+            return self._computed[0][list(class_ids)]
+        shard, place = self._place
+        path = self._directory.shard_path(self.record.series_of("evidence"), shard) / "evidence.parquet"
+        try:
+            arrays = MappedArrays(path, array_offsets(path, 2, 2), (self._images_of_shard.size, grid.rows, grid.cols))
+            return np.stack([arrays[class_id][place] for class_id in class_ids]).astype(np.float32)
+        except (OSError, ValueError, IndexError, pa.ArrowException) as error:
+            raise _damaged(path, error) from None
+
+    def dense(
+        self, class_ids: Sequence[int], progress: Callable[[int, int], None] = lambda _done, _total: None
+    ) -> NDArray[np.float32]:
+        """Evidence of the patch around every pixel, float32 [C, height, width]; see `bagindex.dense`.
+
+        Raises:
+            QueryError: the index keeps no pixels.
+        """
+        from bagindex.compute import find_device
+        from bagindex.dense import dense_evidence
+        from bagindex.weights import read_checkpoint
+
+        pixels = self._needed_pixels("a dense heatmap")
+        checkpoint = read_checkpoint(
+            self._directory.root / self.record.name / "model.safetensors", self.record.architecture
+        )
+        transform, device = self._manifest.plan.transform, find_device(self._device)
+        return dense_evidence(checkpoint.build(), transform, pixels, class_ids, device, progress=progress)
+
+    @cached_property
+    def _images_of_shard(self) -> NDArray[np.int64]:
+        """Ids of the images of this image's shard, ascending."""
+        path = self._directory.shard_path(IMAGES, self._shard) / "images.parquet"
+        try:
+            ids: NDArray[np.int64] = pq.read_table(path, columns=["image_id"])["image_id"].to_numpy()
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, error) from None
+        return ids
+
+    @cached_property
+    def _shard(self) -> int:
+        return bisect_right([shard.first for shard in self._manifest.shards], self.subject.image_id or 0) - 1
+
+    @cached_property
+    def _place(self) -> tuple[int, int]:
+        """The image's shard, and its place among the shard's images."""
+        places = np.flatnonzero(self._images_of_shard == self.subject.image_id)
+        if places.size != 1:
+            raise DamagedIndexError(f"image {self.subject.image_id} is not in its shard: run `bagindex verify`")
+        return self._shard, int(places[0])
+
+    @cached_property
+    def _computed(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """From the stored model in float32: the patches' evidence [C, rows, cols] and the image's logits [C]."""
+        from bagindex.prepare import open_stored_models
+
+        pixels = self._needed_pixels("evidence of its patches")
+        only = self._manifest.model_copy(update={"models": {self.record.name: self.record}})
+        model = open_stored_models(self._directory, only, self._device, 1)[self.record.name]
+        found = model.run(np.array(pixels)[None])
+        grid = self.record.grid
+        evidence = found.evidence[0].T.reshape(-1, grid.rows, grid.cols).astype(np.float32)
+        return evidence, found.logits[0]
+
+    def _needed_pixels(self, what: str) -> NDArray[np.uint8]:
+        if self.pixels is None:
+            raise QueryError(
+                f"{what} must be computed, and this index keeps no pixels to compute it from: give the picture's "
+                f"file instead of {self.subject.name!r}, or build with --pixels"
+                + ("" if "evidence" in self.record.keep.tables else " or --keep evidence")
+            )
+        return self.pixels
+
+
+def confused(
+    catalog: Catalog, record: ModelRecord, label: ClassRecord, predicted: ClassRecord, count: int
+) -> list[int]:
+    """Ids of the images of one class that the model takes for another, the most probable first.
+
+    Raises:
+        QueryError: there is none, or both classes are one.
+    """
+    if label == predicted:
+        raise QueryError(f"an image labelled {label.name!r} and predicted {label.name!r} is not confused")
+    if count < 1:
+        raise QueryError("-k starts at 1")
+    sql = f"""
+        SELECT image_id FROM images JOIN {catalog.relation(record, "predictions")} USING (image_id)
+        WHERE label = ? AND predicted = ? ORDER BY probability DESC, image_id LIMIT {count}"""
+    rows = catalog.connection.execute(sql, [label.class_id, predicted.class_id]).fetchall()
+    if not rows:
+        raise QueryError(
+            f'no image labelled {label.name!r} is predicted {predicted.name!r}: `bagindex sql "SELECT label_name, '
+            'predicted_name, count(*) FROM predictions WHERE NOT correct GROUP BY ALL ORDER BY 3 DESC"` shows '
+            "what is taken for what"
+        )
+    return [row[0] for row in rows]
+
+
+def strongest(
+    values: NDArray[np.floating], grid: Grid, count: int, overlap: bool = False
+) -> tuple[tuple[int, int], ...]:
+    """The cells (row, col) with the largest values, largest first and equal ones in row-major order.
+
+    Args:
+        values: float [rows, cols].
+        grid: where the cells are.
+        count: how many at most.
+        overlap: whether their patches may share pixels.
+    """
+    chosen: list[tuple[int, int]] = []
+    for cell in np.argsort(-values, axis=None, kind="stable"):
+        if len(chosen) == count:
+            break
+        row, col = divmod(int(cell), grid.cols)
+        box = patch_box(grid, row, col)
+        if overlap or not any(shared_area(box, patch_box(grid, *other)) for other in chosen):
+            chosen.append((row, col))
+    return tuple(chosen)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities of all classes, float64 [C], from an image's logits, float32 [C]."""
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    shares: NDArray[np.float64] = powers / powers.sum()
+    return shares
+
+
+def _find(catalog: Catalog, image: ImageLike) -> tuple[int, bytes | None]:
+    """The id of an image of the index, or the bytes of a file that is not in it."""
+    if not isinstance(image, str | os.PathLike):
+        return _by_id(catalog, operator.index(image)), None
+    name = path_text(os.fsencode(image))
+    rows = catalog.connection.execute("SELECT image_id FROM images WHERE path = ?", [name]).fetchall()
+    if len(rows) == 1:
+        return rows[0][0], None
+    path = Path(image)
+    if path.is_file():
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise QueryError(f"{name} cannot be read: {error.strerror or error}") from None
+        # The same bytes give the same evidence, and that is stored.
+        sql = "SELECT image_id FROM images WHERE sha256 = ? ORDER BY NOT ends_with(?, '/' || path), image_id"
+        parameters = [hashlib.sha256(data).hexdigest(), path_text(os.fsencode(path.absolute()))]
+        same = catalog.connection.execute(sql, parameters).fetchone()
+        return (same[0], None) if same else (-1, data)
+    if name.isdecimal() and name.isascii():
+        return _by_id(catalog, int(name)), None
+    sql = "SELECT image_id, path FROM images WHERE ends_with(path, '/' || ?) ORDER BY image_id LIMIT 2"
+    rows = catalog.connection.execute(sql, [name]).fetchall()
+    if len(rows) == 1:
+        return rows[0][0], None
+    if rows:
+        raise QueryError(f"several images of the index end in {name!r}: say {rows[0][1]!r}, {rows[1][1]!r} or an id")
+    sql = "SELECT code, message FROM rejects WHERE path = ?"
+    if rejected := catalog.connection.execute(sql, [name]).fetchone():
+        raise QueryError(f"{name} could not be indexed ({rejected[0]}: {rejected[1]})")
+    what = "a folder" if path.is_dir() else "no image of this index, by id or path, and no file"
+    raise QueryError(f'{name!r} is {what}: `bagindex sql "SELECT image_id, path FROM images"` lists its images')
+
+
+def _by_id(catalog: Catalog, image_id: int) -> int:
+    if -(2**63) <= image_id < 2**63:
+        if catalog.connection.execute("SELECT 1 FROM images WHERE image_id = ?", [image_id]).fetchone():
+            return image_id
+        sql = "SELECT path, code, message FROM rejects WHERE image_id = ?"
+        if rejected := catalog.connection.execute(sql, [image_id]).fetchone():
+            raise QueryError(f"image {image_id}, {rejected[0]}, could not be indexed ({rejected[1]}: {rejected[2]})")
+    last = catalog.connection.execute("SELECT max(image_id) FROM images").fetchall()[0][0]
+    has = "it has no images" if last is None else f"ids go up to {last}"
+    raise QueryError(f"there is no image {image_id} in this index: {has}")
+
+
+def _stored_subject(catalog: Catalog, image_id: int) -> Subject:
+    sql = """
+        SELECT path, label, width, height, resized_width, resized_height, crop_left, crop_top
+        FROM images WHERE image_id = ?"""
+    path, label, *placement = catalog.connection.execute(sql, [image_id]).fetchall()[0]
+    classes = catalog.manifest.plan.classes
+    return Subject(path, image_id, None if label is None else classes[label], Placement(*placement))
+
+
+def _damaged(path: Path, error: Exception) -> DamagedIndexError:
+    return DamagedIndexError(f"{path} cannot be read ({first_line(error)}): run `bagindex verify`")
