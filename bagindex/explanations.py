@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex import output
+from bagindex.errors import QueryError
 from bagindex.figures import maps as drawing
 from bagindex.figures import style
 from bagindex.figures.explain import Block, Side, explain_figure
@@ -21,6 +23,7 @@ from bagindex_schemas.records import ClassRecord, Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,33 @@ class Explanation:
     def render(self, kind: str = "png", dpi: int = style.DPI) -> bytes:
         """The picture as a `png`, `svg` or `pdf` file."""
         return Explanations((self,)).render(kind, dpi)
+
+    def picture(self, width: int | None = None, *, coarse: bool = False) -> Image.Image:
+        """The figure as a picture, at most so many pixels wide.
+
+        Args:
+            width: by default as `save` writes it.
+            coarse: for a picture of few pixels, such as a terminal's half characters: only the patches, a row for each
+                class and one for those that decide, hardly enlarged, with their ranks.
+
+        Raises:
+            QueryError: `coarse`, and the index keeps no pixels.
+        """
+        from PIL import Image
+
+        from bagindex import render
+
+        if not coarse:
+            inches = float(self.figure().get_figwidth())
+            dpi = style.DPI if width is None else max(1, min(style.DPI, int(width / inches)))
+            return Image.open(io.BytesIO(self.render("png", dpi)))
+        if self.pixels is None:
+            raise QueryError("this index keeps no pixels to show: build it with --pixels")
+        rows = []
+        for patches in (*self.speaking, self.deciding):
+            crops = [self.pixels[y0:y1, x0:x1] for x0, y0, x1, y1 in (each.box for each in patches)]
+            rows.append(render.coarse_sheet(crops, [str(each.rank) for each in patches], width or 80))
+        return render.stack(rows)
 
     def _repr_png_(self) -> bytes:
         return self.render("png", 150)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bagindex.figures.figure3 import Row
-    from bagindex.index import Index
+    from bagindex.questions import Questions
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Figure3:
 
 
 def make(
-    index: Index,
+    index: Questions,
     classes: Sequence[ClassRecord],
     models: Sequence[str],
     k: int,

@@ -80,12 +80,12 @@ def patch_sheet(
     return sheet
 
 
-def coarse_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[Caption], width: int) -> Image.Image:
-    """Patches for a picture of few pixels, such as one of half characters: hardly enlarged, with the rank below.
+def coarse_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[str], width: int) -> Image.Image:
+    """Patches for a picture of few pixels, such as one of half characters: hardly enlarged, with a few letters below.
 
     Args:
         crops: the patches' pixels, uint8 [q, q, RGB].
-        captions: what is said of them, in the same order.
+        captions: the letters, in the same order.
         width: at most so many pixels wide.
     """
     side = _enlarged(crops, _COARSE_SIDE, width)
@@ -101,8 +101,19 @@ def coarse_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[Caption]
         for place, (crop, caption) in enumerate(row):
             x, y = place * (side + _COARSE_GUTTER), number * step
             sheet.paste(_resized(crop, side), (x, y))
-            draw.text((x, y + side), str(caption.rank), fill=_INK, font=font)
+            draw.text((x, y + side), caption, fill=_INK, font=font)
     return sheet
+
+
+def stack(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures below each other, at the left, with a little space between."""
+    height = sum(each.height for each in pictures) + _COARSE_GUTTER * (len(pictures) - 1)
+    stacked = Image.new("RGB", (max(each.width for each in pictures), height), _PAPER)
+    y = 0
+    for each in pictures:
+        stacked.paste(each, (0, y))
+        y += each.height + _COARSE_GUTTER
+    return stacked
 
 
 def _enlarged(crops: Sequence[NDArray[np.uint8]], side: int, room: int | None = None) -> int:

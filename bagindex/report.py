@@ -17,7 +17,7 @@ from bagindex.figure3 import Figure3, in_notebook
 from bagindex_schemas.records import ClassRecord, Grid
 
 if TYPE_CHECKING:
-    from bagindex.index import Index
+    from bagindex.questions import Questions
 
 _BINS, _IMAGE_BINS = 60, 30
 _IMAGES = 6
@@ -44,7 +44,7 @@ class Distribution:
 
 
 @dataclass(frozen=True)
-class Heatmap:
+class ReportImage:
     """An image and its evidence for the class, float32 [rows, columns]; None where the index keeps none."""
 
     image_id: int
@@ -80,12 +80,12 @@ class ModelReport:
     keeps_evidence: bool
     patches: Distribution | None
     logits: Distribution | None
-    typical: tuple[Heatmap, ...]
-    untypical: tuple[Heatmap, ...]
-    wrong: tuple[Heatmap, ...]
+    typical: tuple[ReportImage, ...]
+    untypical: tuple[ReportImage, ...]
+    wrong: tuple[ReportImage, ...]
 
     @property
-    def heatmaps(self) -> tuple[Heatmap, ...]:
+    def shown(self) -> tuple[ReportImage, ...]:
         """All images that are shown."""
         return self.typical + self.untypical + self.wrong
 
@@ -105,7 +105,7 @@ class Report:
 
     def pictures(self) -> Mapping[int, NDArray[np.uint8]]:
         """The model's inputs that are shown whole, by image_id, uint8 [height, width, RGB] each; none without."""
-        return self._pixels({each.image_id for model in self.models for each in model.heatmaps}) if self.pixels else {}
+        return self._pixels({each.image_id for model in self.models for each in model.shown}) if self.pixels else {}
 
     def to_html(self) -> str:
         """The page, in one file."""
@@ -137,7 +137,7 @@ class Report:
 
 
 def make(
-    index: Index,
+    index: Questions,
     record: ClassRecord,
     models: Sequence[str],
     k: int,
@@ -162,7 +162,7 @@ def make(
     )
 
 
-def _ask(index: Index, class_id: int, model: str, grid: Grid, keeps_evidence: bool) -> ModelReport:
+def _ask(index: Questions, class_id: int, model: str, grid: Grid, keeps_evidence: bool) -> ModelReport:
     predictions = f"(SELECT * FROM predictions WHERE model = {_quoted(model)} AND label IS NOT NULL)"
     counts = index.sql(
         f"SELECT count(*) FILTER (label = {class_id}) AS images, "
@@ -174,7 +174,7 @@ def _ask(index: Index, class_id: int, model: str, grid: Grid, keeps_evidence: bo
         query = f"SELECT {name}, count(*) FROM {predictions} WHERE {condition} GROUP BY 1 ORDER BY 2 DESC, 1"
         return tuple(Confusion(*row.values()) for row in index.sql(query))
 
-    def images(condition: str, order: str) -> tuple[Heatmap, ...]:
+    def images(condition: str, order: str) -> tuple[ReportImage, ...]:
         return _images(index, class_id, model, grid, keeps_evidence, condition, order)
 
     return ModelReport(
@@ -192,7 +192,9 @@ def _ask(index: Index, class_id: int, model: str, grid: Grid, keeps_evidence: bo
     )
 
 
-def _distribution(index: Index, class_id: int, model: str, table: str, column: str, bins: int) -> Distribution | None:
+def _distribution(
+    index: Questions, class_id: int, model: str, table: str, column: str, bins: int
+) -> Distribution | None:
     """Counted by DuckDB: a class may have tens of millions of patches."""
     rows = f"(SELECT correct, {column}::DOUBLE AS x FROM {table} WHERE class_id = {class_id} AND correct IS NOT NULL"
     rows += f" AND model = {_quoted(model)})"
@@ -209,31 +211,19 @@ def _distribution(index: Index, class_id: int, model: str, table: str, column: s
 
 
 def _images(
-    index: Index, class_id: int, model: str, grid: Grid, keeps_evidence: bool, condition: str, order: str
-) -> tuple[Heatmap, ...]:
+    index: Questions, class_id: int, model: str, grid: Grid, keeps_evidence: bool, condition: str, order: str
+) -> tuple[ReportImage, ...]:
     rows = index.sql(
         "SELECT image_id, path, e.label_name, predicted_name, mean_logit AS logit FROM image_evidence AS e "
         f"JOIN predictions AS p USING (model, image_id) WHERE class_id = {class_id} AND model = {_quoted(model)} "
         f"AND {condition} "
         f"ORDER BY mean_logit {order}, image_id LIMIT {_IMAGES}"
     ).to_dicts()
-    maps = _evidence(index, class_id, model, grid, [row["image_id"] for row in rows]) if keeps_evidence else {}
-    return tuple(Heatmap(**row, evidence=maps.get(row["image_id"])) for row in rows)
 
+    def evidence(image_id: int) -> NDArray[np.float32] | None:
+        return index.heatmap(image_id, classes=class_id, model=model).values[0] if keeps_evidence else None
 
-def _evidence(
-    index: Index, class_id: int, model: str, grid: Grid, image_ids: Sequence[int]
-) -> dict[int, NDArray[np.float32]]:
-    """Evidence of all patches of some images, float32 [rows, columns] each."""
-    if not image_ids:
-        return {}
-    table = index.sql(
-        f'SELECT image_id, "row", col, logit FROM evidence WHERE class_id = {class_id} AND model = {_quoted(model)} '
-        f"AND image_id IN ({', '.join(map(str, image_ids))}) ORDER BY patch_id"
-    ).to_arrow()
-    ids = table["image_id"].to_numpy()
-    logits = table["logit"].to_numpy().astype(np.float32)
-    return {image_id: logits[ids == image_id].reshape(grid.rows, grid.cols) for image_id in image_ids}
+    return tuple(ReportImage(**row, evidence=evidence(row["image_id"])) for row in rows)
 
 
 def _quoted(text: str) -> str:

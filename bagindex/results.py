@@ -149,9 +149,9 @@ class TopPatches(Sequence[Patch]):
         """
         from bagindex import render
 
-        captions = [render.Caption(p.rank, p.logit, p.label_name, p.predicted_name, p.patch_id) for p in self.patches]
         if coarse:
-            return render.coarse_sheet(self.crops(), captions, width or 80)
+            return render.coarse_sheet(self.crops(), [str(patch.rank) for patch in self.patches], width or 80)
+        captions = [render.Caption(p.rank, p.logit, p.label_name, p.predicted_name, p.patch_id) for p in self.patches]
         return render.patch_sheet(self.crops(), captions, self.question, width)
 
     def _repr_png_(self) -> bytes | None:

@@ -7,8 +7,19 @@ from typing import Annotated
 
 import typer
 
-from bagindex_cli.common import Format, FormatOption, IndexOption, OutputOption, open_index, print_rows, remark
+from bagindex_cli.common import (
+    Format,
+    FormatOption,
+    IndexOption,
+    OutputOption,
+    ShowOption,
+    open_index,
+    print_rows,
+    remark,
+)
 from bagindex_cli.screen import Steps
+from bagindex_cli.terminal import canvas
+from bagindex_cli.terminal import show as draw
 
 
 class Beneath(StrEnum):
@@ -113,6 +124,7 @@ def explain(
     index: IndexOption = None,
     format_: FormatOption = Format.TABLE,
     output: OutputOption = None,
+    show: ShowOption = False,
 ) -> None:
     """What in an image speaks for its class and for the predicted one, and what decides (Figure 4 of the paper).
 
@@ -151,6 +163,9 @@ def explain(
                 device=device,
             )
             result, save = [explanation], explanation.save
+    if show and (found := canvas()):
+        for each in result:
+            draw(each.picture(found.width, coarse=found.coarse))
     if output is not None:
         save(output)
         remark(f"wrote {output}")

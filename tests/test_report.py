@@ -10,8 +10,6 @@ import pytest
 from bagindex import Index
 from bagindex.build import BuildSettings, build
 from bagindex.errors import OutputError, QueryError, UnknownClassError
-from bagindex.figures.report import tint
-from bagindex.geometry import make_grid
 from bagindex.report import Report
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
@@ -76,7 +74,7 @@ def test_images(report: Report) -> None:
     assert [each.image_id for each in model.typical] == right[:6]
     assert [each.image_id for each in model.untypical] == right[::-1][:6]
     assert [each.image_id for each in model.wrong] == wrong[:6]
-    for each in model.heatmaps:
+    for each in model.shown:
         assert each.evidence is not None
         assert np.array_equal(each.evidence, TABLE[each.image_id, :, 0].reshape(2, 2))
         assert each.logit == pytest.approx(float(means[each.image_id]), abs=1e-5)
@@ -94,10 +92,10 @@ def test_page(report: Report) -> None:
     assert page.tags["script"] == 0
     assert page.tags["svg"] >= 2 + 14
     assert f"{100 * model.recognised / model.images:.1f} %" in words
-    for each in model.heatmaps:
+    for each in model.shown:
         assert f"{each.image_id} · {each.path}" in words
     inputs = {patch.image_id for row in report.figure3 for patch in row.patches}
-    assert sum("jpeg" in uri for uri in page.images) == 2 * len(model.heatmaps) + len(inputs)
+    assert sum("jpeg" in uri for uri in page.images) == 2 * len(model.shown) + len(inputs)
     assert report.to_html() == text
     assert report._repr_html_().startswith("<iframe srcdoc=")
 
@@ -149,21 +147,6 @@ def test_without_labels_it_says_so(tmp_path: Path) -> None:
 def test_one_side_empty(tmp_path: Path, labels: list[str | None]) -> None:
     with make(tmp_path / "index", labels=labels) as index:
         Page(index.report("c").to_html())
-
-
-def test_tint() -> None:
-    grid = make_grid(16, 8, 32, 32)
-    pixels = np.full((32, 32, 3), 100, np.uint8)
-    evidence = np.array([[0, 5, -5], [50, -50, 1], [0, 0, 0]], np.float32)
-    picture = tint(pixels, evidence, grid, 5.0)
-    grey = picture[0, 0]
-    assert len(set(grey)) == 1
-    assert np.abs(picture[4, 4].astype(int) - grey).max() <= 8  # none: white, so the picture's own grey
-    assert (picture[4:12, 12:20] == picture[4, 12]).all()
-    assert picture[4, 12, 0] > picture[4, 12, 2]  # for it: red
-    assert picture[4, 20, 0] < picture[4, 20, 2]  # against it: blue
-    assert (picture[12, 4] == picture[4, 12]).all()
-    assert (picture[28:] == grey).all()
 
 
 def test_command(planted_index: Index, tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bagindex.figures import page
+from bagindex.figures import maps, page
 from bagindex.figures.page import escape
 from bagindex.figures.style import DIVERGING, FAINT, INK, PAPER, RIGHT, RULE, WRONG, new_figure, style, to_bytes
 
 if TYPE_CHECKING:
-    from bagindex.report import Confusion, Distribution, Heatmap, ModelReport, Report
+    from bagindex.report import Confusion, Distribution, ModelReport, Report, ReportImage
     from bagindex_schemas.records import Grid
 
 _MOST_CONFUSIONS = 10
 _MANY = 1000
 """Patches, from which on the rare ones show on a logarithmic scale."""
 _COLOURS = {INK: "var(--ink)", FAINT: "var(--faint)", RULE: "var(--rule)", RIGHT: "var(--right)", WRONG: "var(--wrong)"}
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def render(report: Report) -> str:
@@ -46,31 +45,6 @@ def render(report: Report) -> str:
     several = len(report.models) > 1
     parts = [_model(report, model, pictures, several) for model in report.models]
     return page.document(f"{report.class_.name} · {report.index}", "".join([head, figure, *parts, details]))
-
-
-def tint(pixels: NDArray[np.uint8], evidence: NDArray[np.float32], grid: Grid, most: float) -> NDArray[np.uint8]:
-    """Evidence laid over a picture.
-
-    Args:
-        pixels: uint8 [height, width, RGB].
-        evidence: float32 [rows, columns] of the grid. A patch colours the pixels around its centre, `stride` wide;
-            at the edges, where no patch has its centre, the picture stays grey.
-        most: the evidence that has the full colour.
-
-    Returns:
-        uint8 [height, width, RGB]: the picture in pale grey, times the colour of its evidence.
-    """
-    from matplotlib import colormaps
-
-    grey = 1 - 0.65 * (1 - (pixels @ _GREY) / 255)
-    colours = colormaps[DIVERGING](0.5 + 0.5 * np.clip(evidence / most, -1, 1))[..., :3]
-    layer = np.ones_like(pixels, dtype=np.float64)
-    margin = (grid.receptive_field - grid.stride) // 2
-    cells = colours.repeat(grid.stride, axis=0).repeat(grid.stride, axis=1)
-    window = layer[margin : margin + cells.shape[0], margin : margin + cells.shape[1]]
-    window[:] = cells[: window.shape[0], : window.shape[1]]
-    result: NDArray[np.uint8] = np.round(255 * grey[..., None] * layer).astype(np.uint8)
-    return result
 
 
 def plot(distribution: Distribution, label: str, name: str, rare: bool) -> str:
@@ -193,28 +167,33 @@ def _images(report: Report, model: ModelReport, pictures: Mapping[int, NDArray[n
     if not report.pixels:
         return ""
     name = escape(report.class_.name)
-    maps = [each.evidence for each in model.heatmaps if each.evidence is not None]
-    most = max(1e-6, float(np.quantile(np.abs(np.concatenate([each.ravel() for each in maps])), 0.98))) if maps else 1.0
+    found = [each.evidence for each in model.shown if each.evidence is not None]
+    most = float(maps.colour_limits(np.stack(found), shared=True)[0]) if found else 1.0
     groups = [
         (f"Most typical images of {name}", "right", model.typical, "no image of this class"),
         (f"Least typical images of {name}", "right", model.untypical, "no image of this class"),
         (f"Images of other classes with most evidence for {name}", "wrong", model.wrong, "no image of another class"),
     ]
-    parts = [_scale(most) if maps else _none("This index keeps no evidence of patches: heatmaps need --keep evidence.")]
-    for title, mark, images, nothing in groups:
+    nothing = _none("This index keeps no evidence of patches: heatmaps need --keep evidence.")
+    parts = [_scale(most) if found else nothing]
+    for title, mark, images, missing in groups:
         shown = "".join(_image(each, pictures[each.image_id], model.grid, most) for each in images)
-        grid = f'<div class="images {mark}">\n{shown}</div>\n' if images else _none(nothing)
+        grid = f'<div class="images {mark}">\n{shown}</div>\n' if images else _none(missing)
         parts.append(f"<h3>{title}</h3>\n{grid}")
     return f"<h3>Images and where their evidence lies</h3>\n{''.join(parts)}"
 
 
-def _image(image: Heatmap, pixels: NDArray[np.uint8], grid: Grid, most: float) -> str:
+def _image(image: ReportImage, pixels: NDArray[np.uint8], grid: Grid, most: float) -> str:
     from bagindex.figure3 import logit_text
 
     about = escape(f"image {image.image_id}, {image.label_name}")
     shown = f'<img alt="{about}" src="{page.data_uri(pixels, "jpeg")}">'
     if image.evidence is not None:
-        heat = page.data_uri(tint(pixels, image.evidence, grid, most), "jpeg")
+        first = (grid.receptive_field - grid.stride) / 2
+        drawn = maps.overlay(
+            image.evidence, most, (pixels.shape[0], pixels.shape[1]), (first, first), grid.stride, pixels, "image"
+        )
+        heat = page.data_uri(drawn, "jpeg")
         shown += f'<img alt="evidence in {about}" src="{heat}">'
     return (
         f"<figure><div>{shown}</div><figcaption><b>{escape(image.label_name)}</b>, predicted "

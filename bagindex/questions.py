@@ -1,0 +1,363 @@
+"""What can be asked of an index: patches, figures, explanations, SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from bagindex import output
+from bagindex.errors import BagindexError, QueryError
+from bagindex.labels import find_class
+from bagindex.store import IndexDirectory
+from bagindex_schemas.records import ClassRecord, ModelRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bagindex.catalog import Catalog
+    from bagindex.explanations import Explanation, Explanations
+    from bagindex.figure3 import Figure3
+    from bagindex.heatmaps import Heatmap
+    from bagindex.info import IndexInfo
+    from bagindex.maps import ImageEvidence, ImageLike
+    from bagindex.report import Report
+    from bagindex.results import Patch, QueryResult, TopPatches
+    from bagindex.verify import VerifyReport
+
+MOST_CLASSES = 20
+"""Figure 3 has all classes by itself where there are not more."""
+
+
+class Questions:
+    """An opened index, which answers; `Index` also builds and changes.
+
+    It reads only, may be used as a context manager, and answers from the state that the index was in when the first
+    question was asked.
+    """
+
+    def __init__(self, directory: IndexDirectory) -> None:
+        self._directory = directory
+        self._manifest = directory.manifest()
+        self._opened: Catalog | None = None
+
+    @property
+    def path(self) -> Path:
+        """The index's folder."""
+        return self._directory.root
+
+    @property
+    def classes(self) -> tuple[ClassRecord, ...]:
+        """The classes, in the order of the logits."""
+        return self._manifest.plan.classes
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models."""
+        return tuple(self._manifest.models)
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether no image has a label, so that no class is right or wrong."""
+        return bool(self.sql("SELECT count(label) = 0 AS unlabelled FROM images").to_dicts()[0]["unlabelled"])
+
+    def info(self) -> IndexInfo:
+        """Source, models, settings and sizes."""
+        from bagindex.info import describe_index
+
+        return describe_index(self._directory)
+
+    def verify(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> VerifyReport:
+        """Check every file's hash, and that the stored numbers are the models' evidence.
+
+        Args:
+            progress: hears how many of how many steps are done.
+        """
+        from bagindex.verify import verify
+
+        return verify(self._directory, progress)
+
+    def find_class(self, text: str | int) -> ClassRecord:
+        """The class of that name, wnid or id; see `bagindex.labels.find_class`."""
+        return find_class(self.classes, text)
+
+    def top_patches(
+        self,
+        class_: str | int,
+        *,
+        right_class: bool = False,
+        wrong_class: bool = False,
+        any_class: bool = False,
+        k: int = 7,
+        per_image: int = 1,
+        overlap: bool = False,
+        predicted_as: str | int | None = None,
+        misclassified: bool = False,
+        where: str | None = None,
+        model: str | None = None,
+    ) -> TopPatches:
+        """The patches with most evidence for a class: the paper's Figure 3.
+
+        Args:
+            class_: name, wnid or id of the class.
+            right_class: look in images of the class: the default.
+            wrong_class: look in images of other classes.
+            any_class: look in all images, unlabelled ones too.
+            k: how many patches.
+            per_image: how many of one image at most; more than one do not overlap, unless `overlap` allows it.
+            overlap: see `per_image`.
+            predicted_as: only images that the model predicts as this class.
+            misclassified: only labelled images that the model predicts as another class.
+            where: an SQL condition on the columns of `images`, `predicted`, `predicted_name` and `probability`.
+            model: which model; may be left out where there is one.
+
+        Raises:
+            UnknownClassError: no such class.
+            QueryError: options that contradict each other, or that the index cannot answer.
+        """
+        from bagindex.results import TopPatches
+        from bagindex.top_patches import Images, Question, answer
+
+        if right_class + wrong_class + any_class > 1:
+            raise QueryError("ask for the right class, for the wrong one or for any")
+        question = Question(
+            class_=self.find_class(class_),
+            images=Images.WRONG_CLASS if wrong_class else Images.ANY if any_class else Images.RIGHT_CLASS,
+            k=k,
+            per_image=per_image,
+            overlap=overlap,
+            predicted_as=None if predicted_as is None else self.find_class(predicted_as),
+            misclassified=misclassified,
+            where=where,
+        )
+        record = self._model(model)
+        return TopPatches(f"{question} ({record.name})", answer(self._catalog, record, question), self._crops)
+
+    def figure3(
+        self, classes: Sequence[str | int] | None = None, *, models: Sequence[str] | None = None, k: int = 7
+    ) -> Figure3:
+        """The paper's Figure 3: the patches with most evidence, by class and model, in right and in wrong images.
+
+        Args:
+            classes: names, wnids or ids; by default all, where there are at most 20.
+            models: by default all, from the smallest patches to the largest.
+            k: how many patches in each subrow, each of another image.
+
+        Raises:
+            UnknownClassError: no such class.
+            QueryError: no such model, no `classes` where there are many, or a `k` out of range.
+        """
+        from bagindex.figure3 import make
+
+        if classes is None and len(self.classes) > MOST_CLASSES:
+            raise QueryError(f"this index has {len(self.classes):,} classes: name those that the figure is to show")
+        records = self.classes if classes is None else [self.find_class(each) for each in classes]
+        return make(self, records, self._model_names(models), k, self._pixels)
+
+    def report(self, class_: str | int, *, models: Sequence[str] | None = None, k: int = 7) -> Report:
+        """A page about a class: its rows of Figure 3, accuracy, confusions, where its evidence lies, its images.
+
+        Args:
+            class_, models, k: as for `figure3`.
+
+        Raises:
+            UnknownClassError: no such class.
+            QueryError: no such model, or a `k` out of range.
+        """
+        from bagindex.report import make
+
+        return make(self, self.find_class(class_), self._model_names(models), k, self._pixels)
+
+    def heatmap(
+        self,
+        image: ImageLike,
+        *,
+        classes: str | int | Sequence[str | int] = (),
+        dense: bool = False,
+        shared_scale: bool = False,
+        beneath: str | None = None,
+        alpha: float = 1.0,
+        model: str | None = None,
+        device: str = "auto",
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> Heatmap:
+        """Where in an image the evidence for some classes is: the paper's Figure 2.
+
+        Args:
+            image: id or path of an image of the index, or a picture file. Of a file that is not in the index, and
+                where no evidence is kept, the stored model computes it.
+            classes: names, wnids or ids; by default the predicted class, and the label where it is another.
+            dense: evidence of the patch around every pixel, computed by the stored model from the stored pixels.
+            shared_scale: one colour scale for all classes.
+            beneath: what is seen beneath the colours: `edges` (the default, where there are pixels), `image`, `none`.
+            alpha: strength of the colours, 0 to 1.
+            model: which model; may be left out where there is one.
+            device: where the model runs, when it must; as for `build`.
+            progress: hears how many of how many parts of a dense map are done.
+
+        Raises:
+            QueryError: there is no such image, class or model, or evidence must be computed and no pixels are kept.
+            SettingsError: `beneath`, `alpha` or `device` is none.
+        """
+        from bagindex.heatmaps import make_heatmap
+
+        asked = [classes] if isinstance(classes, str | int) else classes
+        return make_heatmap(
+            self._evidence_of(image, model, device),
+            [self.find_class(each) for each in asked],
+            dense=dense,
+            shared_scale=shared_scale,
+            beneath=beneath,
+            alpha=alpha,
+            progress=progress,
+        )
+
+    def explain(
+        self,
+        image: ImageLike,
+        *,
+        vs: str | tuple[str | int, str | int] | None = None,
+        patches: int = 3,
+        overlap: bool = False,
+        beneath: str | None = None,
+        alpha: float = 1.0,
+        model: str | None = None,
+        device: str = "auto",
+    ) -> Explanation:
+        """What in an image speaks for its label and for its predicted class, and what decides between them: the
+        paper's Figure 4.
+
+        Args:
+            image: as for `heatmap`.
+            vs: two other classes, or their names in one text with a comma between. By default the label and the
+                predicted class; where these are one, or the image has no label, the predicted class and the one that
+                comes next.
+            patches: how many to show for each class, and of those that decide.
+            overlap: whether these may share pixels.
+            beneath, alpha, model, device: as for `heatmap`.
+
+        Raises:
+            QueryError, SettingsError: as for `heatmap`; or the two classes are one.
+        """
+        from bagindex.explain import make_explanation, two_classes
+
+        pair = None if vs is None else two_classes(self.find_class, vs)
+        evidence = self._evidence_of(image, model, device)
+        return make_explanation(evidence, pair, patches=patches, overlap=overlap, beneath=beneath, alpha=alpha)
+
+    def explain_confused(
+        self,
+        label: str | int,
+        predicted: str | int,
+        *,
+        k: int = 3,
+        patches: int = 3,
+        overlap: bool = False,
+        beneath: str | None = None,
+        alpha: float = 1.0,
+        model: str | None = None,
+        device: str = "auto",
+    ) -> Explanations:
+        """Explain images of one class that the model takes for another, those of which it is most sure first.
+
+        Args:
+            label: the images' class.
+            predicted: what the model takes them for.
+            k: how many images at most.
+            patches, overlap, beneath, alpha, model, device: as for `explain`.
+
+        Raises:
+            QueryError: no image is confused so; or as for `explain`.
+        """
+        from bagindex.explain import make_explanation
+        from bagindex.explanations import Explanations
+        from bagindex.maps import confused
+
+        pair = self.find_class(label), self.find_class(predicted)
+        images = confused(self._catalog, self._model(model), *pair, k)
+        drawn = {"patches": patches, "overlap": overlap, "beneath": beneath, "alpha": alpha}
+        return Explanations(
+            tuple(make_explanation(self._evidence_of(each, model, device), pair, **drawn) for each in images)  # type: ignore[arg-type]
+        )
+
+    def sql(self, query: str) -> QueryResult:
+        """Run one query that reads: tables `classes`, `models`, `images`, `rejects`; views `evidence`,
+        `image_evidence`, `predictions`, `features`, `pixels`.
+
+        Raises:
+            QueryError: it is no SQL, more than one statement, or would write.
+        """
+        from bagindex.query import run
+
+        return run(self._catalog, query)
+
+    def close(self) -> None:
+        """Close the catalog. The index opens it again when it is asked something."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def __enter__(self) -> Self:
+        """The index itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Path and models."""
+        return f"Index({str(self.path)!r}, models={list(self.models)})"
+
+    def _repr_html_(self) -> str:
+        from bagindex.info import info_html
+
+        try:
+            return info_html(self.info())
+        except BagindexError as error:
+            return output.to_html([], [], self.path.name, str(error))
+
+    @property
+    def _catalog(self) -> Catalog:
+        from bagindex.catalog import Catalog
+
+        if self._opened is None:
+            self._opened = Catalog(self._directory)
+        return self._opened
+
+    def _model(self, name: str | None) -> ModelRecord:
+        models = self._catalog.models
+        if name is None and len(models) == 1:
+            return next(iter(models.values()))
+        if name is None:
+            raise QueryError(f"this index has several models: say --model, one of {', '.join(models)}")
+        if name not in models:
+            raise QueryError(f"this index has no model {name!r}: it has {', '.join(models)}")
+        return models[name]
+
+    def _evidence_of(self, image: ImageLike, model: str | None, device: str) -> ImageEvidence:
+        from bagindex.maps import ImageEvidence
+
+        return ImageEvidence(self._directory, self._catalog, self._model(model), image, device)
+
+    def _model_names(self, names: Sequence[str] | None) -> Sequence[str]:
+        if names:
+            return [self._model(name).name for name in names]
+        return sorted(self._catalog.models, key=lambda name: self._catalog.models[name].grid.receptive_field)
+
+    def _pixels(self, image_ids: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+        from bagindex.reading import image_pixels
+
+        return image_pixels(self._directory, self._manifest, image_ids)
+
+    def _crops(self, patches: Sequence[Patch]) -> Sequence[NDArray[np.uint8]]:
+        pixels = self._pixels({patch.image_id for patch in patches})
+        crops = []
+        for patch in patches:
+            x0, y0, x1, y1 = patch.box
+            crops.append(pixels[patch.image_id][y0:y1, x0:x1])
+        return crops
