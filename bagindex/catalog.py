@@ -31,6 +31,8 @@ NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
 _MEMORY = "500MB"
 """What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
+_QUIET = {"enable_progress_bar": False}
+"""In a Python prompt DuckDB would draw a bar among the output."""
 _NATIVE_TABLES = ("predictions", "image_evidence")
 _NO_LABELS = "(SELECT NULL::BIGINT AS image_id, NULL::INTEGER AS label LIMIT 0)"
 _KEEP_CATALOGS = 2
@@ -51,6 +53,7 @@ def update(directory: IndexDirectory) -> None:
     # folder for a while, where there is room.
     spill = directory.root / f"spill.tmp-{os.getpid()}"
     config: dict[str, str | bool | int | float | list[str]] = {
+        **_QUIET,
         "memory_limit": _MEMORY,
         "threads": min(4, os.cpu_count() or 1),
         "temp_directory": str(spill),
@@ -117,6 +120,7 @@ class Catalog:
             # Without python_enable_replacements, a name in a query could mean one of our own Python variables.
             config: dict[str, str | bool | int | float | list[str]] = {
                 "python_enable_replacements": False,
+                **_QUIET,
                 # What a query spills must not lie in the index, nor fill the disk.
                 "temp_directory": str(Path(tempfile.gettempdir()) / f"bagindex-spill-{os.getpid()}"),
                 "max_temp_directory_size": "20GB",
