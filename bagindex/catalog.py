@@ -31,7 +31,7 @@ NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
 _MEMORY = "500MB"
 """What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
-_QUIET = {"enable_progress_bar": False}
+_QUIET = "SET enable_progress_bar = false"
 """In a Python prompt DuckDB would draw a bar among the output."""
 _NATIVE_TABLES = ("predictions", "image_evidence")
 _NO_LABELS = "(SELECT NULL::BIGINT AS image_id, NULL::INTEGER AS label LIMIT 0)"
@@ -53,7 +53,6 @@ def update(directory: IndexDirectory) -> None:
     # folder for a while, where there is room.
     spill = directory.root / f"spill.tmp-{os.getpid()}"
     config: dict[str, str | bool | int | float | list[str]] = {
-        **_QUIET,
         "memory_limit": _MEMORY,
         "threads": min(4, os.cpu_count() or 1),
         "temp_directory": str(spill),
@@ -63,6 +62,7 @@ def update(directory: IndexDirectory) -> None:
         # finds the files through this setting, which does not take every path: hence the link.
         link = Path(folder) / "index"
         link.symlink_to(directory.root.resolve())
+        connection.execute(_QUIET)
         connection.execute("SET file_search_path = ?", [str(link)])
         for statement in _statements(directory, manifest, models, state):
             try:
@@ -120,12 +120,12 @@ class Catalog:
             # Without python_enable_replacements, a name in a query could mean one of our own Python variables.
             config: dict[str, str | bool | int | float | list[str]] = {
                 "python_enable_replacements": False,
-                **_QUIET,
                 # What a query spills must not lie in the index, nor fill the disk.
                 "temp_directory": str(Path(tempfile.gettempdir()) / f"bagindex-spill-{os.getpid()}"),
                 "max_temp_directory_size": "20GB",
             }
             self.connection = duckdb.connect(path, read_only=True, config=config)
+            self.connection.execute(_QUIET)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
             self._native = {row[0] for row in tables.fetchall()}
