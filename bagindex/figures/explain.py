@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bagindex.figures import maps
 from bagindex.figures.heatmap import Overlay
 from bagindex.figures.style import FAINT, INK, TEXT, new_figure
+from bagindex.figures.text import wrap
 from bagindex.geometry import Box
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Block:
 
 def explain_figure(blocks: Sequence[Block]) -> Figure:
     """The blocks, one below the other."""
-    lines = [maps.wrap(block.words, _WIDTH) for block in blocks]
+    lines = [wrap(block.words, _WIDTH) for block in blocks]
     heights = [_layout(block).height + len(text) * maps.LINE for block, text in zip(blocks, lines, strict=True)]
     total = 2 * _MARGIN + sum(heights) + (len(blocks) - 1) * _BLOCKS
     figure = new_figure(_WIDTH + 2 * _MARGIN, total)

@@ -25,12 +25,11 @@ from bagindex.figures.style import (
     SMALL,
     TEXT,
     WRONG,
-    inches,
     new_figure,
-    shorten,
     style,
     to_bytes,
 )
+from bagindex.figures.text import inches, shorten, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -253,13 +252,5 @@ def _fit(text: str, width: int, size: float = SMALL) -> str:
 
 @lru_cache(4096)
 def _wrap(text: str, width: int = _NAMES, size: float = TEXT, most: int = 4) -> str:
-    """Lines that fit into the width, the last one cut where there would be more than `most`."""
-    lines: list[str] = []
-    words = printable(text)[: most * _MOST_LETTERS].split()
-    while words and len(lines) < most - 1:
-        taken = 1
-        while taken < len(words) and _fit(joined := " ".join(words[: taken + 1]), width, size) == joined:
-            taken += 1
-        lines.append(_fit(" ".join(words[:taken]), width, size))
-        words = words[taken:]
-    return "\n".join([*lines, *([_fit(" ".join(words), width, size)] if words else [])])
+    """Lines that fit into so many dots, the last one cut where there would be more than `most`."""
+    return "\n".join(wrap(printable(text)[: most * _MOST_LETTERS], width / DPI, size, most))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bagindex.figures import maps
 from bagindex.figures.style import FAINT, INK, SMALL, TEXT, new_figure
+from bagindex.figures.text import fits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +84,7 @@ def heatmap_figure(
     titles = 2 * maps.LINE + 0.06
     bar = 0.04 + maps.BAR + maps.TICKS
     # What stands above the image has another form than the classes' names, and may be smaller where they have no room.
-    caption_size = TEXT if maps.fits(caption[0], column, TEXT) else SMALL
+    caption_size = TEXT if fits(caption[0], column, TEXT) else SMALL
     step = titles + height + (0.08 if shared else bar + 0.06)
     top = _MARGIN + maps.LINE + 0.08
     total_width = 2 * _MARGIN + cols * column + (cols - 1) * maps.GUTTER

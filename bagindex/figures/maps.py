@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bagindex.figures.style import DIVERGING, FAINT, INK, RULE, SMALL
+from bagindex.figures.text import shorten
 from bagindex.geometry import Box
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ _FINER = 2
 _DARKEST = 0.5
 """What black becomes beneath colours, of 1: they would not show on it."""
 _EDGE = 0.55
-_SAFE = 0.99
-"""Of a width that text may fill: letters are set at whole dots."""
 
 
 def colour_limits(values: NDArray[np.float32], shared: bool = False) -> NDArray[np.float32]:
@@ -138,48 +135,12 @@ def write(
     figure.text(
         left / total_width,
         1 - (top + 0.6 * LINE) / total_height,
-        _fit(text, width, size),
+        shorten(text, width, size),
         color=colour,
         fontsize=size,
         ha="left",
         va="center_baseline",
     )
-
-
-def wrap(text: str, width: float, size: float = SMALL) -> list[str]:
-    """A text in lines that fit into so many inches; a word that does not is cut."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if not lines[-1] or fits(longer, width, size):
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return [_fit(line, width, size) for line in lines if line]
-
-
-def fits(text: str, width: float, size: float) -> bool:
-    """Whether a line of text is no wider than so many inches."""
-    return _inches(text, size) <= _SAFE * width
-
-
-def _fit(text: str, width: float, size: float) -> str:
-    """As `bagindex.figures.style.shorten`, by the fonts' metrics, which takes a hundredth of the time."""
-    text = " ".join(text.split())
-    width *= _SAFE
-    if _inches(text, size) <= width:
-        return text
-    fitting = bisect_right(range(len(text)), width, key=lambda end: _inches(text[:end].rstrip() + "…", size)) - 1
-    return text[: max(fitting, 0)].rstrip() + "…"
-
-
-@lru_cache(maxsize=4096)
-def _inches(text: str, size: float) -> float:
-    """Width of a line of text, by the fonts' metrics."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    return float(text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)[0]) / 72
 
 
 def show(axes: Axes, picture: NDArray[np.uint8], shape: tuple[int, int], smooth: bool = False) -> None:

@@ -82,22 +82,3 @@ def to_bytes(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
     metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     figure.savefig(data, format=kind, dpi=dpi, metadata=metadata)
     return data.getvalue()
-
-
-def shorten(text: str, width: float, size: float = TEXT) -> str:
-    """A text that fits into so many inches at so many points, cut with an ellipsis where it does not."""
-    text = " ".join(text.split())
-    if inches(text, size) <= width:
-        return text
-    while text and inches(text + "…", size) > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
-def inches(text: str, size: float = TEXT) -> float:
-    """How wide a text of one line is at so many points."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
-    return float(width) / 72
