@@ -160,7 +160,11 @@ class ArrayFile:
         self._synchronised = 0
         self._digest = hashlib.sha256()
         self._file = path.open("wb", buffering=0)
-        self._write(_MAGIC)
+        try:
+            self._write(_MAGIC)
+        except OSError:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 from collections import Counter
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from bagindex import catalog, plan, precision
 from bagindex.compute import Compute
 from bagindex.decoding import Decoder, default_workers
-from bagindex.errors import SettingsError, TooManyRejectsError
+from bagindex.errors import SettingsError, SpaceError, TooManyRejectsError
 from bagindex.images import Rejected
 from bagindex.listing import known_files
 from bagindex.observer import BuildObserver
@@ -191,8 +192,16 @@ def finish(
     with Pipeline(
         directory, manifest, source, models, decoder, profile, rejects.count, observer.advanced, observer.note
     ) as pipeline:
-        for each in work:
-            pipeline.run(each)
+        try:
+            for each in work:
+                pipeline.run(each)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise SpaceError(
+                f"{directory.root} cannot be written any further ({error.strerror}): make room, and run the same "
+                "command again; it goes on after the shards that are committed"
+            ) from None
     seconds = profile.seconds
     catalog.update(directory)
     return _report(directory, list(models), pipeline.computed, seconds, profile.times(seconds))
@@ -335,8 +344,11 @@ def _with_precision(
     models = dict(manifest.models)
     for name, compute in computes.items():
         images = sum(each.span.count for each in work if name in dict(each.series))
-        with profile.clock("compare precisions").busy(), compute.pool() as pool:
+        with compute.pool() as pool:
+            started = profile.seconds
             chosen = precision.choose(compute, settings.precision, images, inputs, pool, observer.compared)
+            if chosen.comparisons:
+                profile.clock("compare precisions").add(profile.seconds - started)
         found = {
             "precision": chosen.precision,
             "precision_reason": chosen.reason,

@@ -352,6 +352,8 @@ def check(directory: IndexDirectory) -> tuple[int, list[str]]:
                 problems.append(
                     f"catalog: {table} of {series} is not what the shards hold: {_REMAKE.format(directory.root)}"
                 )
+    except duckdb.Error as error:
+        problems.append(f"catalog: {first_line(error)}: {_REMAKE.format(directory.root)}")
     finally:
         opened.close()
     return rows, problems

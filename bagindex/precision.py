@@ -35,8 +35,9 @@ _TOP = 7
 """Patches of a class that count as its strongest: a row of the paper's Figure 3."""
 _FASTER = 1.1
 """A precision is faster when it is so by this factor; less may be chance."""
-_TRIAL = 4
-"""Batches for each worker until a precision is given up because comparing it would take longer than it saves."""
+_WORTH = 4 * SAMPLE
+"""Images from which on a comparison takes less time than twice the speed saves; no clock decides whether there is one,
+so that the same command does the same."""
 
 
 @dataclass(frozen=True)
@@ -78,26 +79,22 @@ def choose(
         (tally,), _ = _compare(compute, [asked], inputs(sample), pool, lambda done: progress(done, sample))
         if tally.overflow is not None:
             raise tally.overflow
-        return Choice(tally.precision, "as asked", (tally.comparison(compute.grid.patches),) if tally.images else ())
+        reason = "as asked" if asked in compute.candidates else "as asked; nothing here is made for it, which is slow"
+        return Choice(tally.precision, reason, (tally.comparison(compute.grid.patches),) if tally.images else ())
     if not compute.candidates:
         return Choice("fp32", "nothing is faster on this device")
-    if images <= SAMPLE:
-        return Choice("fp32", f"{images:,} images are too few for a comparison to save time")
-
-    def worth(speedup: float) -> bool:
-        return speedup >= _FASTER and images > SAMPLE + (images + SAMPLE) / speedup
-
-    tallies, speedups = _compare(
-        compute, compute.candidates, inputs(SAMPLE), pool, lambda done: progress(done, SAMPLE), worth
-    )
+    if images < _WORTH:
+        return Choice("fp32", f"for fewer than {_WORTH:,} images a comparison takes longer than it saves")
+    tallies, speedups = _compare(compute, compute.candidates, inputs(SAMPLE), pool, lambda done: progress(done, SAMPLE))
     comparisons = tuple(
         tally.comparison(compute.grid.patches, speedup=speedups[tally.precision]) for tally in tallies if tally.images
     )
-    if not comparisons:
-        return Choice("fp32", f"nothing is so much faster that a comparison saves time on {images:,} images")
-    accepted = [each for each in comparisons if each.accepted]
+    faster = [each for each in comparisons if (each.speedup or 0.0) >= _FASTER]
+    accepted = [each for each in faster if each.accepted]
     if not accepted:
-        return Choice("fp32", "what is faster gives other evidence", comparisons)
+        return Choice(
+            "fp32", "what is faster gives other evidence" if faster else "nothing is faster here", comparisons
+        )
     fastest = max(each.speedup or 0.0 for each in accepted)
     best = min(
         (each for each in accepted if (each.speedup or 0.0) * _FASTER >= fastest),
@@ -208,14 +205,13 @@ def _compare(
     inputs: Iterator[NDArray[np.uint8]],
     pool: Executor,
     progress: Callable[[int], None],
-    worth: Callable[[float], bool] = lambda _speedup: True,
 ) -> tuple[list[Tally], Mapping[str, float]]:
-    """Run float32 and other precisions on the same inputs; one that is not worth it is left out after a few batches.
+    """Run float32 and other precisions on the same inputs.
 
     Returns:
-        A tally of each that is left, and how many times as fast as float32 it is.
+        A tally of each, and how many times as fast as float32 it is.
     """
-    runs = {precision: compute.at(precision) for precision in precisions}
+    runs = [compute.at(precision) for precision in precisions]
     tallies = {precision: Tally(precision) for precision in precisions}
     seconds = dict.fromkeys((key for each in precisions for key in (each, f"fp32 beside {each}")), 0.0)
 
@@ -223,7 +219,7 @@ def _compare(
         started = time.perf_counter()
         reference = compute.run(pixels)
         exact = time.perf_counter() - started
-        return [(*_run(other, pixels, reference), exact) for other in list(runs.values())]
+        return [(*_run(other, pixels, reference), exact) for other in runs]
 
     def speedup(precision: str) -> float:
         return _ratio(seconds[f"fp32 beside {precision}"], seconds[precision])
@@ -237,12 +233,7 @@ def _compare(
                 seconds[tally.precision] += taken
                 seconds[f"fp32 beside {tally.precision}"] += exact
         progress(max(tally.images for tally in tallies.values()))
-        if number == _TRIAL * compute.workers:
-            for precision in [each for each in runs if not worth(speedup(each))]:
-                del runs[precision]
-            if not runs:
-                break
-    return [tallies[precision] for precision in runs], {precision: speedup(precision) for precision in runs}
+    return list(tallies.values()), {precision: speedup(precision) for precision in precisions}
 
 
 def _run(compute: Compute, pixels: NDArray[np.uint8], reference: Evidence) -> tuple[Tally, float]:

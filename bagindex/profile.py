@@ -46,13 +46,21 @@ class Clock:
         try:
             yield
         finally:
-            with self._lock:
-                self.seconds += time.perf_counter() - started
-                self.images += images
+            self.add(time.perf_counter() - started, images)
+
+    def add(self, seconds: float, images: int = 0) -> None:
+        """A thread was at work for so long."""
+        with self._lock:
+            self.seconds += seconds
+            self.images += images
+
+
+_ORDER = ("compare", "read", "decode", "run", "write", "commit")
+"""First words of the stages' names, as a picture goes through them."""
 
 
 class Profile:
-    """The clocks of a build, in the order in which they were first asked for."""
+    """The clocks of a build."""
 
     def __init__(self) -> None:
         self._clocks: dict[str, Clock] = {}
@@ -68,11 +76,16 @@ class Profile:
         return self._clocks.setdefault(stage, Clock(stage, threads, shares))
 
     def times(self, seconds: float) -> tuple[StageTime, ...]:
-        """What was measured in a build that took so long."""
-        clocks = self._clocks.values()
+        """What was measured in a build that took so long; stages in the order of the work."""
+        clocks = sorted(self._clocks.values(), key=lambda each: _place(each.stage))
         found = []
         for clock in clocks:
             busy = clock.seconds + sum(other.seconds for other in clocks if other.shares is clock)
             waiting = None if clock.shares else max(0.0, clock.threads * seconds - busy)
             found.append(StageTime(clock.stage, clock.threads, clock.seconds, waiting, clock.images))
         return tuple(found)
+
+
+def _place(stage: str) -> int:
+    first = stage.split()[0]
+    return _ORDER.index(first) if first in _ORDER else len(_ORDER)

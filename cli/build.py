@@ -180,4 +180,5 @@ def print_profile(report: BuildReport) -> None:
     ]
     title = f"{report.computed:,} images in {report.seconds:.1f} s"
     print_rows(["stage", "threads", "busy", "waiting", "images/s"], rows, Format.TABLE, title)
-    print(f"images/s: what a stage does while it is busy; the limit is: {report.limit}")
+    print("busy and waiting: of all threads of a stage together; images/s: what it does while it is busy")
+    print(f"the limit is: {report.limit}")

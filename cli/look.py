@@ -82,7 +82,10 @@ def _precision(model: ModelInfo) -> list[dict[str, Any]]:
     asked = " (--precision auto)" if record.precision_asked == "auto" else ""
     reason = f", {record.precision_reason}" if record.precision_reason else ""
     said = [f"{record.precision}{asked}{reason}; {shards or 'no shards yet'}"]
-    said += [f"compared: {each} ({'accepted' if each.accepted else 'refused'})" for each in record.comparisons]
+    said += [
+        f"compared: {each} ({'within' if each.accepted else 'beyond'} the bounds of auto)"
+        for each in record.comparisons
+    ]
     return [{"what": "  precision" if i == 0 else "", "value": value} for i, value in enumerate(said)]
 
 

@@ -30,7 +30,7 @@ class Screen(BuildObserver):
         self._task: TaskID | None = None
         self._fetch: FetchScreen | None = None
         self._done = 0
-        self._next = 0.0
+        self._next = 3.0
         self._next_comparison = 0.0
         self._total = 0
         self._started = 0.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -303,3 +305,18 @@ def test_a_source_without_a_single_image(tmp_path: Path) -> None:
     with Index.open(tmp_path / "i") as index:
         assert len(index.top_patches("a")) == 0
         assert index.verify().ok
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG])
+def test_a_disk_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def full(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    settings, source = BuildSettings(shard_size=4), MemorySource(LABELS, BROKEN)
+    with monkeypatch.context() as patch:
+        patch.setattr("bagindex.array_file.os.write", full)
+        with pytest.raises(SpaceError, match="make room, and run the same command again"):
+            build(IndexDirectory(tmp_path / "i"), source, CLASS_IDS, LinearCompute("ab"), settings)
+    build(IndexDirectory(tmp_path / "i"), source, CLASS_IDS, LinearCompute("ab"), settings)
+    run(tmp_path / "whole")
+    assert contents(tmp_path / "i") == contents(tmp_path / "whole")
