@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -31,8 +32,6 @@ NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
 _MEMORY = "500MB"
 """What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
-_QUIET = "SET enable_progress_bar = false"
-"""In a Python prompt DuckDB would draw a bar among the output."""
 _NATIVE_TABLES = ("predictions", "image_evidence")
 _NO_LABELS = "(SELECT NULL::BIGINT AS image_id, NULL::INTEGER AS label LIMIT 0)"
 _KEEP_CATALOGS = 2
@@ -62,7 +61,7 @@ def update(directory: IndexDirectory) -> None:
         # finds the files through this setting, which does not take every path: hence the link.
         link = Path(folder) / "index"
         link.symlink_to(directory.root.resolve())
-        connection.execute(_QUIET)
+        _without_bar(connection)
         connection.execute("SET file_search_path = ?", [str(link)])
         for statement in _statements(directory, manifest, models, state):
             try:
@@ -77,6 +76,12 @@ def update(directory: IndexDirectory) -> None:
     directory.write_file("CURRENT", f"{name}\n".encode())
     for number in sorted(numbers)[: -(_KEEP_CATALOGS - 1)]:
         (directory.root / f"catalog-{number}.duckdb").unlink()
+
+
+def _without_bar(connection: duckdb.DuckDBPyConnection) -> None:
+    """In a Python prompt DuckDB would draw a progress bar among the output."""
+    with suppress(duckdb.InvalidInputException):  # a notebook that cannot have one does not let it be switched off
+        connection.execute("SET enable_progress_bar = false")
 
 
 def check_place(directory: IndexDirectory) -> None:
@@ -125,7 +130,7 @@ class Catalog:
                 "max_temp_directory_size": "20GB",
             }
             self.connection = duckdb.connect(path, read_only=True, config=config)
-            self.connection.execute(_QUIET)
+            _without_bar(self.connection)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
             self._native = {row[0] for row in tables.fetchall()}
