@@ -212,3 +212,22 @@ def test_figures_of_any_shape(planted_index: Index, size: tuple[int, int], pictu
             if min(a.x1, b.x1) - max(a.x0, b.x0) > 2 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.3 * a.height
         ]
         assert not crossing
+
+
+def test_a_picture_as_wide_as_asked(planted_index: Index, tmp_path: Path) -> None:
+    found = planted_index.explain(0)
+    assert found.picture().width > found.picture(700).width <= 700
+    coarse = found.picture(80, coarse=True)
+    assert coarse.width <= 80
+    with table_index(tmp_path / "i", one_image(*((8, 0, 0),) * 6), pixels=False) as index:
+        bare = index.explain(0)
+        assert bare.picture(500).width <= 500
+        with pytest.raises(QueryError, match="--pixels"):
+            bare.picture(80, coarse=True)
+
+
+def test_show_says_where_it_cannot(planted_index: Index, run) -> None:  # type: ignore[no-untyped-def]
+    plain = run("explain", "0", "-i", planted_index.path)
+    shown = run("explain", "0", "--show", "-i", planted_index.path)
+    assert shown.out == plain.out
+    assert "no pictures with --show: the output is no terminal" in shown.err

@@ -21,7 +21,7 @@ from fakes import LinearCompute, MemorySource
 CLASSES = ("cat", "dog", "fish")
 
 
-def table_index(folder: Path, table: np.ndarray, broken: frozenset[int] = frozenset()) -> Index:
+def table_index(folder: Path, table: np.ndarray, broken: frozenset[int] = frozenset(), pixels: bool = True) -> Index:
     """Images with a table float32 [images, 6, 3] of evidence, in shards of four."""
     source = MemorySource(["cat"] * len(table), broken, side=24)
     compute = LinearCompute(CLASSES, side=(24, 16), table=table)
@@ -30,7 +30,7 @@ def table_index(folder: Path, table: np.ndarray, broken: frozenset[int] = frozen
         source,
         {name: i for i, name in enumerate(CLASSES)},
         compute,
-        BuildSettings(shard_size=4, workers=1),
+        BuildSettings(shard_size=4, workers=1, pixels=pixels),
     )
     return Index.open(folder)
 
