@@ -17,6 +17,7 @@ from bagindex.figures import maps as drawing
 from bagindex.figures import style
 from bagindex.figures.explain import Block, Side, explain_figure
 from bagindex.figures.heatmap import Overlay
+from bagindex.figures.text import shorten
 from bagindex.geometry import Box, FloatBox
 from bagindex.maps import Subject
 from bagindex_schemas.records import ClassRecord, Grid
@@ -24,6 +25,9 @@ from bagindex_schemas.records import ClassRecord, Grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
+
+_NAME = 0.68
+"""Inches for each of two classes' names above the map of their difference."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,7 @@ class Explanation:
     def block(self) -> Block:
         """The numbers as the figure takes them."""
         border = (self.grid.receptive_field - self.grid.stride) / 2
-        winner, loser = (self.classes[place].name for place in (self.winner, self.loser))
+        winner, loser = (shorten(self.classes[place].name, _NAME, style.TITLE) for place in (self.winner, self.loser))
         sides = [
             Side(
                 title=record.name,
@@ -215,7 +219,7 @@ class Explanation:
         )
         every = np.stack([*self.values, self.difference])
         return Block(
-            header=f"{self.image.name} · {self.model}",
+            header=f"{self.model} · {self.image.name}",
             caption=(self.image.labelled, f"predicted {self.predicted.name}"),
             sides=sides,
             limit=float(drawing.colour_limits(every, shared=True)[0]),
@@ -265,7 +269,9 @@ class Explanation:
         for patches in (*self.speaking, self.deciding):
             crops = [self.pixels[y0:y1, x0:x1] for x0, y0, x1, y1 in (each.box for each in patches)]
             rows.append(render.coarse_sheet(crops, [str(each.rank) for each in patches], width or 80))
-        return render.stack(rows)
+        first, second = (record.name for record in self.classes)
+        difference = " - ".join(self.classes[place].name for place in (self.winner, self.loser))
+        return render.stack(rows, [first, second, difference])
 
     def _repr_png_(self) -> bytes:
         return self.render("png", 150)

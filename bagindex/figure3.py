@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bagindex import output
 from bagindex.results import Patch, TopPatches
+from bagindex.text import some
 from bagindex_schemas.records import ClassRecord
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class Figure3:
             if (subrow.class_, subrow.model, subrow.right) == (class_, model, right):
                 return subrow
         raise KeyError((class_.name, model, right))
+
+    def __str__(self) -> str:
+        """What it shows."""
+        names = some([record.name for record in self.classes])
+        return f"Figure 3 of {names} ({', '.join(self.models)}): .save() writes a .png, .svg, .pdf or .html"
 
     def __iter__(self) -> Iterator[Subrow]:
         """The subrows: class by class, in it model by model, the right one first."""

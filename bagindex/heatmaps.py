@@ -153,10 +153,10 @@ class Heatmap:
             for i, record in enumerate(self.classes)
         ]
         caption = (self.image.labelled, f"predicted {self.predicted.name}")
-        which = "logits of the patch around each pixel" if self.dense else "patch logits"
-        header = f"{self.image.name} · {self.model} · {which}"
-        if self.pixels is None:
-            header = " · ".join((self.image.name, *caption, self.model, which))
+        which = "logits of the patch around each pixel, zeros beyond the edge" if self.dense else "patch logits"
+        # What may be long stands last, where it may be cut.
+        said = caption if self.pixels is None else ()
+        header = " · ".join((self.model, which, *said, self.image.name))
         return heatmap_figure(panels, self.overlay(), header, caption, self.shared_scale)
 
     def overlay(self) -> Overlay:

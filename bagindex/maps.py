@@ -278,14 +278,21 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _find(catalog: Catalog, image: ImageLike) -> tuple[int, bytes | None]:
-    """The id of an image of the index, or the bytes of a file that is not in it."""
+    """The id of an image of the index, or the bytes of a file that is not in it.
+
+    What a text may mean is tried in this order: an id, a path of the index, the end of one, a file; `./17` is a file.
+    """
     if not isinstance(image, str | os.PathLike):
         return _by_id(catalog, operator.index(image)), None
-    name = path_text(os.fsencode(image))
-    rows = catalog.connection.execute("SELECT image_id FROM images WHERE path = ?", [name]).fetchall()
-    if len(rows) == 1:
-        return rows[0][0], None
-    path = Path(image)
+    name, path = path_text(os.fsencode(image)), Path(image)
+    is_id = isinstance(image, str) and name.isdecimal() and name.isascii()
+    sql = "SELECT image_id FROM images WHERE image_id = ?" if is_id else "SELECT image_id FROM images WHERE path = ?"
+    if found := catalog.connection.execute(sql, [min(int(name), 2**62) if is_id else name]).fetchone():
+        return found[0], None
+    sql = "SELECT image_id, path FROM images WHERE ends_with(path, '/' || ?) ORDER BY image_id LIMIT 2"
+    ends = catalog.connection.execute(sql, [name]).fetchall()
+    if len(ends) == 1:
+        return ends[0][0], None
     if path.is_file():
         try:
             data = path.read_bytes()
@@ -296,14 +303,10 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int, bytes | None]:
         parameters = [hashlib.sha256(data).hexdigest(), path_text(os.fsencode(path.absolute()))]
         same = catalog.connection.execute(sql, parameters).fetchone()
         return (same[0], None) if same else (-1, data)
-    if name.isdecimal() and name.isascii():
+    if ends:
+        raise QueryError(f"several images of the index end in {name!r}: say {ends[0][1]!r}, {ends[1][1]!r} or an id")
+    if is_id:
         return _by_id(catalog, int(name)), None
-    sql = "SELECT image_id, path FROM images WHERE ends_with(path, '/' || ?) ORDER BY image_id LIMIT 2"
-    rows = catalog.connection.execute(sql, [name]).fetchall()
-    if len(rows) == 1:
-        return rows[0][0], None
-    if rows:
-        raise QueryError(f"several images of the index end in {name!r}: say {rows[0][1]!r}, {rows[1][1]!r} or an id")
     sql = "SELECT code, message FROM rejects WHERE path = ?"
     if rejected := catalog.connection.execute(sql, [name]).fetchone():
         raise QueryError(f"{name} could not be indexed ({rejected[0]}: {rejected[1]})")

@@ -136,7 +136,7 @@ class Questions:
         return TopPatches(f"{question} ({record.name})", answer(self._catalog, record, question), self._crops)
 
     def figure3(
-        self, classes: Sequence[str | int] | None = None, *, models: Sequence[str] | None = None, k: int = 7
+        self, classes: str | int | Sequence[str | int] | None = None, *, models: Sequence[str] | None = None, k: int = 7
     ) -> Figure3:
         """The paper's Figure 3: the patches with most evidence, by class and model, in right and in wrong images.
 
@@ -151,6 +151,10 @@ class Questions:
         """
         from bagindex.figure3 import make
 
+        if isinstance(classes, str | int):
+            classes = [classes]
+        if not classes:
+            classes = None
         if classes is None and len(self.classes) > MOST_CLASSES:
             raise QueryError(f"this index has {len(self.classes):,} classes: name those that the figure is to show")
         records = self.classes if classes is None else [self.find_class(each) for each in classes]

@@ -105,14 +105,19 @@ def coarse_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[str], wi
     return sheet
 
 
-def stack(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures below each other, at the left, with a little space between."""
-    height = sum(each.height for each in pictures) + _COARSE_GUTTER * (len(pictures) - 1)
-    stacked = Image.new("RGB", (max(each.width for each in pictures), height), _PAPER)
+def stack(pictures: Sequence[Image.Image], headings: Sequence[str]) -> Image.Image:
+    """Pictures of few pixels below each other, at the left, each with a heading in letters of whole pixels."""
+    font = ImageFont.load_default_imagefont()
+    texts = [heading.encode("latin-1", "replace").decode("latin-1") for heading in headings]
+    line = 12
+    width = max(each.width for each in pictures)
+    stacked = Image.new("RGB", (width, sum(each.height + line + _COARSE_GUTTER for each in pictures)), _PAPER)
+    draw = ImageDraw.Draw(stacked)
     y = 0
-    for each in pictures:
-        stacked.paste(each, (0, y))
-        y += each.height + _COARSE_GUTTER
+    for each, text in zip(pictures, texts, strict=True):
+        draw.text((0, y), text, fill=_INK, font=font)
+        stacked.paste(each, (0, y + line))
+        y += each.height + line + _COARSE_GUTTER
     return stacked
 
 

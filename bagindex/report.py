@@ -107,6 +107,11 @@ class Report:
         """The model's inputs that are shown whole, by image_id, uint8 [height, width, RGB] each; none without."""
         return self._pixels({each.image_id for model in self.models for each in model.shown}) if self.pixels else {}
 
+    def __str__(self) -> str:
+        """What it is about."""
+        models = ", ".join(model.model for model in self.models)
+        return f"a report on {self.class_.name!r} in {self.index} ({models}): .save() writes an .html"
+
     def to_html(self) -> str:
         """The page, in one file."""
         from bagindex.figures.report import render

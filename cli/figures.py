@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bagindex import Index
 from bagindex_cli.common import IndexOption, open_index, remark
 
 ModelsOption = Annotated[
@@ -42,6 +43,7 @@ def figure3(
     """
     with open_index(index) as opened:
         opened.figure3(classes or None, models=model, k=k).save(output)
+        _say_if_unlabelled(opened)
     remark(f"wrote {output}")
 
 
@@ -60,4 +62,10 @@ def report(
     """
     with open_index(index) as opened:
         written = opened.report(class_, models=model, k=k).save(output)
+        _say_if_unlabelled(opened)
     remark(f"wrote {written}")
+
+
+def _say_if_unlabelled(opened: Index) -> None:
+    if opened.unlabelled:
+        remark("no image of this index has a label, so none is of a right or a wrong class: ask `top-patches --any`")

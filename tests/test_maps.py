@@ -148,3 +148,14 @@ def test_strongest_patches_do_not_overlap() -> None:
     order = [divmod(int(i), grid.cols) for i in np.argsort(-values, axis=None, kind="stable")]
     assert strongest(values, grid, 7, overlap=True) == tuple(order[:7])
     assert len(strongest(values, make_grid(33, 8, 96, 120), 999)) < 12
+
+
+def test_the_index_comes_before_files(planted_index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (row,) = planted_index.sql("SELECT path FROM images WHERE image_id = 7").to_dicts()
+    for name in ("7", Path(row["path"]).name, "other.png"):
+        Image.new("RGB", (200, 200), "teal").save(tmp_path / name, "PNG")
+    assert planted_index.heatmap("7").image.image_id == 7
+    assert planted_index.heatmap(Path(row["path"]).name).image.image_id == 7
+    assert planted_index.heatmap("./7").image.image_id is None
+    assert planted_index.heatmap("other.png").image.image_id is None

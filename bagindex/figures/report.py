@@ -29,7 +29,7 @@ def render(report: Report) -> str:
     wnid = f" ({escape(report.class_.wnid)})" if report.class_.wnid else ""
     labelled = "" if report.labelled == report.images else f", {report.labelled:,} of them labelled"
     head = (
-        f'<h1>{name}</h1>\n<p class="faint">Class {report.class_.class_id}{wnid} of {escape(report.index)}: '
+        f'<h1>{name}</h1>\n<p class="faint">Class {report.class_.class_id}{wnid} of {escape(report.index)}, which has '
         f"{report.images:,} images{labelled}.</p>\n"
     )
     if report.pixels:
@@ -62,8 +62,8 @@ def plot(distribution: Distribution, label: str, name: str, rare: bool) -> str:
         figure = new_figure(4.6, 2.1)
         axes = figure.add_axes((0.1, 0.2, 0.89, 0.69))
         for counts, colour, text in (
-            (distribution.wrong, WRONG, "wrong images"),
-            (distribution.right, RIGHT, "right images"),
+            (distribution.wrong, WRONG, "images of others"),
+            (distribution.right, RIGHT, "images of the class"),
         ):
             if not counts.sum():
                 continue
@@ -170,8 +170,8 @@ def _images(report: Report, model: ModelReport, pictures: Mapping[int, NDArray[n
     found = [each.evidence for each in model.shown if each.evidence is not None]
     most = float(maps.colour_limits(np.stack(found), shared=True)[0]) if found else 1.0
     groups = [
-        (f"Most typical images of {name}", "right", model.typical, "no image of this class"),
-        (f"Least typical images of {name}", "right", model.untypical, "no image of this class"),
+        (f"Most typical images of {name}: highest logit", "right", model.typical, "no image of this class"),
+        (f"Least typical images of {name}: lowest logit", "right", model.untypical, "no image of this class"),
         (f"Images of other classes with most evidence for {name}", "wrong", model.wrong, "no image of another class"),
     ]
     nothing = _none("This index keeps no evidence of patches: heatmaps need --keep evidence.")
@@ -191,7 +191,7 @@ def _image(image: ReportImage, pixels: NDArray[np.uint8], grid: Grid, most: floa
     if image.evidence is not None:
         first = (grid.receptive_field - grid.stride) / 2
         drawn = maps.overlay(
-            image.evidence, most, (pixels.shape[0], pixels.shape[1]), (first, first), grid.stride, pixels, "image"
+            image.evidence, most, (pixels.shape[0], pixels.shape[1]), (first, first), grid.stride, pixels, "edges"
         )
         heat = page.data_uri(drawn, "jpeg")
         shown += f'<img alt="evidence in {about}" src="{heat}">'
