@@ -152,10 +152,11 @@ def test_strongest_patches_do_not_overlap() -> None:
 
 def test_the_index_comes_before_files(planted_index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (row,) = planted_index.sql("SELECT path FROM images WHERE image_id = 7").to_dicts()
-    for name in ("7", Path(row["path"]).name, "other.png"):
+    path = planted_index.sql("SELECT path FROM images WHERE image_id = 7").to_dicts()[0]["path"]
+    for name in ("7", path, "other.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (200, 200), "teal").save(tmp_path / name, "PNG")
-    assert planted_index.heatmap("7").image.image_id == 7
-    assert planted_index.heatmap(Path(row["path"]).name).image.image_id == 7
-    assert planted_index.heatmap("./7").image.image_id is None
+    for name in ("7", path):
+        assert planted_index.heatmap(name).image.image_id == 7
+        assert planted_index.heatmap(f"./{name}").image.image_id is None
     assert planted_index.heatmap("other.png").image.image_id is None
