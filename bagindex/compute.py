@@ -131,7 +131,7 @@ class BagNetCompute:
         """The same model in another precision; what can be shared is.
 
         Raises:
-            SettingsError: TensorFloat-32 on a CPU, or more than a CPU without float16 arithmetic can do.
+            SettingsError: TensorFloat-32 on a CPU.
         """
         import torch
 

@@ -18,8 +18,9 @@ from bagindex.figures import style
 from bagindex.figures.explain import Block, Side, explain_figure
 from bagindex.figures.heatmap import Overlay
 from bagindex.figures.text import shorten
-from bagindex.geometry import Box, FloatBox
+from bagindex.geometry import Box, FloatBox, cut
 from bagindex.maps import Subject
+from bagindex.text import logit_text
 from bagindex_schemas.records import ClassRecord, Grid
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ class Explanation:
         first, second = (record.name for record in self.classes)
         said = (
             f"The image is {self.image.labelled} and predicted {self.predicted.name}. "
-            f"{first}: logit {_plain(self.logits[0])}, probability {drawing.percent(self.probabilities[0])}; "
-            f"{second}: {_plain(self.logits[1])}, {drawing.percent(self.probabilities[1])}. "
+            f"{first}: logit {logit_text(self.logits[0])}, probability {drawing.percent(self.probabilities[0])}; "
+            f"{second}: {logit_text(self.logits[1])}, {drawing.percent(self.probabilities[1])}. "
         )
         count = self.grid.patches
         if self.half is None or self.whole is None:
@@ -195,7 +196,7 @@ class Explanation:
 
     def block(self) -> Block:
         """The numbers as the figure takes them."""
-        border = (self.grid.receptive_field - self.grid.stride) / 2
+        border = self.grid.border
         winner, loser = (shorten(self.classes[place].name, _NAME, style.TITLE) for place in (self.winner, self.loser))
         sides = [
             Side(
@@ -260,14 +261,16 @@ class Explanation:
         from bagindex import render
 
         if not coarse:
-            inches = float(self.figure().get_figwidth())
-            dpi = style.DPI if width is None else max(1, min(style.DPI, int(width / inches)))
-            return Image.open(io.BytesIO(self.render("png", dpi)))
+            with style.style():
+                figure = self.figure()
+                inches = float(figure.get_figwidth())
+                dpi = style.DPI if width is None else max(1, min(style.DPI, int(width / inches)))
+                return Image.open(io.BytesIO(style.to_bytes(figure, "png", dpi)))
         if self.pixels is None:
             raise QueryError("this index keeps no pixels to show: build it with --pixels")
         rows = []
         for patches in (*self.speaking, self.deciding):
-            crops = [self.pixels[y0:y1, x0:x1] for x0, y0, x1, y1 in (each.box for each in patches)]
+            crops = [cut(self.pixels, each.box) for each in patches]
             rows.append(render.coarse_sheet(crops, [str(each.rank) for each in patches], width or 80))
         first, second = (record.name for record in self.classes)
         difference = " - ".join(self.classes[place].name for place in (self.winner, self.loser))
@@ -338,10 +341,6 @@ class Explanations(Sequence[Explanation]):
 
 def _patches(count: int) -> str:
     return "patch" if count == 1 else f"{count} patches"
-
-
-def _plain(logit: float) -> str:
-    return f"{logit:.2f}".replace("-", "−")
 
 
 def _share(count: int, of: int) -> str:

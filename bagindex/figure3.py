@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bagindex import output
+from bagindex.geometry import cut
 from bagindex.results import Patch, TopPatches
-from bagindex.text import some
+from bagindex.text import logit_text, some
 from bagindex_schemas.records import ClassRecord
 
 if TYPE_CHECKING:
@@ -164,19 +165,13 @@ def make(
 
 def crop(pictures: Mapping[int, NDArray[np.uint8]], patch: Patch) -> NDArray[np.uint8]:
     """A patch's pixels, uint8 [q, q, RGB]."""
-    x0, y0, x1, y1 = patch.box
-    return pictures[patch.image_id][y0:y1, x0:x1]
+    return cut(pictures[patch.image_id], patch.box)
 
 
 def caption(patch: Patch) -> tuple[str, ...]:
     """What stands under a patch: the label of its image, where that is not the class asked about, and its logit."""
     logit = logit_text(patch.logit)
     return (logit,) if patch.label == patch.class_id else (patch.label_name or "unlabelled", logit)
-
-
-def logit_text(logit: float) -> str:
-    """A logit for people, with a real minus sign."""
-    return f"{logit:.2f}".replace("-", "−")
 
 
 def in_notebook(document: str) -> str:

@@ -90,6 +90,12 @@ def patch_box(grid: Grid, row: int, col: int) -> Box:
     return (x0, y0, x0 + grid.receptive_field, y0 + grid.receptive_field)
 
 
+def cut(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    """The pixels in a box, [height, width, RGB] from [height, width, RGB]; a view."""
+    x0, y0, x1, y1 = box
+    return pixels[y0:y1, x0:x1]
+
+
 def locate(grid: Grid, patch_id: int) -> tuple[int, int, int]:
     """`(image_id, row, col)` of a patch."""
     image_id, cell = divmod(patch_id, grid.patches)

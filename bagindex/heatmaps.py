@@ -161,9 +161,8 @@ class Heatmap:
 
     def overlay(self) -> Overlay:
         """How the maps are drawn over the input."""
-        grid = self.grid
-        border = (grid.receptive_field - grid.stride) / 2
-        first, step = ((0.0, 0.0), 1) if self.dense else ((border, border), grid.stride)
+        border = self.grid.border
+        first, step = ((0.0, 0.0), 1) if self.dense else ((border, border), self.grid.stride)
         return Overlay(self.shape, first, step, self.pixels, self.beneath, self.alpha)
 
     def save(self, path: str | Path) -> None:

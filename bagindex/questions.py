@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from bagindex import output
 from bagindex.errors import BagindexError, QueryError
+from bagindex.geometry import cut
 from bagindex.labels import find_class
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import ClassRecord, ModelRecord
@@ -172,7 +173,7 @@ class Questions:
         """
         from bagindex.report import make
 
-        return make(self, self.find_class(class_), self._model_names(models), k, self._pixels)
+        return make(self, self.find_class(class_), self._model_names(models), k, self._pixels, self._evidence_of)
 
     def heatmap(
         self,
@@ -343,7 +344,7 @@ class Questions:
             raise QueryError(f"this index has no model {name!r}: it has {', '.join(models)}")
         return models[name]
 
-    def _evidence_of(self, image: ImageLike, model: str | None, device: str) -> ImageEvidence:
+    def _evidence_of(self, image: ImageLike, model: str | None, device: str = "auto") -> ImageEvidence:
         from bagindex.maps import ImageEvidence
 
         return ImageEvidence(self._directory, self._catalog, self._model(model), image, device)
@@ -360,8 +361,4 @@ class Questions:
 
     def _crops(self, patches: Sequence[Patch]) -> Sequence[NDArray[np.uint8]]:
         pixels = self._pixels({patch.image_id for patch in patches})
-        crops = []
-        for patch in patches:
-            x0, y0, x1, y1 = patch.box
-            crops.append(pixels[patch.image_id][y0:y1, x0:x1])
-        return crops
+        return [cut(pixels[patch.image_id], patch.box) for patch in patches]

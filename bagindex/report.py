@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from bagindex import figure3, output
 from bagindex.errors import OutputError
 from bagindex.figure3 import Figure3, in_notebook
-from bagindex_schemas.records import ClassRecord, Grid
+from bagindex_schemas.records import ClassRecord, Grid, ModelRecord
 
 if TYPE_CHECKING:
+    from bagindex.maps import ImageEvidence
     from bagindex.questions import Questions
 
 _BINS, _IMAGE_BINS = 60, 30
@@ -147,6 +148,7 @@ def make(
     models: Sequence[str],
     k: int,
     pixels: Callable[[set[int]], Mapping[int, NDArray[np.uint8]]],
+    evidence_of: Callable[[int, str], ImageEvidence],
 ) -> Report:
     """Ask an index for all that the page shows."""
     counts = index.sql("SELECT count(*) AS images, count(label) AS labelled FROM images").to_dicts()[0]
@@ -159,15 +161,15 @@ def make(
         labelled=counts["labelled"],
         pixels=found.pixels,
         figure3=figure3.make(index, [record], models, k, pixels),
-        models=tuple(
-            _ask(index, record.class_id, name, records[name].grid, "evidence" in records[name].keep.tables)
-            for name in dict.fromkeys(models)
-        ),
+        models=tuple(_ask(index, record.class_id, records[name], evidence_of) for name in dict.fromkeys(models)),
         _pixels=pixels,
     )
 
 
-def _ask(index: Questions, class_id: int, model: str, grid: Grid, keeps_evidence: bool) -> ModelReport:
+def _ask(
+    index: Questions, class_id: int, record: ModelRecord, evidence_of: Callable[[int, str], ImageEvidence]
+) -> ModelReport:
+    model, keeps_evidence = record.name, "evidence" in record.keep.tables
     predictions = f"(SELECT * FROM predictions WHERE model = {_quoted(model)} AND label IS NOT NULL)"
     counts = index.sql(
         f"SELECT count(*) FILTER (label = {class_id}) AS images, "
@@ -180,11 +182,11 @@ def _ask(index: Questions, class_id: int, model: str, grid: Grid, keeps_evidence
         return tuple(Confusion(*row.values()) for row in index.sql(query))
 
     def images(condition: str, order: str) -> tuple[ReportImage, ...]:
-        return _images(index, class_id, model, grid, keeps_evidence, condition, order)
+        return _images(index, class_id, model, evidence_of if keeps_evidence else None, condition, order)
 
     return ModelReport(
         model=model,
-        grid=grid,
+        grid=record.grid,
         **counts,
         taken_for=confusions("predicted_name", f"label = {class_id} AND predicted <> {class_id}"),
         mistaken=confusions("label_name", f"label <> {class_id} AND predicted = {class_id}"),
@@ -216,7 +218,12 @@ def _distribution(
 
 
 def _images(
-    index: Questions, class_id: int, model: str, grid: Grid, keeps_evidence: bool, condition: str, order: str
+    index: Questions,
+    class_id: int,
+    model: str,
+    evidence_of: Callable[[int, str], ImageEvidence] | None,
+    condition: str,
+    order: str,
 ) -> tuple[ReportImage, ...]:
     rows = index.sql(
         "SELECT image_id, path, e.label_name, predicted_name, mean_logit AS logit FROM image_evidence AS e "
@@ -226,7 +233,7 @@ def _images(
     ).to_dicts()
 
     def evidence(image_id: int) -> NDArray[np.float32] | None:
-        return index.heatmap(image_id, classes=class_id, model=model).values[0] if keeps_evidence else None
+        return None if evidence_of is None else evidence_of(image_id, model).patches([class_id])[0]
 
     return tuple(ReportImage(**row, evidence=evidence(row["image_id"])) for row in rows)
 

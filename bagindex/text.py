@@ -24,6 +24,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def logit_text(logit: float) -> str:
+    """A logit for people, with a real minus sign."""
+    return f"{logit:.2f}".replace("-", "−")
+
+
 def some(names: Sequence[str], most: int = 6) -> str:
     """The first few names, quoted, and how many there are."""
     shown = ", ".join(repr(name) for name in names[:most])

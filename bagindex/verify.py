@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from bagindex import catalog, invariants
 from bagindex.errors import BagindexError
-from bagindex.geometry import patch_box
+from bagindex.geometry import cut, patch_box
 from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.reading import image_pixels
 from bagindex.registry import ARCHITECTURES
@@ -273,7 +273,7 @@ class _Model:
         for image_id, image in sorted(chosen.items()):
             cells = np.sort(rng.permutation(grid.patches)[:PATCHES_RUN_AGAIN])
             boxes = [patch_box(grid, *divmod(int(cell), grid.cols)) for cell in cells]
-            crops = np.stack([pixels[image_id][y0:y1, x0:x1] for x0, y0, x1, y1 in boxes])
+            crops = np.stack([cut(pixels[image_id], box) for box in boxes])
             features = self._compute.run(crops).features[:, 0]
             count, found = invariants.check_alone(numbers, image, cells, features, tolerance)
             checked += count

@@ -93,6 +93,11 @@ class Grid(Record):
     cols: int = Field(gt=0)
 
     @property
+    def border(self) -> float:
+        """Pixels before the square of side `stride` in the middle of the first patch, which stands for it in maps."""
+        return (self.receptive_field - self.stride) / 2
+
+    @property
     def patches(self) -> int:
         """Number of patches of one image."""
         return self.rows * self.cols

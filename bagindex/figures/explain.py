@@ -13,7 +13,7 @@ from bagindex.figures import maps
 from bagindex.figures.heatmap import Overlay
 from bagindex.figures.style import FAINT, INK, TEXT, new_figure
 from bagindex.figures.text import wrap
-from bagindex.geometry import Box
+from bagindex.geometry import Box, cut
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,9 +125,8 @@ def _draw(figure: Figure, block: Block, words: Sequence[str], top: float) -> Non
             row, col = divmod(number, layout.per_row)
             left = x + col * (layout.patch + _BETWEEN)
             upper = below + row * (layout.patch + maps.LINE + 0.03)
-            x0, y0, x1, y1 = box
             crop = maps.place(figure, left, upper, layout.patch, layout.patch)
-            crop.imshow(overlay.pixels[y0:y1, x0:x1], extent=(0, 1, 1, 0), aspect="auto")
+            crop.imshow(cut(overlay.pixels, box), extent=(0, 1, 1, 0), aspect="auto")
             maps.tag(crop, 0, 0, number + 1)
             maps.write(figure, left, upper + layout.patch + 0.02, text, layout.patch + _BETWEEN, FAINT)
     for number, line in enumerate(words):

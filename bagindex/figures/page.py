@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bagindex.figures.figure3 import printable
+from bagindex.text import logit_text
 
 if TYPE_CHECKING:
     from bagindex.figure3 import Figure3, Subrow
@@ -119,7 +120,6 @@ def _definition(image_id: int, pixels: NDArray[np.uint8]) -> str:
 
 
 def _detail(patch: Patch, right: bool, pixels: NDArray[np.uint8], number: int, total: int) -> str:
-    from bagindex.figure3 import logit_text
 
     height, width = pixels.shape[:2]
     x0, y0, x1, y1 = patch.box

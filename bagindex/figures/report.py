@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bagindex.figures import maps, page
 from bagindex.figures.page import escape
 from bagindex.figures.style import DIVERGING, FAINT, INK, PAPER, RIGHT, RULE, WRONG, new_figure, style, to_bytes
+from bagindex.text import logit_text
 
 if TYPE_CHECKING:
     from bagindex.report import Confusion, Distribution, ModelReport, Report, ReportImage
@@ -184,14 +185,17 @@ def _images(report: Report, model: ModelReport, pictures: Mapping[int, NDArray[n
 
 
 def _image(image: ReportImage, pixels: NDArray[np.uint8], grid: Grid, most: float) -> str:
-    from bagindex.figure3 import logit_text
-
     about = escape(f"image {image.image_id}, {image.label_name}")
     shown = f'<img alt="{about}" src="{page.data_uri(pixels, "jpeg")}">'
     if image.evidence is not None:
-        first = (grid.receptive_field - grid.stride) / 2
         drawn = maps.overlay(
-            image.evidence, most, (pixels.shape[0], pixels.shape[1]), (first, first), grid.stride, pixels, "edges"
+            image.evidence,
+            most,
+            (pixels.shape[0], pixels.shape[1]),
+            (grid.border, grid.border),
+            grid.stride,
+            pixels,
+            "edges",
         )
         heat = page.data_uri(drawn, "jpeg")
         shown += f'<img alt="evidence in {about}" src="{heat}">'
