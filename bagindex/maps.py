@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,18 +16,16 @@ from pathlib import Path
 from typing import SupportsIndex
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bagindex.arrays import MappedArrays, array_offsets
 from bagindex.catalog import Catalog
 from bagindex.errors import DamagedIndexError, QueryError
 from bagindex.geometry import Placement, patch_box, shared_area
 from bagindex.images import Rejected, read_picture
 from bagindex.reading import image_pixels
-from bagindex.store import IMAGES, IndexDirectory
-from bagindex.text import first_line, path_text
+from bagindex.store import IndexDirectory
+from bagindex.stored import StoredEvidence
+from bagindex.text import path_text
 from bagindex_schemas.records import ClassRecord, Grid, ModelRecord
 
 ImageLike = SupportsIndex | str | os.PathLike[str]
@@ -73,6 +70,7 @@ class ImageEvidence:
         self, directory: IndexDirectory, catalog: Catalog, record: ModelRecord, image: ImageLike, device: str = "auto"
     ) -> None:
         self._directory = directory
+        self._catalog = catalog
         self._manifest = catalog.manifest
         self.record = record
         self._device = device
@@ -106,15 +104,11 @@ class ImageEvidence:
         """The image's logits, float32 [classes]: the mean of its patches' (section 2 of the paper)."""
         if self.subject.image_id is None:
             return self._computed[1]
-        shard, place = self._place
-        series = self.record.series_of("predictions")
-        path = self._directory.shard_path(series, shard) / "predictions.parquet"
-        try:
-            column = pq.read_table(path, columns=["logits"])["logits"]
-            logits: NDArray[np.float32] = np.array(column[place].as_py(), np.float32)
-        except (OSError, IndexError, pa.ArrowException) as error:
-            raise _damaged(path, error) from None
-        return logits
+        sql = f"SELECT logits FROM {self._catalog.relation(self.record, 'predictions')} WHERE image_id = ?"
+        row = self._catalog.connection.execute(sql, [self.subject.image_id]).fetchone()
+        if row is None:
+            raise DamagedIndexError(f"image {self.subject.image_id} is not in its shard: run `bagindex verify`")
+        return np.array(row[0], np.float32)
 
     @property
     def classes(self) -> tuple[ClassRecord, ...]:
@@ -151,13 +145,9 @@ class ImageEvidence:
         grid = self.record.grid
         if not self.stored:
             return self._computed[0][list(class_ids)]
-        shard, place = self._place
-        path = self._directory.shard_path(self.record.series_of("evidence"), shard) / "evidence.parquet"
-        try:
-            arrays = MappedArrays(path, array_offsets(path, 2, 2), (self._images_of_shard.size, grid.rows, grid.cols))
-            return np.stack([arrays[class_id][place] for class_id in class_ids]).astype(np.float32)
-        except (OSError, ValueError, IndexError, pa.ArrowException) as error:
-            raise _damaged(path, error) from None
+        stored = StoredEvidence(self._directory, self._catalog, self.record)
+        place = int(stored.places(np.array([self.subject.image_id]))[0])
+        return stored.of_image(place, class_ids).reshape(-1, grid.rows, grid.cols).astype(np.float32)
 
     def dense(
         self, class_ids: Sequence[int], progress: Callable[[int, int], None] = lambda _done, _total: None
@@ -177,28 +167,6 @@ class ImageEvidence:
         )
         transform, device = self._manifest.plan.transform, find_device(self._device)
         return dense_evidence(checkpoint.build(), transform, pixels, class_ids, device, progress=progress)
-
-    @cached_property
-    def _images_of_shard(self) -> NDArray[np.int64]:
-        """Ids of the images of this image's shard, ascending."""
-        path = self._directory.shard_path(IMAGES, self._shard) / "images.parquet"
-        try:
-            ids: NDArray[np.int64] = pq.read_table(path, columns=["image_id"])["image_id"].to_numpy()
-        except (OSError, pa.ArrowException) as error:
-            raise _damaged(path, error) from None
-        return ids
-
-    @cached_property
-    def _shard(self) -> int:
-        return bisect_right([shard.first for shard in self._manifest.shards], self.subject.image_id or 0) - 1
-
-    @cached_property
-    def _place(self) -> tuple[int, int]:
-        """The image's shard, and its place among the shard's images."""
-        places = np.flatnonzero(self._images_of_shard == self.subject.image_id)
-        if places.size != 1:
-            raise DamagedIndexError(f"image {self.subject.image_id} is not in its shard: run `bagindex verify`")
-        return self._shard, int(places[0])
 
     @cached_property
     def _computed(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -333,7 +301,3 @@ def _stored_subject(catalog: Catalog, image_id: int) -> Subject:
     path, label, *placement = catalog.connection.execute(sql, [image_id]).fetchall()[0]
     classes = catalog.manifest.plan.classes
     return Subject(path, image_id, None if label is None else classes[label], Placement(*placement))
-
-
-def _damaged(path: Path, error: Exception) -> DamagedIndexError:
-    return DamagedIndexError(f"{path} cannot be read ({first_line(error)}): run `bagindex verify`")

@@ -248,7 +248,7 @@ class Pipeline:
             environment=environment,
             feature_offsets=written.feature_offsets,
         )
-        self._directory.finish_shard(output.folder, manifest)
+        self._directory.complete(output.folder, manifest)
 
 
 class _Output:

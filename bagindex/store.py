@@ -12,8 +12,8 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,15 +21,18 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from bagindex.errors import DamagedIndexError, IndexNotFoundError, LockedError, SettingsError
-from bagindex_schemas.records import FORMAT_VERSION, IndexManifest, Record, ShardManifest
+from bagindex_schemas.derived import DerivedRecord
+from bagindex_schemas.records import FORMAT_VERSION, FileRecord, IndexManifest, Record, ShardManifest
 
 IMAGES = "images"
 """The series of the shards that belong to no model."""
+SHARD = "shard.json"
+"""The record of a shard."""
 
 _OUR_FILES = re.compile(
     r"index\.json|labels-[0-9a-f]{12}\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?"
 )
-_IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|model\.safetensors|evidence|features")
+_IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|model\.safetensors|evidence|features|derived")
 REMAKE = "remove {} and run the same `bagindex build` command again, which makes it anew"
 """What to do about a damaged shard."""
 _RecordType = TypeVar("_RecordType", bound=Record)
@@ -54,7 +57,7 @@ class IndexDirectory:
         """
         if not self.exists():
             raise IndexNotFoundError(f"no index at {self.root}: `bagindex list` shows what there is")
-        return _read_record(self.root / "index.json", IndexManifest)
+        return read_record(self.root / "index.json", IndexManifest)
 
     def write_manifest(self, manifest: IndexManifest) -> None:
         """Put a new `index.json` in place of the old one."""
@@ -82,16 +85,8 @@ class IndexDirectory:
             DamagedIndexError: a file is missing or has another size.
         """
         folder = self.shard_path(series, shard)
-        manifest = _read_record(folder / "shard.json", ShardManifest)
-        for name, record in manifest.files.items():
-            try:
-                size = (folder / name).stat().st_size
-            except FileNotFoundError:
-                raise DamagedIndexError(f"{folder / name} is missing: {REMAKE.format(folder)}") from None
-            if size != record.bytes:
-                raise DamagedIndexError(
-                    f"{folder / name} has {size} bytes, not {record.bytes}: {REMAKE.format(folder)}"
-                )
+        manifest = read_record(folder / SHARD, ShardManifest)
+        check_sizes(folder, manifest.files, REMAKE.format(folder))
         return manifest
 
     def totals(self, *series: str) -> tuple[Counter[str], Counter[str]]:
@@ -105,10 +100,18 @@ class IndexDirectory:
                 sizes.update({name.removesuffix(".parquet"): record.bytes for name, record in manifest.files.items()})
         return rows, sizes
 
+    def new_shard(self, series: str, shard: int) -> AbstractContextManager[Path]:
+        """A temporary folder for a shard's files; see `new_folder`."""
+        return self.new_folder(self.shard_path(series, shard), SHARD)
+
     @contextmanager
-    def new_shard(self, series: str, shard: int) -> Iterator[Path]:
-        """A temporary folder for a shard's files; leaving it without an error and after `commit` is the commit."""
-        final = self.shard_path(series, shard)
+    def new_folder(self, final: Path, record: str) -> Iterator[Path]:
+        """A temporary folder that becomes `final`: leaving it without an error is the commit.
+
+        Args:
+            final: where; there is nothing yet.
+            record: the file that `complete` writes last.
+        """
         self._make_folder(final.parent)
         temporary = final.with_name(f"{final.name}.tmp-{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -118,18 +121,18 @@ class IndexDirectory:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        if not (temporary / "shard.json").is_file():
-            raise RuntimeError(f"{temporary} is left without shard.json")
+        if not (temporary / record).is_file():
+            raise RuntimeError(f"{temporary} is left without {record}")
         os.rename(temporary, final)
         fsync_folder(final.parent)
 
-    def finish_shard(self, temporary: Path, manifest: ShardManifest) -> None:
-        """Fsync a shard's files and write `shard.json`, which completes the folder."""
-        for name in manifest.files:
-            with (temporary / name).open("rb") as file:
+    def complete(self, temporary: Path, record: ShardManifest | DerivedRecord, name: str = SHARD) -> None:
+        """Fsync a folder's files and write the record of them, `shard.json` or another, which completes the folder."""
+        for each in record.files:
+            with (temporary / each).open("rb") as file:
                 os.fsync(file.fileno())
-        with (temporary / "shard.json").open("wb") as file:
-            file.write(manifest.model_dump_json(indent=1).encode())
+        with (temporary / name).open("wb") as file:
+            file.write(record.model_dump_json(indent=1).encode())
             file.flush()
             os.fsync(file.fileno())
         fsync_folder(temporary)
@@ -225,6 +228,21 @@ class IndexDirectory:
         return next((child.name for child in sorted(self.root.iterdir()) if not _is_ours(child)), None)
 
 
+def check_sizes(folder: Path, files: Mapping[str, FileRecord], advice: str) -> None:
+    """See whether a folder's files are there, whole.
+
+    Raises:
+        DamagedIndexError: one is missing or has another size.
+    """
+    for name, record in files.items():
+        try:
+            size = (folder / name).stat().st_size
+        except FileNotFoundError:
+            raise DamagedIndexError(f"{folder / name} is missing: {advice}") from None
+        if size != record.bytes:
+            raise DamagedIndexError(f"{folder / name} has {size} bytes, not {record.bytes}: {advice}")
+
+
 def _is_ours(child: Path) -> bool:
     if child.is_symlink() or not child.is_dir():
         return _OUR_FILES.fullmatch(child.name) is not None
@@ -265,7 +283,12 @@ def fsync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read_record(path: Path, record: type[_RecordType]) -> _RecordType:
+def read_record(path: Path, record: type[_RecordType]) -> _RecordType:
+    """Read a JSON record.
+
+    Raises:
+        DamagedIndexError: it is missing, cannot be read, or is no such record.
+    """
     advice = "put a copy back, or build anew with --restart" if record is IndexManifest else REMAKE.format(path.parent)
     try:
         parsed = record.model_validate_json(path.read_bytes())

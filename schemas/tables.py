@@ -82,3 +82,34 @@ def predictions(classes: int) -> pa.Schema:
 def features(feature_size: int) -> pa.Schema:
     """Schema of patch features, float16[feature_size]; one row group per image."""
     return pa.schema([_column("patch_id", pa.int64()), _column("feature", _array(pa.float16(), feature_size))])
+
+
+PATCH_WORDS = pa.schema([_column("patch_id", pa.int64()), _column("word", pa.int32())])
+"""The word of every patch. Sorted by patch_id."""
+
+WORD_EVIDENCE = pa.schema(
+    [
+        _column("class_id", pa.int32()),
+        _column("word", pa.int32()),
+        _column("mean_logit", pa.float64()),
+    ]
+)
+"""The mean evidence of a word's patches for each class, over all images. Sorted by class_id, word."""
+
+
+def words(feature_size: int) -> pa.Schema:
+    """Schema of the visual words, numbered from 0, the largest first.
+
+    `similarity` is the mean cosine between a word's patches and its centroid (of length 1); `typical` are the patches
+    with the largest one, each of another image, largest first.
+    """
+    return pa.schema(
+        [
+            _column("word", pa.int32()),
+            _column("patches", pa.int64()),
+            _column("images", pa.int64()),
+            _column("similarity", pa.float32()),
+            _column("typical", pa.list_(pa.field("element", pa.int64(), nullable=False))),
+            _column("centroid", _array(pa.float32(), feature_size)),
+        ]
+    )

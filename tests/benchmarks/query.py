@@ -153,7 +153,7 @@ def _shard(
             rows=rows,
             files=written,
         )
-        directory.finish_shard(temporary, record)
+        directory.complete(temporary, record)
 
 
 def _range(span: ShardRange) -> range:

@@ -1,0 +1,100 @@
+"""What is derived from a model's shards and can be made again: the FAISS index, the visual words.
+
+Each time it is made, it is a new folder below the model's `derived/`, `KIND-1`, `KIND-2`, …, written aside and renamed
+when it is whole, with a record of its files, like a shard; the highest number counts. So a reader never sees half of
+one, and what it has open is not changed beneath it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from bagindex.errors import DamagedIndexError
+from bagindex.shards import hash_files
+from bagindex.store import IndexDirectory, check_sizes, read_record
+from bagindex_schemas.derived import AnnRecord, DerivedRecord, WordsRecord
+from bagindex_schemas.records import FileRecord, ModelRecord
+
+ANN, WORDS = "patches", "words"
+"""The kinds: nearest patches (by cosine; `patches-l2` by distance), and visual words."""
+RECORDS: dict[str, type[DerivedRecord]] = {ANN: AnnRecord, f"{ANN}-l2": AnnRecord, WORDS: WordsRecord}
+"""The record of each kind, in the file `KIND.json`."""
+REMAKE = {ANN: "bagindex index", f"{ANN}-l2": "bagindex index --metric l2", WORDS: "bagindex words --again"}
+"""The command that makes each kind."""
+_KEEP = 2
+"""The newest and the one before, for readers that have opened it."""
+_RecordType = TypeVar("_RecordType", bound=DerivedRecord)
+
+
+def features_digest(directory: IndexDirectory, record: ModelRecord) -> str:
+    """SHA-256 over the hashes of all features of a model, which tells whether something was made from others."""
+    series = record.series_of("features")
+    digest = hashlib.sha256()
+    for shard in directory.committed(series):
+        digest.update(f"{shard} {directory.shard_manifest(series, shard).files['features.parquet'].sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def newest(directory: IndexDirectory, model: str, kind: str) -> Path | None:
+    """The folder of a kind that counts; None where it was not made."""
+    numbers = _numbers(directory, model, kind)
+    return _folder(directory, model, kind, numbers[-1]) if numbers else None
+
+
+def open_newest(
+    directory: IndexDirectory, model: str, kind: str, record: type[_RecordType]
+) -> tuple[Path, _RecordType] | None:
+    """The folder of a kind that counts and its record, its files' sizes checked; None where it was not made.
+
+    Raises:
+        DamagedIndexError: a file is missing or has another size.
+    """
+    folder = newest(directory, model, kind)
+    if folder is None:
+        return None
+    remedy = f"make it again with `{REMAKE[kind]}`"
+    try:
+        found = read_record(folder / f"{kind}.json", record)
+        check_sizes(folder, found.files, remedy)
+    except DamagedIndexError as error:
+        if newest(directory, model, kind) != folder:  # replaced in this moment
+            return open_newest(directory, model, kind, record)
+        raise DamagedIndexError(f"{str(error).split(': ')[0]}: {remedy}") from None
+    return folder, found
+
+
+@contextmanager
+def making(directory: IndexDirectory, model: str, kind: str) -> Iterator[Path]:
+    """A temporary folder for the files of a kind; leaving it without an error, and after `complete`, is the commit.
+
+    The caller holds the index's lock.
+    """
+    numbers = _numbers(directory, model, kind)
+    final = _folder(directory, model, kind, numbers[-1] + 1 if numbers else 1)
+    with directory.new_folder(final, f"{kind}.json") as temporary:
+        yield temporary
+    for number in numbers[: -(_KEEP - 1)]:
+        shutil.rmtree(_folder(directory, model, kind, number))
+
+
+def complete(directory: IndexDirectory, temporary: Path, kind: str, record: DerivedRecord) -> None:
+    """Write the record of a folder's files, which are hashed now."""
+    files: dict[str, FileRecord] = hash_files(temporary)
+    directory.complete(temporary, record.model_copy(update={"files": files}), f"{kind}.json")
+
+
+def _numbers(directory: IndexDirectory, model: str, kind: str) -> list[int]:
+    place = directory.root / model / "derived"
+    names = os.listdir(place) if place.is_dir() else []
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(rf"{re.escape(kind)}-(\d+)", name)))
+
+
+def _folder(directory: IndexDirectory, model: str, kind: str, number: int) -> Path:
+    return directory.root / model / "derived" / f"{kind}-{number}"

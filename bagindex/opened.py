@@ -1,0 +1,146 @@
+"""An index that is open: its records, its catalog, and what its parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from bagindex import output
+from bagindex.errors import BagindexError, QueryError
+from bagindex.geometry import cut
+from bagindex.labels import find_class
+from bagindex.store import IndexDirectory
+from bagindex_schemas.records import ClassRecord, ModelRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bagindex.catalog import Catalog
+    from bagindex.info import IndexInfo
+    from bagindex.maps import ImageEvidence, ImageLike
+    from bagindex.results import Patch
+    from bagindex.stored import StoredEvidence, StoredFeatures
+
+
+class Opened:
+    """An opened index: what all questions need.
+
+    It reads only, may be used as a context manager, and answers from the state that the index was in when the first
+    question was asked.
+    """
+
+    def __init__(self, directory: IndexDirectory) -> None:
+        self._directory = directory
+        self._manifest = directory.manifest()
+        self._opened: Catalog | None = None
+        self._features: dict[str, StoredFeatures] = {}
+        self._evidence: dict[str, StoredEvidence] = {}
+
+    @property
+    def path(self) -> Path:
+        """The index's folder."""
+        return self._directory.root
+
+    @property
+    def classes(self) -> tuple[ClassRecord, ...]:
+        """The classes, in the order of the logits."""
+        return self._manifest.plan.classes
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models."""
+        return tuple(self._manifest.models)
+
+    def info(self) -> IndexInfo:
+        """Source, models, settings and sizes."""
+        from bagindex.info import describe_index
+
+        return describe_index(self._directory)
+
+    def find_class(self, text: str | int) -> ClassRecord:
+        """The class of that name, wnid or id; see `bagindex.labels.find_class`."""
+        return find_class(self.classes, text)
+
+    def close(self) -> None:
+        """Close the catalog. The index opens it again when it is asked something."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+        self._features.clear()
+        self._evidence.clear()
+
+    def __enter__(self) -> Self:
+        """The index itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Path and models."""
+        return f"Index({str(self.path)!r}, models={list(self.models)})"
+
+    def _repr_html_(self) -> str:
+        from bagindex.info import info_html
+
+        try:
+            return info_html(self.info())
+        except BagindexError as error:
+            return output.to_html([], [], self.path.name, str(error))
+
+    @property
+    def _catalog(self) -> Catalog:
+        from bagindex.catalog import Catalog
+
+        if self._opened is None:
+            self._opened = Catalog(self._directory)
+        return self._opened
+
+    def _model(self, name: str | None) -> ModelRecord:
+        models = self._catalog.models
+        if name is None and len(models) == 1:
+            return next(iter(models.values()))
+        if name is None:
+            raise QueryError(f"this index has several models: say --model, one of {', '.join(models)}")
+        if name not in models:
+            raise QueryError(f"this index has no model {name!r}: it has {', '.join(models)}")
+        return models[name]
+
+    def _evidence_of(self, image: ImageLike, model: str | None, device: str = "auto") -> ImageEvidence:
+        from bagindex.maps import ImageEvidence
+
+        return ImageEvidence(self._directory, self._catalog, self._model(model), image, device)
+
+    def _stored_features(self, record: ModelRecord) -> StoredFeatures:
+        from bagindex.stored import StoredFeatures
+
+        if record.name not in self._features:
+            self._features[record.name] = StoredFeatures(self._directory, self._catalog, record)
+        return self._features[record.name]
+
+    def _stored_evidence(self, record: ModelRecord) -> StoredEvidence:
+        from bagindex.stored import StoredEvidence
+
+        if record.name not in self._evidence:
+            self._evidence[record.name] = StoredEvidence(self._directory, self._catalog, record)
+        return self._evidence[record.name]
+
+    def _model_names(self, names: Sequence[str] | None) -> Sequence[str]:
+        if names:
+            return [self._model(name).name for name in names]
+        return sorted(self._catalog.models, key=lambda name: self._catalog.models[name].grid.receptive_field)
+
+    def _pixels(self, image_ids: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+        from bagindex.reading import image_pixels
+
+        return image_pixels(self._directory, self._manifest, image_ids)
+
+    def _crops(self, patches: Sequence[Patch]) -> Sequence[NDArray[np.uint8]]:
+        pixels = self._pixels({patch.image_id for patch in patches})
+        return [cut(pixels[patch.image_id], patch.box) for patch in patches]

@@ -1,0 +1,1 @@
+"""Similar patches: nearest neighbours among the features."""

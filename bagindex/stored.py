@@ -1,0 +1,170 @@
+"""The features and the evidence of a model's committed shards, as arrays: mapped, so that only what is looked at is
+read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bagindex.arrays import MappedArrays, array_offsets
+from bagindex.catalog import Catalog
+from bagindex.errors import DamagedIndexError, QueryError
+from bagindex.geometry import patch_ids
+from bagindex.store import IndexDirectory
+from bagindex.text import first_line
+from bagindex_schemas.records import ModelRecord
+
+
+class StoredPatches:
+    """A table of a model that has something for each patch. An image's *place* is its rank among the images.
+
+    Attributes:
+        record: the model, with P patches an image.
+        image_ids: int64 [N], ascending.
+    """
+
+    table: str
+
+    def __init__(self, directory: IndexDirectory, catalog: Catalog, record: ModelRecord) -> None:
+        """
+        Args:
+            directory, catalog: the index; images that came after the catalog are left out.
+            record: the model.
+
+        Raises:
+            QueryError: the index does not keep that table.
+        """
+        if self.table not in record.keep.tables:
+            raise QueryError(
+                f"this index does not keep {self.table} of {record.name}, which this needs: run the same build with "
+                f"--keep {self.table}, which fills it in"
+            )
+        self._directory = directory
+        self.record = record
+        self._series = record.series_of(self.table)
+        rows = catalog.connection.execute("SELECT image_id FROM images ORDER BY image_id").fetchnumpy()
+        self.image_ids: NDArray[np.int64] = np.asarray(rows["image_id"], np.int64)
+        spans = catalog.manifest.shards
+        ends = [span.first + span.count for span in spans]
+        self._firsts: list[int] = [0, *np.searchsorted(self.image_ids, ends).tolist()]
+        """Place of each shard's first image, and one beyond the last."""
+        self._maps: dict[int, MappedArrays] = {}
+
+    @property
+    def patches(self) -> int:
+        """P, the patches of an image."""
+        return self.record.grid.patches
+
+    @property
+    def count(self) -> int:
+        """All patches, N · P."""
+        return len(self.image_ids) * self.patches
+
+    def places(self, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places of images, int64, of ids of the same shape.
+
+        Raises:
+            QueryError: the model has no such image.
+        """
+        places: NDArray[np.int64] = np.searchsorted(self.image_ids, image_ids).astype(np.int64)
+        if len(self.image_ids) == 0 or (self.image_ids[places.clip(max=len(self.image_ids) - 1)] != image_ids).any():
+            raise QueryError("there is no such image, or it could not be indexed")
+        return places
+
+    def _map(self, shard: int) -> MappedArrays:
+        if shard not in self._maps:
+            path = self._path(shard)
+            try:
+                self._maps[shard] = self._open(shard, path)
+            except (OSError, ValueError, IndexError, pa.ArrowException) as error:
+                raise damaged(path, error) from None
+        return self._maps[shard]
+
+    def _open(self, shard: int, path: Path) -> MappedArrays:
+        raise NotImplementedError
+
+    def _path(self, shard: int) -> Path:
+        return self._directory.shard_path(self._series, shard) / f"{self.table}.parquet"
+
+    def _locate(self, place: int) -> tuple[int, int]:
+        """The shard that holds an image, and the image's place there."""
+        shard = bisect_right(self._firsts, place) - 1
+        return shard, place - self._firsts[shard]
+
+
+class StoredFeatures(StoredPatches):
+    """Every patch's feature, float16 [D]."""
+
+    table = "features"
+
+    def of_image(self, place: int) -> NDArray[np.float16]:
+        """The features of an image, float16 [P, D]; they stay in the file."""
+        shard, i = self._locate(place)
+        return self._map(shard)[i]
+
+    def of_patches(self, patch_ids: NDArray[np.int64]) -> NDArray[np.float16]:
+        """The features of n patches, float16 [n, D].
+
+        Raises:
+            QueryError: there is no such patch.
+        """
+        images, cells = np.divmod(patch_ids, self.patches)
+        places = self.places(images)
+        found = np.empty((len(patch_ids), self.record.feature_size), np.float16)
+        for i, (place, cell) in enumerate(zip(places.tolist(), cells.tolist(), strict=True)):
+            found[i] = self.of_image(place)[cell]
+        return found
+
+    def blocks(
+        self, places: Sequence[int] | None = None, images: int = 8
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+        """The features of all images, or of those at some places, a few images at a time: patch ids int64 [n] and
+        features float16 [n, D].
+        """
+        chosen = range(len(self.image_ids)) if places is None else places
+        for start in range(0, len(chosen), images):
+            part = chosen[start : start + images]
+            ids = patch_ids(self.record.grid, self.image_ids[np.asarray(part, np.int64)])
+            yield ids, np.concatenate([self.of_image(place) for place in part])
+
+    def _open(self, shard: int, path: Path) -> MappedArrays:
+        offsets = self._directory.shard_manifest(self._series, shard).feature_offsets or ()
+        return MappedArrays(path, offsets, (self.patches, self.record.feature_size))
+
+
+class StoredEvidence(StoredPatches):
+    """Every patch's logit for every class, float16.
+
+    Sums of them in float64 are exact, in any order: they are multiples of 2^-24 below 2^16, of which 2^13 at the least,
+    and millions of usual size, add up within the 53 bits of a float64.
+    """
+
+    table = "evidence"
+
+    def of_class(self, class_id: int) -> NDArray[np.float16]:
+        """A class's evidence in all images, float16 [N, P]."""
+        parts = [self._map(shard)[class_id] for shard in range(len(self._firsts) - 1) if self._size(shard)]
+        return np.concatenate([np.empty((0, self.patches), np.float16), *parts])
+
+    def of_image(self, place: int, class_ids: Sequence[int] | None = None) -> NDArray[np.float16]:
+        """An image's evidence for some classes, by default all, float16 [C, P]."""
+        shard, i = self._locate(place)
+        arrays = self._map(shard)
+        return np.stack([arrays[class_id][i] for class_id in (range(len(arrays)) if class_ids is None else class_ids)])
+
+    def _size(self, shard: int) -> int:
+        return self._firsts[shard + 1] - self._firsts[shard]
+
+    def _open(self, shard: int, path: Path) -> MappedArrays:
+        return MappedArrays(path, array_offsets(path, 2, 2), (self._size(shard), self.patches))
+
+
+def damaged(path: Path, error: Exception) -> DamagedIndexError:
+    """What to say of a file that cannot be read."""
+    return DamagedIndexError(f"{path} cannot be read ({first_line(error)}): run `bagindex verify`")

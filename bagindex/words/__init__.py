@@ -1,0 +1,1 @@
+"""Visual words: clusters of features, and what each says."""

@@ -1,0 +1,97 @@
+"""The visual words of a model, as they are stored: which patch is which word, and what each word says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bagindex import derived
+from bagindex.errors import DamagedIndexError, QueryError
+from bagindex.geometry import patch_ids
+from bagindex.store import IndexDirectory
+from bagindex.stored import StoredPatches
+from bagindex.text import first_line
+from bagindex_schemas.derived import WordsRecord
+
+TYPICAL = 12
+"""So many of a word's typical patches are stored, each of another image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """n visual words over N images of P patches.
+
+    Attributes:
+        patches, images: how many patches are each word, and in how many images; int64 [n].
+        similarity: mean cosine of a word's patches to its centroid, float32 [n].
+        typical: the patches (patch_id) nearest to each centroid, each of another image, nearest first.
+        of_patches: the word of each patch, int32 [N, P], images in the order of their places.
+        means: mean evidence of each word's patches, float64 [C, n]; see `bagindex.stored.StoredEvidence`.
+    """
+
+    patches: NDArray[np.int64]
+    images: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    typical: tuple[tuple[int, ...], ...]
+    of_patches: NDArray[np.int32]
+    means: NDArray[np.float64]
+
+    @property
+    def count(self) -> int:
+        """n."""
+        return len(self.patches)
+
+    def check(self, word: int) -> int:
+        """The word itself.
+
+        Raises:
+            QueryError: there is no such word.
+        """
+        if not 0 <= word < self.count:
+            raise QueryError(
+                f"there is no word {word}: they go from 0 to {self.count - 1} (`bagindex words` shows them)"
+            )
+        return word
+
+
+def open_vocabulary(directory: IndexDirectory, stored: StoredPatches, classes: int) -> Vocabulary:
+    """The newest words of a model.
+
+    Args:
+        directory: the index.
+        stored: a table of the model.
+        classes: C.
+
+    Raises:
+        QueryError: there are none, or images have come since they were made.
+        DamagedIndexError: they cannot be read.
+    """
+    model = stored.record.name
+    found = derived.open_newest(directory, model, derived.WORDS, WordsRecord)
+    if found is None:
+        raise QueryError(f"{model} has no visual words yet: `bagindex words` makes them")
+    folder, record = found
+    try:
+        words = pq.read_table(folder / "words.parquet", columns=["patches", "images", "similarity", "typical"])
+        assigned = pq.read_table(folder / "patch_words.parquet")
+        means = pq.read_table(folder / "word_evidence.parquet", columns=["mean_logit"])["mean_logit"].to_numpy()
+        if not np.array_equal(assigned["patch_id"].to_numpy(), patch_ids(stored.record.grid, stored.image_ids)):
+            raise QueryError(
+                "images have come since the visual words were made: make them again, `bagindex words --again`"
+            )
+        return Vocabulary(
+            patches=words["patches"].to_numpy(),
+            images=words["images"].to_numpy(),
+            similarity=words["similarity"].to_numpy(),
+            typical=tuple(tuple(each) for each in words["typical"].to_pylist()),
+            of_patches=assigned["word"].to_numpy().reshape(-1, stored.patches),
+            means=means.reshape(classes, record.words),
+        )
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise DamagedIndexError(
+            f"{folder} cannot be read ({first_line(error)}): make it again with `{derived.REMAKE[derived.WORDS]}`"
+        ) from None

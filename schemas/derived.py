@@ -1,0 +1,59 @@
+"""The records of what is derived from a model's shards and can be made again: the FAISS index, the visual words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from bagindex_schemas.records import FileRecord, Record
+
+Metric = Literal["cosine", "l2"]
+
+
+class DerivedRecord(Record):
+    """What a derived folder was made from, and its files."""
+
+    features_sha256: str = Field(description="over the hashes of the shards' features that it was made from")
+    files: dict[str, FileRecord]
+
+
+class Probing(Record):
+    """How far an approximate search looks, and how many of the nearest it finds that way."""
+
+    probes: int = Field(description="inverted lists that are looked at; 0 where the index has none")
+    candidates: int = Field(description="patches that are taken from the index and ranked again by stored features")
+    recall: float = Field(description="share of the 10 exactly nearest patches that are found")
+    milliseconds: float = Field(description="median of a query, without the re-ranking")
+
+
+class AnnRecord(DerivedRecord):
+    """`patches.json`."""
+
+    metric: Metric
+    asked: str = Field(description="`auto`, `none` or a factory string")
+    factory: str | None = Field(description="of FAISS; None: there is no index, and answers are exact by scanning")
+    patches: int
+    lists: int = Field(default=0, description="inverted lists")
+    sampled: int = Field(default=0, description="patches that the index was trained on")
+    queries: int = Field(default=0, description="held-out patches that recall was measured with")
+    trials: tuple[Probing, ...] = Field(default=(), description="what was measured, the one in force last")
+    seconds: float = Field(default=0.0, description="that making it took")
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def probing(self) -> Probing | None:
+        """The settings in force."""
+        return self.trials[-1] if self.trials else None
+
+
+class WordsRecord(DerivedRecord):
+    """`words.json`."""
+
+    words: int = Field(gt=0)
+    patches: int
+    sampled: int = Field(description="patches that were clustered; all were assigned")
+    iterations: int
+    seed: int
+    seconds: float = Field(description="that making them took")
+    versions: dict[str, str]
