@@ -84,10 +84,12 @@ def making(directory: IndexDirectory, model: str, kind: str) -> Iterator[Path]:
         shutil.rmtree(_folder(directory, model, kind, number))
 
 
-def complete(directory: IndexDirectory, temporary: Path, kind: str, record: DerivedRecord) -> None:
-    """Write the record of a folder's files, which are hashed now."""
+def complete(directory: IndexDirectory, temporary: Path, kind: str, record: _RecordType) -> _RecordType:
+    """Write the record of a folder's files, which are hashed now; the record with the hashes."""
     files: dict[str, FileRecord] = hash_files(temporary)
-    directory.complete(temporary, record.model_copy(update={"files": files}), f"{kind}.json")
+    whole = record.model_copy(update={"files": files})
+    directory.complete(temporary, whole, f"{kind}.json")
+    return whole
 
 
 def _numbers(directory: IndexDirectory, model: str, kind: str) -> list[int]:

@@ -65,6 +65,19 @@ def to_source(box: Box, placement: Placement) -> FloatBox:
     )
 
 
+def from_source(box: FloatBox, placement: Placement) -> FloatBox:
+    """Map a box of the picture (pixels after EXIF rotation) onto the model's input, the inverse of `to_source`."""
+    x_scale = placement.resized_width / placement.width
+    y_scale = placement.resized_height / placement.height
+    x0, y0, x1, y1 = box
+    return (
+        x0 * x_scale - placement.crop_left,
+        y0 * y_scale - placement.crop_top,
+        x1 * x_scale - placement.crop_left,
+        y1 * y_scale - placement.crop_top,
+    )
+
+
 def make_grid(receptive_field: int, stride: int, height: int, width: int) -> Grid:
     """Grid of an unpadded patch model over a `height` × `width` input.
 
@@ -88,6 +101,26 @@ def patch_box(grid: Grid, row: int, col: int) -> Box:
     """Pixels of the model's input that patch (`row`, `col`) sees."""
     x0, y0 = col * grid.stride, row * grid.stride
     return (x0, y0, x0 + grid.receptive_field, y0 + grid.receptive_field)
+
+
+def cell_at(grid: Grid, box: FloatBox) -> tuple[int, int] | None:
+    """The cell (row, col) whose patch shares most pixels with a box of the model's input; of equal ones the one whose
+    middle is nearest to the box's, then the first. None where no patch shares any. A box may be a point.
+    """
+    best, found = None, None
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    half = grid.receptive_field / 2
+    # A point has no area: it gets a little, so that it lies in patches.
+    spread = 0.5 if box[0] == box[2] or box[1] == box[3] else 0.0
+    wide = (box[0] - spread, box[1] - spread, box[2] + spread, box[3] + spread)
+    for row in range(grid.rows):
+        for col in range(grid.cols):
+            patch = patch_box(grid, row, col)
+            shared = shared_area(patch, wide)
+            far = (patch[0] + half - x) ** 2 + (patch[1] + half - y) ** 2
+            if shared > 0 and (best is None or (-round(shared, 6), far) < best):
+                best, found = (-round(shared, 6), far), (row, col)
+    return found
 
 
 def cut(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from bagindex import home
 from bagindex.errors import SettingsError
 from bagindex.observer import BuildObserver
 from bagindex.questions import Questions
+from bagindex.similarity.questions import SimilarityQuestions
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-class Index(Questions):
+class Index(Questions, SimilarityQuestions):
     """An index of patches and their evidence.
 
     Make one with `Index.build`, open one with `Index.open`. It reads only, may be used as a context manager, and

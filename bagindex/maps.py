@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from bagindex.store import IndexDirectory
 from bagindex.stored import StoredEvidence
 from bagindex.text import path_text
 from bagindex_schemas.records import ClassRecord, Grid, ModelRecord
+
+if TYPE_CHECKING:
+    from bagindex.evidence import Evidence
 
 ImageLike = SupportsIndex | str | os.PathLike[str]
 
@@ -103,7 +106,8 @@ class ImageEvidence:
     def logits(self) -> NDArray[np.float32]:
         """The image's logits, float32 [classes]: the mean of its patches' (section 2 of the paper)."""
         if self.subject.image_id is None:
-            return self._computed[1]
+            computed: NDArray[np.float32] = self._computed.logits[0]
+            return computed
         sql = f"SELECT logits FROM {self._catalog.relation(self.record, 'predictions')} WHERE image_id = ?"
         row = self._catalog.connection.execute(sql, [self.subject.image_id]).fetchone()
         if row is None:
@@ -144,10 +148,20 @@ class ImageEvidence:
         """
         grid = self.record.grid
         if not self.stored:
-            return self._computed[0][list(class_ids)]
+            evidence: NDArray[np.float16] = self._computed.evidence[0].T.reshape(-1, grid.rows, grid.cols)
+            return evidence[list(class_ids)].astype(np.float32)
         stored = StoredEvidence(self._directory, self._catalog, self.record)
         place = int(stored.places(np.array([self.subject.image_id]))[0])
         return stored.of_image(place, class_ids).reshape(-1, grid.rows, grid.cols).astype(np.float32)
+
+    def feature(self, row: int, col: int) -> NDArray[np.float16]:
+        """The feature of a patch as the stored model computes it from the picture, float16 [D].
+
+        Raises:
+            QueryError: the index keeps no pixels.
+        """
+        feature: NDArray[np.float16] = self._computed.features[0, row * self.record.grid.cols + col]
+        return feature
 
     def dense(
         self, class_ids: Sequence[int], progress: Callable[[int, int], None] = lambda _done, _total: None
@@ -169,17 +183,14 @@ class ImageEvidence:
         return dense_evidence(checkpoint.build(), transform, pixels, class_ids, device, progress=progress)
 
     @cached_property
-    def _computed(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """From the stored model in float32: the patches' evidence [C, rows, cols] and the image's logits [C]."""
+    def _computed(self) -> Evidence:
+        """What the stored model makes of the picture in float32, as a batch of one."""
         from bagindex.prepare import open_stored_models
 
         pixels = self._needed_pixels("evidence of its patches")
         only = self._manifest.model_copy(update={"models": {self.record.name: self.record}})
         model = open_stored_models(self._directory, only, self._device, 1)[self.record.name]
-        found = model.run(np.array(pixels)[None])
-        grid = self.record.grid
-        evidence = found.evidence[0].T.reshape(-1, grid.rows, grid.cols).astype(np.float32)
-        return evidence, found.logits[0]
+        return model.run(np.array(pixels)[None])
 
     def _needed_pixels(self, what: str) -> NDArray[np.uint8]:
         if self.pixels is None:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from bagindex.catalog import Catalog
     from bagindex.info import IndexInfo
     from bagindex.maps import ImageEvidence, ImageLike
-    from bagindex.results import Patch
+    from bagindex.results import PlacedPatch
+    from bagindex.similarity.ann import Neighbours
     from bagindex.stored import StoredEvidence, StoredFeatures
+    from bagindex_schemas.derived import AnnRecord, Metric
 
 
 class Opened:
@@ -38,6 +40,7 @@ class Opened:
         self._opened: Catalog | None = None
         self._features: dict[str, StoredFeatures] = {}
         self._evidence: dict[str, StoredEvidence] = {}
+        self._indexes: dict[tuple[str, Metric], tuple[tuple[Neighbours | None, AnnRecord] | None, bool]] = {}
 
     @property
     def path(self) -> Path:
@@ -71,6 +74,7 @@ class Opened:
             self._opened = None
         self._features.clear()
         self._evidence.clear()
+        self._indexes.clear()
 
     def __enter__(self) -> Self:
         """The index itself."""
@@ -141,6 +145,6 @@ class Opened:
 
         return image_pixels(self._directory, self._manifest, image_ids)
 
-    def _crops(self, patches: Sequence[Patch]) -> Sequence[NDArray[np.uint8]]:
+    def _crops(self, patches: Sequence[PlacedPatch]) -> Sequence[NDArray[np.uint8]]:
         pixels = self._pixels({patch.image_id for patch in patches})
         return [cut(pixels[patch.image_id], patch.box) for patch in patches]

@@ -17,7 +17,7 @@ _GUTTER = 14
 _INK = (24, 24, 27)
 _FAINT = (113, 113, 122)
 _PAPER = (255, 255, 255)
-_PER_ROW = 10
+_PER_ROW = 11
 _COARSE_SIDE = 33
 _COARSE_GUTTER = 2
 _TEXT = 13
@@ -26,28 +26,30 @@ _LINE = 17
 
 @dataclass(frozen=True)
 class Caption:
-    """What stands under a patch: rank and logit, the image's label, what the model predicts, the patch's id."""
+    """What stands under a patch: a word or its rank, what it is ranked by, the image's label, what the model predicts,
+    the patch's id.
+    """
 
-    rank: int
-    logit: float
+    short: str
+    value: str
     label: str | None
     predicted: str
-    patch_id: int
+    patch_id: int | None
 
     def lines(self) -> tuple[tuple[str, tuple[int, int, int]], ...]:
         """Lines of text and their colours."""
         return (
-            (f"{self.rank} · {self.logit:.2f}", _INK),
+            (f"{self.short} · {self.value}" if self.value else self.short, _INK),
             ("unlabelled" if self.label is None else self.label, _INK),
             (f"predicted {self.predicted}", _FAINT),
-            (f"patch {self.patch_id}", _FAINT),
+            ("" if self.patch_id is None else f"patch {self.patch_id}", _FAINT),
         )
 
 
 def patch_sheet(
     crops: Sequence[NDArray[np.uint8]], captions: Sequence[Caption], title: str, width: int | None = None
 ) -> Image.Image:
-    """Patches in rows of up to ten, enlarged, with a caption under each.
+    """Patches in rows of up to eleven, enlarged, with a caption under each.
 
     Args:
         crops: the patches' pixels, uint8 [q, q, RGB].

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from bagindex import output
 from bagindex.errors import BagindexError
@@ -19,25 +19,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from bagindex.render import Caption
+
 _SHOWN_ROWS = 100
 """Of a longer result, a notebook shows so many."""
 
 
-@dataclass(frozen=True)
-class Patch:
-    """A patch and its evidence for the class asked about.
+@dataclass(frozen=True, kw_only=True)
+class PlacedPatch:
+    """A patch in an answer.
 
     Attributes:
         label: class id of the image's label, None where it has none; `predicted` likewise of the model's prediction.
         box: the pixels of the model's input that the patch sees, (x0, y0, x1, y1), upper ends excluded.
         source_box: the same in the original file after EXIF rotation, float pixels.
-        logit: the patch's logit for the class, as stored (float16).
     """
+
+    _first: ClassVar[tuple[str, ...]] = ()
 
     rank: int
     model: str
-    class_: str
-    class_id: int
     patch_id: int
     image_id: int
     path: str
@@ -49,17 +50,40 @@ class Patch:
     col: int
     box: Box
     source_box: FloatBox
-    logit: float
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name; `class_` is called `class`."""
         fields = {name.rstrip("_"): value for name, value in vars(self).items()}
-        return {**fields, "box": list(self.box), "source_box": list(self.source_box)}
+        fields |= {"box": list(self.box), "source_box": list(self.source_box)}
+        return {name: fields[name] for name in self.fields()}
+
+    @classmethod
+    def fields(cls) -> list[str]:
+        """Names of all fields, in order."""
+        return list(dict.fromkeys((*cls._first, *(field.name.rstrip("_") for field in dataclasses.fields(cls)))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch(PlacedPatch):
+    """A patch and its evidence for the class asked about.
+
+    Attributes:
+        logit: the patch's logit for the class, as stored (float16).
+    """
+
+    _first = ("rank", "model", "class", "class_id")
+
+    class_: str
+    class_id: int
+    logit: float
+
+
+_PatchType = TypeVar("_PatchType", bound=PlacedPatch)
 
 
 @dataclass(frozen=True)
-class TopPatches(Sequence[Patch]):
-    """The patches with most evidence for a class, strongest first.
+class PatchList(Sequence[_PatchType]):
+    """An answer of patches, the first ranked first.
 
     Attributes:
         question: what was asked, in words.
@@ -67,14 +91,20 @@ class TopPatches(Sequence[Patch]):
     """
 
     question: str
-    patches: tuple[Patch, ...]
-    _crops: Callable[[tuple[Patch, ...]], Sequence[NDArray[np.uint8]]] = dataclasses.field(repr=False, compare=False)
+    patches: tuple[_PatchType, ...]
+    _crops: Callable[[Sequence[PlacedPatch]], Sequence[NDArray[np.uint8]]] = dataclasses.field(
+        repr=False, compare=False
+    )
+
+    _kind: ClassVar[type[PlacedPatch]]
+    columns: ClassVar[tuple[str, ...]]
+    """Columns of the printed table; `to_dicts` has all."""
 
     @overload
-    def __getitem__(self, index: int) -> Patch: ...
+    def __getitem__(self, index: int) -> _PatchType: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Patch]: ...
-    def __getitem__(self, index: int | slice) -> Patch | Sequence[Patch]:
+    def __getitem__(self, index: slice) -> Sequence[_PatchType]: ...
+    def __getitem__(self, index: int | slice) -> _PatchType | Sequence[_PatchType]:
         """The patch of rank `index + 1`."""
         return self.patches[index]
 
@@ -84,10 +114,12 @@ class TopPatches(Sequence[Patch]):
 
     def __str__(self) -> str:
         """A table."""
-        return output.table_text(self.columns, self.table_rows(), self.question)
+        return output.table_text(self.columns, self.table_rows(), self.title)
 
-    columns = ("rank", "logit", "patch_id", "label", "predicted", "row", "col", "path")
-    """Columns of the printed table; `to_dicts` has all."""
+    @property
+    def title(self) -> str:
+        """What stands above the table and the picture."""
+        return self.question
 
     def table_rows(self) -> list[dict[str, Any]]:
         """Rows of the printed table, classes by their names."""
@@ -95,10 +127,10 @@ class TopPatches(Sequence[Patch]):
             {**patch.to_dict(), "label": patch.label_name, "predicted": patch.predicted_name} for patch in self.patches
         ]
 
-    @staticmethod
-    def fields() -> list[str]:
+    @classmethod
+    def fields(cls) -> list[str]:
         """Names of all fields of a patch, in order."""
-        return [field.name.rstrip("_") for field in dataclasses.fields(Patch)]
+        return cls._kind.fields()
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The patches as JSON objects would have them."""
@@ -108,8 +140,9 @@ class TopPatches(Sequence[Patch]):
         """The patches as an Arrow table."""
         import pyarrow as pa
 
-        text, integer = pa.string(), pa.int64()
-        types = {"box": pa.list_(integer, 4), "source_box": pa.list_(pa.float64(), 4), "logit": pa.float32()}
+        text, integer, real = pa.string(), pa.int64(), pa.float64()
+        types = {"box": pa.list_(integer, 4), "source_box": pa.list_(real, 4), "logit": pa.float32()}
+        types |= {"cosine": real, "distance": real}
         words = {"model", "class", "path", "label_name", "predicted_name"}
         schema = pa.schema([(name, types.get(name, text if name in words else integer)) for name in self.fields()])
         return pa.Table.from_pylist(self.to_dicts(), schema=schema)
@@ -149,10 +182,24 @@ class TopPatches(Sequence[Patch]):
         """
         from bagindex import render
 
+        tiles = self._tiles()
+        crops = [crop for crop, _ in tiles]
         if coarse:
-            return render.coarse_sheet(self.crops(), [str(patch.rank) for patch in self.patches], width or 80)
-        captions = [render.Caption(p.rank, p.logit, p.label_name, p.predicted_name, p.patch_id) for p in self.patches]
-        return render.patch_sheet(self.crops(), captions, self.question, width)
+            return render.coarse_sheet(crops, [caption.short for _, caption in tiles], width or 80)
+        return render.patch_sheet(crops, [caption for _, caption in tiles], self.question, width)
+
+    def _tiles(self) -> list[tuple[NDArray[np.uint8], Caption]]:
+        """What the picture shows: the patches with their captions."""
+        from bagindex.render import Caption
+
+        return [
+            (crop, Caption(str(p.rank), self._value(p), p.label_name, p.predicted_name, p.patch_id))
+            for crop, p in zip(self.crops(), self.patches, strict=True)
+        ]
+
+    def _value(self, patch: _PatchType) -> str:
+        """What a patch is ranked by, for people."""
+        raise NotImplementedError
 
     def _repr_png_(self) -> bytes | None:
         return self._png() if self._no_picture() is None else None
@@ -160,7 +207,7 @@ class TopPatches(Sequence[Patch]):
     def _repr_html_(self) -> str | None:
         # Notebooks that are given both show the table.
         reason = self._no_picture()
-        return None if reason is None else output.to_html(self.columns, self.table_rows(), self.question, reason)
+        return None if reason is None else output.to_html(self.columns, self.table_rows(), self.title, reason)
 
     def _no_picture(self) -> str | None:
         """Why a notebook is shown a table; None where it is shown the picture."""
@@ -179,6 +226,16 @@ class TopPatches(Sequence[Patch]):
 
     def _write_png(self, path: Path) -> None:
         path.write_bytes(self._png())
+
+
+class TopPatches(PatchList[Patch]):
+    """The patches with most evidence for a class, strongest first."""
+
+    _kind = Patch
+    columns = ("rank", "logit", "patch_id", "label", "predicted", "row", "col", "path")
+
+    def _value(self, patch: Patch) -> str:
+        return f"{patch.logit:.2f}"
 
 
 @dataclass(frozen=True)
@@ -232,7 +289,7 @@ class QueryResult:
         return output.to_html(self.columns, shown, note=more or ("" if shown else "no rows"))
 
 
-def _table_writers(result: TopPatches | QueryResult) -> dict[str, Callable[[Path], object]]:
+def _table_writers(result: PatchList[Any] | QueryResult) -> dict[str, Callable[[Path], object]]:
     def parquet(path: Path) -> None:
         import pyarrow.parquet as pq
 

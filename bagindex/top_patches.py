@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-import duckdb
-
-from bagindex.catalog import Catalog, select_tree
+from bagindex.catalog import Catalog
+from bagindex.choosing import images_of, rows
+from bagindex.described import describe
 from bagindex.errors import QueryError
-from bagindex.geometry import Box, Placement, locate, patch_box, shared_area, to_source
+from bagindex.geometry import Box, locate, patch_box, shared_area
 from bagindex.results import Patch
-from bagindex.text import first_line
 from bagindex_schemas.records import ClassRecord, ModelRecord
 
 
@@ -88,7 +86,12 @@ def answer(catalog: Catalog, model: ModelRecord, question: Question) -> tuple[Pa
     else:
         # An image's strongest patch ranks before its others: only the first k images can have a patch in the answer.
         chosen = _several(catalog, model, question, [image_id for _, _, image_id in strongest])
-    return _describe(catalog, model, question, chosen)
+    described = describe(catalog, model, [patch_id for patch_id, _ in chosen])
+    name, class_id = question.class_.name, question.class_.class_id
+    return tuple(
+        Patch(rank=rank, class_=name, class_id=class_id, logit=logit, **words)
+        for rank, ((_, logit), words) in enumerate(zip(chosen, described, strict=True), start=1)
+    )
 
 
 def _images(catalog: Catalog, model: ModelRecord, question: Question) -> str:
@@ -98,20 +101,7 @@ def _images(catalog: Catalog, model: ModelRecord, question: Question) -> str:
         conditions.append(f"predicted = {question.predicted_as.class_id}")
     if question.misclassified:
         conditions.append("predicted <> label")
-    # Planning and running a join takes as long as finding the patches: only those that are needed.
-    source = "images"
-    if question.where or len(conditions) > 1:
-        source += f" JOIN {catalog.relation(model, 'predictions')} USING (image_id)"
-    if question.where:
-        _check_condition(catalog, question.where)
-        # Alone in its WHERE, the condition cannot undo ours, and it sees no columns but these. Materialized: merged
-        # with other conditions, DuckDB 2.0 drops one that fails as a constant ('abc') and answers as if it held.
-        source = (
-            "(WITH met AS MATERIALIZED (SELECT image_id, label, predicted FROM "
-            f"(SELECT images.*, predicted, name AS predicted_name, probability FROM {source} "
-            f"JOIN classes ON class_id = predicted) WHERE ({question.where}\n)) FROM met)"
-        )
-    return f"SELECT image_id FROM {source} WHERE {' AND '.join(conditions)}"
+    return images_of(catalog, model, conditions, question.where, predictions=len(conditions) > 1)
 
 
 def _strongest(catalog: Catalog, model: ModelRecord, question: Question) -> list[tuple[int, float, int]]:
@@ -122,7 +112,7 @@ def _strongest(catalog: Catalog, model: ModelRecord, question: Question) -> list
         WHERE class_id = $class_id
         ORDER BY max_logit DESC, patch_id
         LIMIT {question.k}"""
-    return _rows(catalog, sql, {"class_id": question.class_.class_id})
+    return rows(catalog, sql, {"class_id": question.class_.class_id})
 
 
 def _several(
@@ -141,7 +131,7 @@ def _several(
         ORDER BY logit DESC, patch_id"""
     chosen: list[tuple[int, float]] = []
     taken: dict[int, list[Box]] = {}
-    for patch_id, logit in _rows(catalog, sql, {}):
+    for patch_id, logit in rows(catalog, sql, {}):
         image_id, row, col = locate(grid, patch_id)
         box = patch_box(grid, row, col)
         boxes = taken.setdefault(image_id, [])
@@ -154,68 +144,3 @@ def _several(
         if len(chosen) == question.k:
             break
     return chosen
-
-
-def _describe(
-    catalog: Catalog, model: ModelRecord, question: Question, chosen: Sequence[tuple[int, float]]
-) -> tuple[Patch, ...]:
-    ids = sorted({patch_id // model.grid.patches for patch_id, _ in chosen})
-    # Joined with few ids, DuckDB looks at those rows; with `image_id IN (...)` it reads all of the paths.
-    sql = f"""
-        SELECT image_id, i.path, i.label, i.label_name, p.predicted,
-               i.width, i.height, i.resized_width, i.resized_height, i.crop_left, i.crop_top
-        FROM (SELECT unnest($ids::BIGINT[]) AS image_id) JOIN images AS i USING (image_id)
-        JOIN {catalog.relation(model, "predictions")} AS p USING (image_id)"""
-    images = {row[0]: row[1:] for row in _rows(catalog, sql, {"ids": ids})}
-    classes = catalog.manifest.plan.classes
-    patches = []
-    for rank, (patch_id, logit) in enumerate(chosen, start=1):
-        image_id, row, col = locate(model.grid, patch_id)
-        path, label, label_name, predicted, *placement = images[image_id]
-        box = patch_box(model.grid, row, col)
-        patches.append(
-            Patch(
-                rank=rank,
-                model=model.name,
-                class_=question.class_.name,
-                class_id=question.class_.class_id,
-                patch_id=patch_id,
-                image_id=image_id,
-                path=path,
-                label=label,
-                label_name=label_name,
-                predicted=predicted,
-                predicted_name=classes[predicted].name,
-                row=row,
-                col=col,
-                box=box,
-                source_box=to_source(box, Placement(*placement)),
-                logit=logit,
-            )
-        )
-    return tuple(patches)
-
-
-def _check_condition(catalog: Catalog, where: str) -> None:
-    """Refuse what is no single condition, such as one that closes our parenthesis and goes on."""
-    try:
-        tree = select_tree(catalog.connection, f"SELECT ({where}\n)")
-    except duckdb.Error as error:
-        raise QueryError(f"--where {where!r} is no SQL condition: {first_line(error)}") from None
-    node = tree["statements"][0]["node"] if tree else {}
-    if len(node.get("select_list", [])) != 1 or node.get("from_table", {}).get("type") != "EMPTY":
-        raise QueryError(f'--where takes one SQL condition, such as "width > 500", not {where!r}')
-
-
-def _rows(catalog: Catalog, sql: str, parameters: dict[str, object]) -> list[tuple[Any, ...]]:
-    used = {name: value for name, value in parameters.items() if f"${name}" in sql}
-    try:
-        return catalog.connection.execute(sql, used).fetchall()
-    except duckdb.Error as error:
-        text = first_line(error)
-        if "Binder Error" in text:
-            text += (
-                "; --where knows the columns of `images` (image_id, path, label, label_name, width, height, …), "
-                "predicted, predicted_name and probability"
-            )
-        raise QueryError(f"the question cannot be answered: {text}") from None

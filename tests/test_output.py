@@ -124,7 +124,7 @@ def test_patch_sheet(count: int) -> None:
     rng = np.random.default_rng(count)
     crops = [rng.integers(0, 256, (33, 33, 3), dtype=np.uint8) for _ in range(count)]
     labels = ["a very long label that does not fit", "", None, "日本語"]
-    captions = [render.Caption(i + 1, 1.5, labels[i % 4], "other", 1234) for i in range(count)]
+    captions = [render.Caption(str(i + 1), "1.50", labels[i % 4], "other", 1234) for i in range(count)]
     sheet = render.patch_sheet(crops, captions, "title")
     pixels = np.asarray(sheet)
     assert pixels.shape[2] == 3

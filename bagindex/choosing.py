@@ -1,0 +1,73 @@
+"""Which images a question is about: SQL conditions, the user's own among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+
+from bagindex.catalog import Catalog, select_tree
+from bagindex.errors import QueryError
+from bagindex.text import first_line
+from bagindex_schemas.records import ModelRecord
+
+
+def images_of(
+    catalog: Catalog, model: ModelRecord, conditions: Sequence[str], where: str | None, predictions: bool
+) -> str:
+    """SQL for the ids of the images of which some conditions hold.
+
+    Args:
+        catalog: the index.
+        model: whose predictions.
+        conditions: ours, on `label` and, where `predictions` says that they need it, `predicted`.
+        where: the user's, on the columns of `images`, `predicted`, `predicted_name` and `probability`.
+
+    Raises:
+        QueryError: `where` is no SQL condition.
+    """
+    # Planning and running a join takes as long as finding the patches: only those that are needed.
+    source = "images"
+    if where or predictions:
+        source += f" JOIN {catalog.relation(model, 'predictions')} USING (image_id)"
+    if where:
+        _check_condition(catalog, where)
+        # Alone in its WHERE, the condition cannot undo ours, and it sees no columns but these. Materialized: merged
+        # with other conditions, DuckDB 2.0 drops one that fails as a constant ('abc') and answers as if it held.
+        source = (
+            "(WITH met AS MATERIALIZED (SELECT image_id, label, predicted FROM "
+            f"(SELECT images.*, predicted, name AS predicted_name, probability FROM {source} "
+            f"JOIN classes ON class_id = predicted) WHERE ({where}\n)) FROM met)"
+        )
+    return f"SELECT image_id FROM {source} WHERE {' AND '.join(conditions) or 'true'}"
+
+
+def _check_condition(catalog: Catalog, where: str) -> None:
+    """Refuse what is no single condition, such as one that closes our parenthesis and goes on."""
+    try:
+        tree = select_tree(catalog.connection, f"SELECT ({where}\n)")
+    except duckdb.Error as error:
+        raise QueryError(f"--where {where!r} is no SQL condition: {first_line(error)}") from None
+    node = tree["statements"][0]["node"] if tree else {}
+    if len(node.get("select_list", [])) != 1 or node.get("from_table", {}).get("type") != "EMPTY":
+        raise QueryError(f'--where takes one SQL condition, such as "width > 500", not {where!r}')
+
+
+def rows(catalog: Catalog, sql: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+    """The rows of a query that may have a user's condition in it; of the parameters, those are passed that it names.
+
+    Raises:
+        QueryError: it fails.
+    """
+    used = {name: value for name, value in parameters.items() if f"${name}" in sql}
+    try:
+        return catalog.connection.execute(sql, used).fetchall()
+    except duckdb.Error as error:
+        text = first_line(error)
+        if "Binder Error" in text:
+            text += (
+                "; --where knows the columns of `images` (image_id, path, label, label_name, width, height, …), "
+                "predicted, predicted_name and probability"
+            )
+        raise QueryError(f"the question cannot be answered: {text}") from None

@@ -1,0 +1,282 @@
+"""Making a FAISS index from stored features: trained on a sample, filled in a stream, in bounded memory, and measured.
+
+Inverted lists grow in memory up to a part of the budget; then they are written as a part of the index, and the next
+part is begun. A search looks into all parts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bagindex import derived
+from bagindex.arrays import to_float32
+from bagindex.errors import SettingsError
+from bagindex.similarity import ann
+from bagindex.similarity.vectors import prepare
+from bagindex.store import IndexDirectory
+from bagindex.stored import StoredFeatures
+from bagindex.text import bytes_text, first_line
+from bagindex_schemas.derived import AnnRecord, Metric, Probing
+
+EXACT = 30_000
+"""Up to so many patches an index is not worth its bytes: all features are looked at in some 30 ms."""
+MEMORY = 2_000_000_000
+"""Bytes that making an index may take, beside what libraries take."""
+_LEAST_MEMORY = 64_000_000
+_PER_LIST = 64
+"""Patches that each inverted list is trained on; FAISS warns below 39."""
+_QUERIES = 200
+_NEAREST = 10
+_RECALL = 0.995
+"""What is aimed at, on the queries; on others it may come out a little lower."""
+_IMAGES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class AnnSettings:
+    """What index to make.
+
+    Attributes:
+        factory: `auto`, `none`, or a factory string of FAISS.
+        memory: bytes that making it may take.
+        metric: what is nearest.
+
+    Raises:
+        SettingsError: one of them is none.
+    """
+
+    factory: str = "auto"
+    memory: int = MEMORY
+    metric: Metric = "cosine"
+
+    def __post_init__(self) -> None:
+        """Check them; a factory string is tried when the index is made."""
+        if self.memory < _LEAST_MEMORY:
+            raise SettingsError(f"--ann-memory starts at {bytes_text(_LEAST_MEMORY)}")
+        if self.metric not in ("cosine", "l2"):
+            raise SettingsError(f"--metric is cosine or l2, not {self.metric!r}")
+
+    def choose(self, patches: int, dimensions: int) -> str | None:
+        """The factory string for so many patches; None: answers are exact without an index."""
+        if self.factory == "none" or (self.factory == "auto" and patches <= EXACT):
+            return None
+        if self.factory != "auto":
+            return self.factory
+        # Lists as many as lists are long, but fewer where there is no memory to train them.
+        lists = 2 ** round(np.log2(max(patches, 1)) / 2 - 0.5)
+        trainable = self._sample(dimensions) // (_PER_LIST // 2)
+        return f"IVF{max(16, min(lists, trainable))},RaBitQ"
+
+    def sample(self, lists: int, patches: int, dimensions: int) -> int:
+        """How many patches an index of so many lists is trained on."""
+        return max(1, min(patches, max(lists, 256) * _PER_LIST, self._sample(dimensions)))
+
+    def _sample(self, dimensions: int) -> int:
+        return self.memory // 2 // (4 * dimensions)
+
+
+def make(
+    directory: IndexDirectory,
+    features: StoredFeatures,
+    settings: AnnSettings,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> AnnRecord:
+    """Make a model's index. The caller holds the index's lock.
+
+    Args:
+        directory: the index's folder.
+        features: all features of the model.
+        settings: what to make.
+        progress: hears how many of how many steps are done.
+
+    Raises:
+        SettingsError: FAISS does not know the factory string, or the index does not fit into the memory.
+    """
+    started = time.monotonic()
+    kind = ann.kind_of(settings.metric)
+    factory = settings.choose(features.count, features.record.feature_size)
+    record = AnnRecord(
+        features_sha256=derived.features_digest(directory, features.record),
+        files={},
+        metric=settings.metric,
+        asked=settings.factory,
+        factory=factory,
+        patches=features.count,
+    )
+    with derived.making(directory, features.record.name, kind) as folder:
+        if factory is not None:
+            maker = _Maker(features, settings, factory, folder, progress)
+            found = {"lists": maker.lists, "sampled": maker.sampled, "versions": {"faiss": maker.version}}
+            trials = maker.fill_and_measure()
+            record = record.model_copy(update={**found, "trials": trials, "queries": len(maker.queries)})
+        record = record.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+        return derived.complete(directory, folder, kind, record)
+
+
+class _Maker:
+    def __init__(
+        self,
+        features: StoredFeatures,
+        settings: AnnSettings,
+        factory: str,
+        folder: Path,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        import faiss
+
+        self._faiss = faiss
+        self.version = str(faiss.__version__)
+        self._features = features
+        self._settings = settings
+        self._folder = folder
+        self._progress = progress
+        self._parts: list[Path] = []
+        self._blocks = -(-len(features.image_ids) // _IMAGES_AT_ONCE)
+        dimensions = features.record.feature_size
+        try:
+            self._index = faiss.index_factory(dimensions, factory, faiss.METRIC_L2)
+        except RuntimeError as error:
+            raise SettingsError(f"FAISS knows no index {factory!r} ({first_line(error)}): see --ann") from None
+        self._ivf = faiss.try_extract_index_ivf(self._index)
+        self.lists = 0 if self._ivf is None else int(self._ivf.nlist)
+        if self._ivf is None:
+            self._check_memory(dimensions)
+            self._index = faiss.IndexIDMap2(self._index)
+        self._train(factory)
+
+    def _check_memory(self, dimensions: int) -> None:
+        try:
+            size = int(self._index.sa_code_size())
+        except RuntimeError:
+            size = 4 * dimensions  # a graph over the features themselves
+        if size * self._features.count > self._settings.memory:
+            raise SettingsError(
+                f"this index takes {bytes_text(size * self._features.count)} of memory: give --ann auto, one with "
+                "inverted lists (IVF…), which are kept on the disk, or a larger --ann-memory"
+            )
+
+    def _train(self, factory: str) -> None:
+        count, dimensions = self._features.count, self._features.record.feature_size
+        rng = np.random.default_rng(0)
+        self.sampled = self._settings.sample(self.lists, count, dimensions)
+        held_out = min(_QUERIES, max(1, count // 4))
+        chosen = rng.choice(count, min(count, self.sampled + held_out), replace=False)
+        self.queries = np.sort(self._ids(chosen[:held_out]))
+        training = chosen[held_out:] if len(chosen) > held_out else chosen
+        self.sampled = len(training)
+        if self._index.is_trained:
+            return
+        if self.sampled < self.lists:
+            raise SettingsError(
+                f"{factory} has {self.lists:,} inverted lists, and there are {self.sampled:,} patches to train them "
+                "on: give --ann auto, or fewer lists"
+            )
+        if self._ivf is not None:
+            self._ivf.cp.min_points_per_centroid = 1  # no warnings about few
+            self._ivf.cp.seed = 1234
+            if self._faiss.get_num_gpus() > 0:
+                quantizer = self._faiss.IndexFlatL2(self._ivf.d)
+                self._ivf.clustering_index = self._faiss.index_cpu_to_all_gpus(quantizer)
+        sample = np.empty((self.sampled, dimensions), np.float32)
+        ids = np.sort(self._ids(training))
+        for start in range(0, len(ids), 4096):
+            part = ids[start : start + 4096]
+            to_float32(self._features.of_patches(part), sample[start : start + len(part)])
+        try:
+            self._index.train(prepare(sample, self._settings.metric))
+        except RuntimeError as error:
+            raise SettingsError(f"{factory} cannot be trained ({first_line(error)}): see --ann") from None
+
+    def _ids(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Patch ids of the n-th patches."""
+        images, cells = np.divmod(chosen, self._features.patches)
+        return self._features.image_ids[images] * self._features.patches + cells
+
+    def fill_and_measure(self) -> tuple[Probing, ...]:
+        """Put all features into the index, write it, and try how far it must look."""
+        queries = prepare(to_float32(self._features.of_patches(self.queries)), self._settings.metric)
+        truth = _Truth(self.queries, queries)
+        for number, (ids, halves) in enumerate(self._features.blocks(images=_IMAGES_AT_ONCE), start=1):
+            block = prepare(to_float32(halves), self._settings.metric)
+            self._index.add_with_ids(block, ids)
+            truth.look(ids, block)
+            if self._ivf is not None and self._index.ntotal * self._ivf.code_size > self._settings.memory // 2:
+                self._write()
+            self._progress(number, self._blocks)
+        if self._index.ntotal or not self._parts:
+            self._write()
+        opened = ann.Neighbours([ann.read(path) for path in self._parts], self._settings.metric)
+        return _trials(opened, queries, truth, min(self._features.count, 20 * _NEAREST))
+
+    def _write(self) -> None:
+        """Write what has come together as a part of the index, and begin another."""
+        path = self._folder / (f"patches-{len(self._parts)}.faiss" if self._parts else "patches.faiss")
+        self._faiss.write_index(self._index, str(path))
+        self._parts.append(path)
+        self._index.reset()
+
+
+class _Truth:
+    """The exactly nearest patches of some patches, other than themselves, found as blocks of features pass by."""
+
+    def __init__(self, ids: NDArray[np.int64], queries: NDArray[np.float32]) -> None:
+        self._own = ids
+        self._queries = queries
+        self._near = np.full((len(ids), _NEAREST), -np.inf, np.float32)
+        self.ids = np.full((len(ids), _NEAREST), -1, np.int64)
+
+    def look(self, ids: NDArray[np.int64], block: NDArray[np.float32]) -> None:
+        # -|x - q|² is 2xq - |x|² and the same |q|² for all.
+        near = 2 * (self._queries @ block.T) - np.einsum("ij,ij->i", block, block)
+        near[ids == self._own[:, None]] = -np.inf
+        least = self._near.min(axis=1, keepdims=True)
+        for i in np.flatnonzero((near > least).any(axis=1)):
+            values = np.concatenate([self._near[i], near[i]])
+            best = np.argpartition(-values, _NEAREST - 1)[:_NEAREST]
+            self.ids[i] = np.concatenate([self.ids[i], ids])[best]
+            self._near[i] = values[best]
+
+    def recall(self, query: int, found: NDArray[np.int64]) -> float:
+        """Share of a query's nearest that are among some patches."""
+        truth = self.ids[query][self.ids[query] >= 0]
+        return float(np.isin(truth, found).mean()) if len(truth) else 1.0
+
+    def without_own(self, query: int, found: NDArray[np.int64]) -> NDArray[np.int64]:
+        others: NDArray[np.int64] = found[found != self._own[query]]
+        return others
+
+
+def _trials(index: ann.Neighbours, queries: NDArray[np.float32], truth: _Truth, most: int) -> tuple[Probing, ...]:
+    """Look farther until enough is found: with more lists first, then with more candidates."""
+    trials: list[Probing] = []
+    probes = [count for count in (8, 16, 32, 64, 128, 256) if count < index.lists] + [index.lists]
+    for probe in probes:
+        found, times = [], []
+        for query in queries:
+            started = time.perf_counter()
+            found.append(index.search(query, most + 1, probe))
+            times.append(time.perf_counter() - started)
+        own = [truth.without_own(i, each) for i, each in enumerate(found)]
+        wanted = [count for count in (20, 40, 100, 200) if count < most] + [most]
+        measured = [
+            Probing(
+                probes=probe,
+                candidates=candidates,
+                recall=round(float(np.mean([truth.recall(i, each[:candidates]) for i, each in enumerate(own)])), 4),
+                milliseconds=round(1000 * float(np.median(times)), 3),
+            )
+            for candidates in wanted
+        ]
+        enough = next((each for each in measured if each.recall >= _RECALL), None)
+        trials.append(enough or measured[-1])
+        if enough:
+            break
+    if not enough:
+        trials.append(max(trials, key=lambda each: each.recall))
+    return tuple(trials)
