@@ -28,8 +28,8 @@ RECORDS: dict[str, type[DerivedRecord]] = {ANN: AnnRecord, f"{ANN}-l2": AnnRecor
 """The record of each kind, in the file `KIND.json`."""
 REMAKE = {ANN: "bagindex index", f"{ANN}-l2": "bagindex index --metric l2", WORDS: "bagindex words --again"}
 """The command that makes each kind."""
-_KEEP = 2
-"""The newest and the one before, for readers that have opened it."""
+_KEEP = {WORDS: 2}
+"""Of words also the ones before, for readers whose catalog names them; what is mapped stays open without a name."""
 _RecordType = TypeVar("_RecordType", bound=DerivedRecord)
 
 
@@ -70,6 +70,36 @@ def open_newest(
     return folder, found
 
 
+def asked_before(directory: IndexDirectory, model: str) -> str | None:
+    """What index for similar patches was asked for when it was last made; None where none was, or it is damaged."""
+    try:
+        found = open_newest(directory, model, ANN, AnnRecord)
+    except DamagedIndexError:
+        return None
+    return found[1].asked if found else None
+
+
+def check(directory: IndexDirectory, model: str) -> tuple[int, list[str]]:
+    """Compare the files of everything that is derived for a model with their hashes: how many, and what is wrong."""
+    checked, problems = 0, []
+    for kind, record in RECORDS.items():
+        try:
+            found = open_newest(directory, model, kind, record)
+        except DamagedIndexError as error:
+            problems.append(str(error))
+            continue
+        if found is not None:
+            folder, made = found
+            hashes = hash_files(folder, without=(f"{kind}.json",))
+            checked += len(made.files)
+            problems += [
+                f"{folder / name} is damaged, its SHA-256 is not the recorded one: make it again with `{REMAKE[kind]}`"
+                for name in made.files
+                if hashes.get(name) != made.files[name]
+            ]
+    return checked, problems
+
+
 @contextmanager
 def making(directory: IndexDirectory, model: str, kind: str) -> Iterator[Path]:
     """A temporary folder for the files of a kind; leaving it without an error, and after `complete`, is the commit.
@@ -80,7 +110,8 @@ def making(directory: IndexDirectory, model: str, kind: str) -> Iterator[Path]:
     final = _folder(directory, model, kind, numbers[-1] + 1 if numbers else 1)
     with directory.new_folder(final, f"{kind}.json") as temporary:
         yield temporary
-    for number in numbers[: -(_KEEP - 1)]:
+    kept = _KEEP.get(kind, 1) - 1
+    for number in numbers[: len(numbers) - kept]:
         shutil.rmtree(_folder(directory, model, kind, number))
 
 

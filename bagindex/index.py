@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from bagindex.compute import Compute
     from bagindex.grow import UpdateReport
     from bagindex.info import IndexSummary
+    from bagindex_schemas.derived import AnnRecord
 
 PathLike = str | os.PathLike[str]
 
@@ -88,6 +90,8 @@ class Index(Questions, SimilarityQuestions):
         batch_size: int | None = None,
         workers: int | None = None,
         decoder_timeout: float = 60.0,
+        ann: str | None = None,
+        ann_memory: int | None = None,
         observer: BuildObserver | None = None,
         compute: Compute | Sequence[Compute] | None = None,
     ) -> Index:
@@ -123,6 +127,7 @@ class Index(Questions, SimilarityQuestions):
             batch_size: images that the model takes at a time; by default what suits the device.
             workers: threads that decode; by default one per core, at most 16.
             decoder_timeout: seconds after which a picture that is still being decoded is rejected.
+            ann, ann_memory: the index for similar patches, where features are kept; see `make_ann`.
             observer: hears of the progress.
             compute: a model of your own, or several, instead of `model`, `weights`, `classes` and `image_size`.
 
@@ -142,6 +147,7 @@ class Index(Questions, SimilarityQuestions):
             open_models,
             open_source,
         )
+        from bagindex.similarity.making import AnnSettings
 
         if name is not None and out is not None:
             raise SettingsError("give --name or --out, not both")
@@ -156,6 +162,7 @@ class Index(Questions, SimilarityQuestions):
             decoder_timeout=decoder_timeout,
             precision=parse_precision(precision),
         )
+        checked = AnnSettings.of(ann or "auto", ann_memory)
         opened = open_source(
             source,
             data=data,
@@ -182,6 +189,7 @@ class Index(Questions, SimilarityQuestions):
         report = build(directory, opened, meaning, computes, settings, observer)
         index = cls(directory)
         index.build_report = report
+        index._relate(ann, checked.memory, observer)
         return index
 
     def update(
@@ -247,7 +255,56 @@ class Index(Questions, SimilarityQuestions):
             observer=observer,
         )
         self._reopen()
+        self._relate(None, None, observer)
         return report
+
+    def make_ann(
+        self,
+        ann: str = "auto",
+        *,
+        memory: int | None = None,
+        metric: str = "cosine",
+        model: str | None = None,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> AnnRecord:
+        """Make the FAISS index that answers `similar` fast, in place of the one that is there.
+
+        Args:
+            ann: `auto`: none up to 30,000 patches, whose answers are exact without, else inverted lists of RaBitQ
+                codes; `none`; or a factory string of FAISS.
+            memory: bytes that making it may take; by default 2 GB.
+            metric: `cosine`, or `l2` for one beside it.
+            model: which model; may be left out where there is one.
+            progress: hears how many of how many parts of the features are in the index.
+
+        Returns:
+            What was made, and its recall.
+
+        Raises:
+            SettingsError: an argument is none.
+            QueryError: the index keeps no features, or has no such model.
+            LockedError, SpaceError: as for `build`.
+        """
+        from bagindex.similarity.making import AnnSettings, make
+
+        settings = AnnSettings.of(ann, memory, metric)
+        record = self._model(model)
+        with self._directory.writing():
+            made = make(self._directory, self._stored_features(record), settings, progress)
+        self._reopen()
+        return made
+
+    def _relate(self, ann: str | None, memory: int | None, observer: BuildObserver) -> None:
+        """Make the index for similar patches of each model whose features are kept, unless it is there."""
+        from bagindex.derived import asked_before
+        from bagindex.similarity.making import AnnSettings, up_to_date
+
+        for name, record in self._catalog.models.items():
+            if "features" not in record.keep.tables:
+                continue
+            factory = ann or asked_before(self._directory, name) or "auto"
+            if not up_to_date(self._directory, record, AnnSettings.of(factory, memory)):
+                self.make_ann(factory, memory=memory, model=name, progress=partial(observer.related, name))
 
     def relabel(self, labels: PathLike | None, *, class_map: PathLike | None = None) -> int:
         """Give images other labels, kept beside the original ones; nothing is computed again.

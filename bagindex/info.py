@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bagindex import output
+from bagindex import derived, output
 from bagindex.errors import DamagedIndexError
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import bytes_text
+from bagindex_schemas.derived import DerivedRecord
 from bagindex_schemas.records import ModelRecord, Transform
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What was made from a model's features; `stale`: these were others than there are now."""
+
+    kind: str
+    record: DerivedRecord
+    stale: bool
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.record}; of an older state: make it again" if self.stale else str(self.record)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "kind": self.kind,
+            "bytes": self.record.bytes,
+            "stale": self.stale,
+            **self.record.model_dump(mode="json"),
+        }
 
 
 @dataclass(frozen=True)
@@ -23,6 +47,7 @@ class ModelInfo:
     precisions: dict[str, int]
     patches: int
     table_bytes: dict[str, int]
+    derived: tuple[Derived, ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +77,7 @@ class IndexInfo:
                 "precisions": model.precisions,
                 "patches": model.patches,
                 "table_bytes": model.table_bytes,
+                "derived": [each.to_dict() for each in model.derived],
             }
             models.append({**model.record.model_dump(mode="json"), "keep": model.record.keep.value, **counts})
         return {**vars(self), "path": str(self.path), "transform": self.transform.model_dump(), "models": models}
@@ -103,7 +129,8 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
         committed = min(len(directory.committed(series)) for series in record.series)
         shards = [directory.shard_manifest(record.name, shard) for shard in directory.committed(record.name)]
         precisions = Counter(str(shard.environment.precision) for shard in shards if shard.environment is not None)
-        models.append(ModelInfo(record, committed, dict(precisions), patches, table_bytes))
+        made = _derived(directory, record)
+        models.append(ModelInfo(record, committed, dict(precisions), patches, table_bytes, made))
     planned = len(manifest.shards)
     return IndexInfo(
         name=directory.root.name,
@@ -120,6 +147,16 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
         models=tuple(models),
         bytes=directory.size(),
     )
+
+
+def _derived(directory: IndexDirectory, record: ModelRecord) -> tuple[Derived, ...]:
+    found = []
+    for kind, type_ in derived.RECORDS.items():
+        with suppress(DamagedIndexError):  # `verify` says so
+            if made := derived.open_newest(directory, record.name, kind, type_):
+                stale = made[1].features_sha256 != derived.features_digest(directory, record)
+                found.append(Derived(kind, made[1], stale))
+    return tuple(found)
 
 
 def info_html(info: IndexInfo) -> str:

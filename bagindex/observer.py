@@ -24,6 +24,9 @@ class BuildObserver:
     def advanced(self, files: int) -> None:
         """So many more files have been dealt with."""
 
+    def related(self, model: str, done: int, total: int) -> None:
+        """So many of so many parts of a model's features are in its index for similar patches."""
+
     def note(self, text: str) -> None:
         """Something that a person should know."""
 

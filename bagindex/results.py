@@ -167,7 +167,10 @@ class PatchList(Sequence[_PatchType]):
             OutputError: another ending, or the file cannot be written.
             QueryError: a picture is asked for, and the index keeps no pixels.
         """
-        output.save(path, {".png": self._write_png, **_table_writers(self)})
+        output.save(path, self._writers())
+
+    def _writers(self) -> dict[str, Callable[[Path], object]]:
+        return {".png": self._write_png, **_table_writers(self)}
 
     def picture(self, width: int | None = None, *, coarse: bool = False) -> Image.Image:
         """The patches with what is said of them, as `save` writes them to a `.png` file.

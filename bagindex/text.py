@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -17,6 +18,14 @@ def bytes_text(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} GB" if count < 999.5 else f"{count / 1000:.3g} TB"
+
+
+def parse_bytes(text: str) -> int | None:
+    """A number of bytes from what people write: `2GB`, `500 MB`, `1.5G`, `64000000`; None where it is none."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text, re.IGNORECASE)
+    if match is None:
+        return None
+    return int(float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " "))
 
 
 def first_line(error: Exception) -> str:

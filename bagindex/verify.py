@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bagindex import catalog, invariants
+from bagindex import catalog, derived, invariants
 from bagindex.errors import BagindexError
 from bagindex.geometry import cut, patch_box
 from bagindex.invariants import Outcome, ShardNumbers
@@ -90,6 +90,7 @@ class _Checks:
     maxima: Check = field(default_factory=lambda: Check("3. image_evidence is the maximum of evidence", "maxima"))
     alone: Check = field(default_factory=lambda: Check("4. a patch run alone gives its feature", "patches"))
     coverage: Check = field(default_factory=lambda: Check("5. every file is an image or a reject", "files"))
+    derived: Check = field(default_factory=lambda: Check("what is derived is as it was made", "files"))
     agreement: Check = field(default_factory=lambda: Check("the catalog agrees with the shards", "rows"))
 
 
@@ -145,6 +146,7 @@ def verify(
                 if all((series, shard) in sound for series in record.series):
                     _check_numbers(model, shard, (IMAGES, shard) in sound, checks)
                 steps.step()
+        checks.derived.run(record.name, derived.check, directory, record.name)
     if not checks.records.problems + checks.hashes.problems:
         checks.agreement.run("catalog", catalog.check, directory)
     return VerifyReport(directory.root, tuple(vars(checks).values()))

@@ -14,6 +14,8 @@ from bagindex.text import bytes_text
 from bagindex_cli.common import Format, print_rows, remark
 from bagindex_cli.screen import Screen
 from bagindex_cli.source_options import (
+    AnnMemoryOption,
+    AnnOption,
     BatchOption,
     ClassMapOption,
     DataOption,
@@ -88,6 +90,8 @@ def build(
     batch_size: BatchOption = None,
     workers: WorkersOption = None,
     decoder_timeout: TimeoutOption = 60.0,
+    ann: AnnOption = None,
+    ann_memory: AnnMemoryOption = None,
     follow_symlinks: FollowOption = False,
     strict: StrictOption = False,
     max_errors: MaxErrorsOption = None,
@@ -129,6 +133,8 @@ def build(
             batch_size=batch_size,
             workers=workers,
             decoder_timeout=decoder_timeout,
+            ann=ann,
+            ann_memory=ann_memory,
             observer=screen,
         )
     if index.build_report is not None:

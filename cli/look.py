@@ -66,6 +66,7 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
                 + ", ".join(f"{name} {version}" for name, version in environment.versions.items()),
             },
             *_precision(model),
+            *({"what": "  " + _MADE[each.kind], "value": str(each)} for each in model.derived),
             {"what": "  weights", "value": f"SHA-256 {record.weights_sha256}"},
         ]
     if format_ is Format.CSV:
@@ -73,6 +74,9 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
         return
     for row in rows:
         typer.echo(f"{row['what']:<12} {row['value']}")
+
+
+_MADE = {"patches": "similar", "patches-l2": "similar, L2", "words": "words"}
 
 
 def _precision(model: ModelInfo) -> list[dict[str, Any]]:

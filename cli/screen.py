@@ -29,6 +29,7 @@ class Screen(BuildObserver):
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._fetch: FetchScreen | None = None
+        self._relating: Steps | None = None
         self._done = 0
         self._next = 3.0
         self._next_comparison = 0.0
@@ -42,6 +43,8 @@ class Screen(BuildObserver):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         signal.signal(signal.SIGTERM, self._handler)
         self._end_fetch()
+        if self._relating is not None:
+            self._relating.__exit__()
         if self._progress is not None:
             self._progress.stop()
         if kind is KeyboardInterrupt:
@@ -99,6 +102,16 @@ class Screen(BuildObserver):
             left = (self._total - self._done) * elapsed / self._done
             remark(f"{self._done:,} of {self._total:,} files, {rate}, {left:.0f} s left")
             self._next = elapsed + _REMARK_SECONDS
+
+    def related(self, model: str, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        if self._relating is None:
+            self._relating = Steps(f"{model}: index for similar patches")
+        self._relating.at(done, total)
+        if done == total:
+            self._relating.__exit__()
+            self._relating = None
 
     def note(self, text: str) -> None:
         remark(text)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bagindex.text import parse_bytes
+
 DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="PATH", help="Where imagenet-val is; else BAGINDEX_IMAGENET.")
 ]
@@ -51,4 +53,32 @@ StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first 
 MaxErrorsOption = Annotated[
     int | None,
     typer.Option("--max-errors", metavar="N", min=0, help="Stop when more than N files cannot be indexed."),
+]
+AnnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ann",
+        metavar="auto|none|FACTORY",
+        help="FAISS index for `similar`: by size, none (answers are exact, by looking at all), or a factory string.",
+        show_default=False,
+    ),
+]
+
+
+def _bytes(text: str) -> int:
+    found = parse_bytes(text)
+    if found is None:
+        raise typer.BadParameter("a number of bytes, such as 500MB or 2GB")
+    return found
+
+
+AnnMemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ann-memory",
+        metavar="SIZE",
+        parser=_bytes,
+        help="Memory that making it may take; else 2GB.",
+        show_default=False,
+    ),
 ]

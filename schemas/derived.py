@@ -17,6 +17,11 @@ class DerivedRecord(Record):
     features_sha256: str = Field(description="over the hashes of the shards' features that it was made from")
     files: dict[str, FileRecord]
 
+    @property
+    def bytes(self) -> int:
+        """Of its files."""
+        return sum(file.bytes for file in self.files.values())
+
 
 class Probing(Record):
     """How far an approximate search looks, and how many of the nearest it finds that way."""
@@ -41,6 +46,19 @@ class AnnRecord(DerivedRecord):
     seconds: float = Field(default=0.0, description="that making it took")
     versions: dict[str, str] = Field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """For people."""
+        if self.factory is None:
+            return f"no FAISS index (--ann {self.asked}): exact answers, by comparing all {self.patches:,} patches"
+        said = f"{self.factory} (--ann {self.asked}), {self.patches:,} patches, {self.bytes / 1e6:,.1f} MB"
+        if probing := self.probing:
+            lists = f"{probing.probes} of {self.lists} lists, " if self.lists else ""
+            said += (
+                f"; recall of the 10 nearest {100 * probing.recall:.1f} % on {self.queries} held-out patches "
+                f"({lists}{probing.candidates} candidates, {probing.milliseconds:.2g} ms)"
+            )
+        return f"{said}; made in {self.seconds:.1f} s"
+
     @property
     def probing(self) -> Probing | None:
         """The settings in force."""
@@ -57,3 +75,7 @@ class WordsRecord(DerivedRecord):
     seed: int
     seconds: float = Field(description="that making them took")
     versions: dict[str, str]
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.words} words of {self.patches:,} patches, made in {self.seconds:.1f} s"

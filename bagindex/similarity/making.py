@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from bagindex import derived
 from bagindex.arrays import to_float32
-from bagindex.errors import SettingsError
+from bagindex.errors import DamagedIndexError, SettingsError, SpaceError
 from bagindex.similarity import ann
 from bagindex.similarity.vectors import prepare
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredFeatures
 from bagindex.text import bytes_text, first_line
 from bagindex_schemas.derived import AnnRecord, Metric, Probing
+from bagindex_schemas.records import ModelRecord
 
 EXACT = 30_000
 """Up to so many patches an index is not worth its bytes: all features are looked at in some 30 ms."""
@@ -33,7 +34,7 @@ _PER_LIST = 64
 """Patches that each inverted list is trained on; FAISS warns below 39."""
 _QUERIES = 200
 _NEAREST = 10
-_RECALL = 0.995
+_RECALL = 0.998
 """What is aimed at, on the queries; on others it may come out a little lower."""
 _IMAGES_AT_ONCE = 8
 
@@ -62,6 +63,11 @@ class AnnSettings:
         if self.metric not in ("cosine", "l2"):
             raise SettingsError(f"--metric is cosine or l2, not {self.metric!r}")
 
+    @classmethod
+    def of(cls, factory: str, memory: int | None, metric: str = "cosine") -> AnnSettings:
+        """From what a person gives; `memory` None is the default."""
+        return cls(factory, MEMORY if memory is None else memory, metric)  # type: ignore[arg-type]  # is checked
+
     def choose(self, patches: int, dimensions: int) -> str | None:
         """The factory string for so many patches; None: answers are exact without an index."""
         if self.factory == "none" or (self.factory == "auto" and patches <= EXACT):
@@ -79,6 +85,18 @@ class AnnSettings:
 
     def _sample(self, dimensions: int) -> int:
         return self.memory // 2 // (4 * dimensions)
+
+
+def up_to_date(directory: IndexDirectory, record: ModelRecord, settings: AnnSettings) -> bool:
+    """Whether the index that is there is what `make` would make."""
+    kind = ann.kind_of(settings.metric)
+    try:
+        found = derived.open_newest(directory, record.name, kind, AnnRecord)
+    except DamagedIndexError:
+        return False
+    if found is None or found[1].asked != settings.factory:
+        return False
+    return found[1].features_sha256 == derived.features_digest(directory, record)
 
 
 def make(
@@ -217,7 +235,12 @@ class _Maker:
     def _write(self) -> None:
         """Write what has come together as a part of the index, and begin another."""
         path = self._folder / (f"patches-{len(self._parts)}.faiss" if self._parts else "patches.faiss")
-        self._faiss.write_index(self._index, str(path))
+        try:
+            self._faiss.write_index(self._index, str(path))
+        except RuntimeError as error:
+            raise SpaceError(
+                f"the FAISS index cannot be written ({first_line(error)}): make room, and run `bagindex index`"
+            ) from None
         self._parts.append(path)
         self._index.reset()
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bagindex import output
 from bagindex.geometry import Box, FloatBox, cut
 from bagindex.results import PatchList, PlacedPatch
 from bagindex_schemas.derived import Metric
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from bagindex.render import Caption
@@ -90,6 +93,18 @@ class SimilarPatches(PatchList[SimilarPatch]):
         """The question and the answer as a JSON object would have them."""
         asked = {"question": self.question, "asked": self.asked.to_dict(), "metric": self.metric}
         return {**asked, "exact": self.exact, "how": self.how, "patches": self.to_dicts()}
+
+    def to_arrow(self) -> pa.Table:
+        """The patches as an Arrow table; its metadata says what was asked, and how it was answered."""
+        said = {"question": self.question, "how": self.how, "exact": str(self.exact).lower()}
+        return super().to_arrow().replace_schema_metadata(said)
+
+    def _writers(self) -> dict[str, Callable[[Path], object]]:
+        return {**super()._writers(), ".json": lambda path: path.write_text(self.to_json(), encoding="utf-8")}
+
+    def to_json(self) -> str:
+        """The question and the answer as one JSON object."""
+        return output.to_json([self.to_dict()])[1:-2] + "\n"
 
     def _tiles(self) -> list[tuple[NDArray[np.uint8], Caption]]:
         from bagindex.render import Caption

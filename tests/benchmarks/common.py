@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("bagindex", "duckdb", "numpy", "pyarrow", "torch")
+PACKAGES = ("bagindex", "duckdb", "faiss-cpu", "faiss-gpu", "numpy", "pyarrow", "torch")
 
 Row = Mapping[str, object]
 
@@ -71,6 +71,15 @@ def print_table(rows: Sequence[Row]) -> None:
             for text, width, to_right in zip(line, widths, right, strict=True)
         ]
         print("  ".join(padded).rstrip(), flush=True)
+
+
+def forget(folder: Path) -> None:
+    """Ask the system to drop an index's files from its cache, so that they are read from the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
 
 
 def write_json(path: Path, found: Mapping[str, object]) -> None:

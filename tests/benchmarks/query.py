@@ -52,7 +52,7 @@ from bagindex_schemas.records import (
     SourceRecord,
     Transform,
 )
-from common import Row, machine, print_table, repeat, row, write_json
+from common import Row, forget, machine, print_table, repeat, row, write_json
 
 Options = dict[str, Any]
 """Arguments of `Index.top_patches`."""
@@ -321,15 +321,6 @@ def top_patches_questions() -> dict[str, tuple[Options, float]]:
     return {name: (options, FROM_IMAGE_EVIDENCE) for name, options in fast.items()} | {
         name: (options, FROM_EVIDENCE) for name, options in slow.items()
     }
-
-
-def forget(folder: Path) -> None:
-    """Ask the system to drop an index's files from its cache, so that they are read from the disk."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(descriptor)
 
 
 FRESH = """
