@@ -32,11 +32,18 @@ from bagindex.figures.text import shorten, wrap
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MARGIN, _GAP, _ROW_GAP = 24, 12, 34
-_TEXT_WIDTH, _BARS_WIDTH, _AFTER = 520, 330, 40
-_TILE = 150
-_LINE, _TITLE_LINE = 36, 46
+_MARGIN, _GAP, _ROW_GAP = 24, 12, 30
+_TEXT_WIDTH, _AFTER = 500, 30
+_SIDEWORD, _BARS, _NUMBER = 84, 150, 110
+"""Across the contributions: their side, the bars, the number."""
+_TILE, _BORDER = 132, 5
+_LINE, _TITLE_LINE, _BAR = 34, 48, 16
 _MOST_SIDE = 2**16 - 1
+_LEGEND = (
+    "Typical patches: those nearest to the word's centroid, each of another image. Beside classes: mean evidence of "
+    "the word's patches, above that of all patches."
+)
+_CONTRIBUTION = "Bars: share of the images' patches × mean evidence, which sums to the mean logit."
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,8 @@ class _Layout:
         fields = {tile.shape[0] for row in rows for tile in row.tiles}
         places = max([1, *(len(row.tiles) for row in rows)])
         has_bars = any(row.parts is not None for row in rows)
-        return cls(common_side(fields, _TILE) if fields else _TILE, places, (_BARS_WIDTH + _AFTER) * has_bars)
+        bars = (_SIDEWORD + _BARS + _NUMBER + _AFTER) * has_bars
+        return cls(common_side(fields, _TILE) + 2 * _BORDER, places, bars)
 
     @property
     def strip(self) -> int:
@@ -82,19 +90,23 @@ class _Layout:
         return self.strip + self.places * (self.side + _GAP) - _GAP + _MARGIN
 
     def height(self, row: Row) -> int:
-        return max(self.side if row.tiles else 0, (2 if not row.says else 3) * _LINE) + _ROW_GAP
+        return max(self.side if row.tiles else 0, len(_lines(row)) * _LINE) + _ROW_GAP
 
 
-def to_png(title: str, rows: Sequence[Row], dpi: int = DPI) -> bytes:
-    """The rows as one picture.
+def to_png(title: str, totals: str, rows: Sequence[Row], dpi: int = DPI) -> bytes:
+    """The rows as one picture, below a title and, if there is one, a line of totals.
 
     Raises:
         OutputError: it is larger than a picture can be.
     """
     with style():
         layout = _Layout.of(rows)
-        lines = wrap(printable(title), (layout.width - 2 * _MARGIN) / DPI, TITLE)
-        head = _MARGIN + len(lines) * _TITLE_LINE + _ROW_GAP
+        room = (layout.width - 2 * _MARGIN) / DPI
+        legend = " ".join(
+            filter(None, (totals and f"{totals[0].upper()}{totals[1:]}.", _LEGEND, totals and _CONTRIBUTION))
+        )
+        lines = wrap(printable(legend), room, SMALL)
+        head = _MARGIN + _TITLE_LINE + len(lines) * _LINE + _ROW_GAP
         height = head + sum(map(layout.height, rows)) + _MARGIN - _ROW_GAP // 2
         if height > _MOST_SIDE:
             raise OutputError("this picture would be too tall: ask for fewer words")
@@ -102,8 +114,13 @@ def to_png(title: str, rows: Sequence[Row], dpi: int = DPI) -> bytes:
         figure = new_figure((layout.width + 0.01) / DPI, (height + 0.01) / DPI)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        axes.text(_MARGIN, _MARGIN, "\n".join(lines), size=TITLE, weight="bold", va="top", linespacing=1.2)
-        scale = max([abs(part) for row in rows for part in row.parts or () if part is not None], default=0.0) or 1.0
+        # Bold letters are wider than the fonts' metrics for plain ones say.
+        axes.text(_MARGIN, _MARGIN, shorten(printable(title), 0.85 * room, TITLE), size=TITLE, weight="bold", va="top")
+        for place, line in enumerate(lines):
+            y = _MARGIN + _TITLE_LINE + (place + 0.5) * _LINE
+            axes.text(_MARGIN, y, line, size=SMALL, color=FAINT, va="center")
+        listed = [part for row in rows if row.tiles for part in row.parts or () if part is not None]
+        scale = min([0.0, *listed]), max([0.0, *listed])
         top = head
         for each in rows:
             axes.plot([_MARGIN, layout.width - _MARGIN], [top - _ROW_GAP / 2] * 2, color=RULE, linewidth=0.4)
@@ -116,11 +133,11 @@ def to_png(title: str, rows: Sequence[Row], dpi: int = DPI) -> bytes:
 
 def dpi_for(width: int) -> int:
     """Dots an inch at which the widest figure is no wider than so many pixels."""
-    widest = _Layout(_TILE, 8, _BARS_WIDTH + _AFTER).width
+    widest = _Layout(_TILE + 2 * _BORDER, 8, _SIDEWORD + _BARS + _NUMBER + _AFTER).width
     return max(1, min(DPI, int(DPI * width / widest)))
 
 
-def to_html(title: str, rows: Sequence[Row]) -> str:
+def to_html(title: str, totals: str, rows: Sequence[Row]) -> str:
     """The rows as a page in one file."""
     sections = []
     for row in rows:
@@ -139,25 +156,27 @@ def to_html(title: str, rows: Sequence[Row]) -> str:
             f'<section class="class">\n<div><h2>{page.escape(row.name)}</h2><p class="faint">{page.escape(row.count)}'
             f'</p>{says}{page.facts(pairs) if pairs else ""}</div>\n<ul class="strip">\n{items}</ul>\n</section>\n'
         )
-    body = (
-        f"<h1>{page.escape(title)}</h1>\n<p>Each word with the patches nearest to its centroid, each of another image, "
-        "and the classes for which its mean evidence is most above that of all patches.</p>\n"
-        f'<div style="--k:8;--mark:var(--rule)">\n{"".join(sections)}</div>\n'
-    )
+    about = "".join(f"<p>{page.escape(text)}</p>\n" for text in (totals, _LEGEND) if text)
+    body = f'<h1>{page.escape(title)}</h1>\n{about}<div style="--k:8;--mark:var(--rule)">\n{"".join(sections)}</div>\n'
     return page.document(title, body)
 
 
-def _draw(axes: Axes, row: Row, layout: _Layout, top: int, scale: float) -> None:
-    lines = [(row.name, TEXT, INK), (row.count, SMALL, FAINT), *([(row.says, SMALL, INK)] if row.says else [])]
-    inner = layout.height(row) - _ROW_GAP
-    y = top + (inner - len(lines) * _LINE) / 2
-    for text, size, ink in lines:
-        weight = "bold" if size == TEXT else "normal"
-        shown = shorten(printable(text), _TEXT_WIDTH / DPI, size)
-        axes.text(_MARGIN, y + _LINE / 2, shown, size=size, color=ink, weight=weight, va="center")
-        y += _LINE
+def _lines(row: Row) -> list[tuple[str, float, str]]:
+    """Lines of text that fit, with their sizes and colours."""
+    width = _TEXT_WIDTH / DPI
+    texts = [(row.name, TEXT, INK), (row.count, SMALL, FAINT)]
+    texts += [(line, SMALL, INK) for line in wrap(printable(row.says), width, SMALL, 2)]
+    return [(shorten(printable(text), width, size), size, ink) for text, size, ink in texts]
+
+
+def _draw(axes: Axes, row: Row, layout: _Layout, top: int, scale: tuple[float, float]) -> None:
+    lines = _lines(row)
+    middle = top + (layout.height(row) - _ROW_GAP) / 2
+    for place, (text, size, ink) in enumerate(lines):
+        y = middle + (place - (len(lines) - 1) / 2) * _LINE
+        axes.text(_MARGIN, y, text, size=size, color=ink, weight="bold" if size == TEXT else "normal", va="center")
     if row.parts is not None:
-        _bars(axes, row.parts, _MARGIN + _TEXT_WIDTH + _AFTER, top + inner / 2, scale)
+        _contributions(axes, row, middle, scale)
     left = layout.strip
     for tile in row.tiles:
         frame = enlarge(tile, layout.side, RULE)
@@ -166,17 +185,23 @@ def _draw(axes: Axes, row: Row, layout: _Layout, top: int, scale: float) -> None
         left += layout.side + _GAP
 
 
-def _bars(axes: Axes, parts: Sequence[float | None], left: float, middle: float, scale: float) -> None:
-    """Contributions as bars from a zero in the middle, right images above wrong ones, each with its number."""
+def _contributions(axes: Axes, row: Row, middle: float, scale: tuple[float, float]) -> None:
+    """A line for right images and one for wrong ones: a bar, for a single word, and the number."""
     from matplotlib.patches import Rectangle
 
-    zero, room = left + _BARS_WIDTH / 2, _BARS_WIDTH / 2
-    for place, (part, colour) in enumerate(zip(parts, (RIGHT, WRONG), strict=True)):
+    left = _MARGIN + _TEXT_WIDTH + _AFTER
+    least, most = scale
+    unit = _BARS / (most - least) if most > least else 0.0
+    zero = left + _SIDEWORD - least * unit
+    sides = zip(row.parts or (), ("right", "wrong"), (RIGHT, WRONG), (-0.5, 0.5), strict=False)
+    for part, word, colour, place in sides:
         if part is None:
             continue
-        y = middle + (place - 1) * 2 * _LINE / 1.5
-        axes.add_patch(Rectangle((zero, y + 26), room * part / scale, 14, color=colour, linewidth=0))
-        word = ("right", "wrong")[place]
-        axes.text(left, y + 13, word, size=SMALL, color=colour, va="center")
-        axes.text(left + _BARS_WIDTH, y + 13, number(part, 3), size=SMALL, color=INK, ha="right", va="center")
-    axes.plot([zero, zero], [middle - 48, middle + 48], color=FAINT, linewidth=0.5)
+        y = middle + place * _LINE * 1.1
+        axes.text(left, y, word, size=SMALL, color=colour, va="center")
+        if row.tiles:
+            axes.add_patch(Rectangle((zero, y - _BAR / 2), part * unit, _BAR, color=colour, linewidth=0))
+        right = left + _SIDEWORD + _BARS + _NUMBER
+        axes.text(right, y, number(part, 3), size=SMALL, color=INK, ha="right", va="center")
+    if row.tiles:
+        axes.plot([zero, zero], [middle - 1.1 * _LINE, middle + 1.1 * _LINE], color=FAINT, linewidth=0.5)

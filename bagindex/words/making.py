@@ -32,7 +32,7 @@ ITERATIONS = 20
 _SAMPLE_BYTES = 1_000_000_000
 _BLOCK = 4096
 """Patches that are assigned at once, at least an image's."""
-_SUMMED = 4_000_000
+_SUMMED = 1_000_000
 _ROWS = 1 << 20
 """Of a row group of assigned patches, so that a query for some reads little else."""
 _SAMPLING, _CLUSTERING, _ASSIGNING, _SUMMING = 10, 50, 35, 5
@@ -127,11 +127,9 @@ def word_sums(values: NDArray[np.float16], words: NDArray[np.int32], count: int)
 
     Exact: see `bagindex.stored.StoredEvidence`.
     """
-    import torch
-
     sums = np.zeros(count)
     for start in range(0, len(values), _SUMMED):
-        part = torch.from_numpy(values[start : start + _SUMMED]).double().numpy()
+        part = values[start : start + _SUMMED].astype(np.float64)
         sums += np.bincount(words[start : start + _SUMMED], part, count)
     return sums
 

@@ -133,12 +133,16 @@ class WordList(Sequence[Word]):
     @property
     def title(self) -> str:
         """The question, and what the contributions sum to."""
-        logits = [
-            f"mean logit {logit:.4f} in images of the {side} class"
-            for side, logit in zip(_SIDES, (self.right_logit, self.wrong_logit), strict=True)
-            if logit is not None
-        ]
-        return ": ".join([self.question, *([", ".join(logits)] if logits else [])])
+        return ": ".join(filter(None, (self.question, self.totals)))
+
+    @property
+    def totals(self) -> str:
+        """What the contributions sum to; nothing where no class was asked about."""
+        from bagindex.figures.maps import number
+
+        logits = zip(_SIDES, (self.right_logit, self.wrong_logit), strict=True)
+        said = [f"{number(logit, 4)} ({side} class)" for side, logit in logits if logit is not None]
+        return f"mean logit of the images {', '.join(said)}" if said else ""
 
     @property
     def columns(self) -> list[str]:
@@ -231,7 +235,7 @@ class WordList(Sequence[Word]):
         from bagindex.figures.style import DPI
 
         shown = self._pictured()
-        return words.to_png(shown.title, shown._rows(), dpi or DPI)
+        return words.to_png(shown.question, shown.totals, shown._rows(), dpi or DPI)
 
     def to_html(self) -> str:
         """The same as a page in one file.
@@ -242,7 +246,7 @@ class WordList(Sequence[Word]):
         from bagindex.figures import words
 
         shown = self._pictured()
-        return words.to_html(shown.title, shown._rows())
+        return words.to_html(shown.question, shown.totals, shown._rows())
 
     def picture(self, width: int | None = None, *, coarse: bool = False) -> Image.Image:
         """The words as a picture, at most so many pixels wide.
