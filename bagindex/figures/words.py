@@ -27,14 +27,14 @@ from bagindex.figures.style import (
     style,
     to_bytes,
 )
-from bagindex.figures.text import shorten, wrap
+from bagindex.figures.text import fits, shorten, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MARGIN, _GAP, _ROW_GAP = 24, 12, 30
-_TEXT_WIDTH, _AFTER = 500, 30
-_SIDEWORD, _BARS, _NUMBER = 84, 150, 110
+_TEXT_WIDTH, _AFTER = 540, 30
+_SIDEWORD, _BARS, _NUMBER = 96, 150, 110
 """Across the contributions: their side, the bars, the number."""
 _TILE, _BORDER = 132, 5
 _LINE, _TITLE_LINE, _BAR = 34, 48, 16
@@ -51,14 +51,15 @@ class Row:
     """A word.
 
     Attributes:
-        name, count, says: lines of text.
+        name, count: lines of text.
+        says: classes and numbers, which are not broken over lines.
         tiles: typical patches, uint8 [q, q, RGB] each; `about` says which.
         parts: what it contributes in right images and in wrong ones, None where there are none; no bars without.
     """
 
     name: str
     count: str
-    says: str
+    says: Sequence[str]
     tiles: Sequence[NDArray[np.uint8]]
     about: Sequence[str]
     parts: tuple[float | None, ...] | None = None
@@ -151,7 +152,7 @@ def to_html(title: str, totals: str, rows: Sequence[Row]) -> str:
             f'src="{page.data_uri(tile)}"></span></li>\n'
             for tile, about in zip(row.tiles, row.about, strict=True)
         )
-        says = f"<p>{page.escape(row.says)}</p>" if row.says else ""
+        says = f"<p>{page.escape(', '.join(row.says))}</p>" if row.says else ""
         sections.append(
             f'<section class="class">\n<div><h2>{page.escape(row.name)}</h2><p class="faint">{page.escape(row.count)}'
             f'</p>{says}{page.facts(pairs) if pairs else ""}</div>\n<ul class="strip">\n{items}</ul>\n</section>\n'
@@ -165,7 +166,14 @@ def _lines(row: Row) -> list[tuple[str, float, str]]:
     """Lines of text that fit, with their sizes and colours."""
     width = _TEXT_WIDTH / DPI
     texts = [(row.name, TEXT, INK), (row.count, SMALL, FAINT)]
-    texts += [(line, SMALL, INK) for line in wrap(printable(row.says), width, SMALL, 2)]
+    lines: list[str] = []
+    for place, each in enumerate(row.says, start=1):
+        text = printable(each) + "," * (place < len(row.says))
+        if lines and fits(f"{lines[-1]} {text}", width, SMALL):
+            lines[-1] += f" {text}"
+        else:
+            lines.append(text)
+    texts += [(line, SMALL, INK) for line in lines]
     return [(shorten(printable(text), width, size), size, ink) for text, size, ink in texts]
 
 

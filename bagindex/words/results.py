@@ -302,7 +302,7 @@ class WordList(Sequence[Word]):
             Row(
                 name="other words" if word.word is None else f"word {word.word}",
                 count=f"{word.patches:,} patches" + ("" if word.images is None else f" in {word.images:,} images"),
-                says=says_text(word),
+                says=_sayings(word),
                 tiles=[next(crops) for _ in strip],
                 about=[f"patch {patch}" for patch in strip],
                 parts=None
@@ -315,9 +315,13 @@ class WordList(Sequence[Word]):
 
 def says_text(word: Word) -> str:
     """What a word says, on a line: `dress +1.20, skirt +0.62`."""
+    return ", ".join(_sayings(word))
+
+
+def _sayings(word: Word) -> list[str]:
     from bagindex.figures.maps import number
 
-    return ", ".join(f"{each.class_} {number(each.evidence)}" for each in word.says)
+    return [f"{each.class_} {number(each.evidence)}" for each in word.says]
 
 
 def _together(words: Sequence[Word]) -> Word:
