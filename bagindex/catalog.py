@@ -19,12 +19,10 @@ from typing import Any
 
 import duckdb
 
-from bagindex import derived
 from bagindex.errors import DamagedIndexError, IncompleteIndexError, SettingsError
 from bagindex.store import IMAGES, IndexDirectory, publish
 from bagindex.text import first_line
 from bagindex.views import Relations, mentioned, native_names, sql_digest, statements
-from bagindex_schemas.derived import WordsRecord
 from bagindex_schemas.records import IndexManifest, Keep, ModelRecord
 
 NATIVE_ROWS = 100_000_000
@@ -220,6 +218,10 @@ def _up_to(record: ModelRecord, keep: Keep) -> ModelRecord:
 
 def _words(directory: IndexDirectory, models: Sequence[ModelRecord]) -> Mapping[str, str]:
     """The folder of the visual words of each model that has some of all its images, relative to the index."""
+    # A question needs none of this, and is to be quick: derived brings pyarrow with it.
+    from bagindex import derived
+    from bagindex_schemas.derived import WordsRecord
+
     found = {}
     for record in models:
         with suppress(DamagedIndexError):  # what can be made again must not stop a build

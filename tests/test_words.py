@@ -558,6 +558,27 @@ def test_damaged_words_say_how_to_mend_them(folder: Path, tmp_path: Path) -> Non
         assert len(index.words()) == 3
 
 
+def test_a_catalog_of_an_earlier_version(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "i")
+    with duckdb.connect(tmp_path / "i" / (tmp_path / "i" / "CURRENT").read_text().strip()) as connection:
+        for statement in (
+            "DROP MACRO TABLE evidence_of",
+            "DROP VIEW words",
+            "DROP TABLE stored.words",
+            "UPDATE stored.state SET digest = 'another'",
+        ):
+            connection.execute(statement)
+    with Index.open(tmp_path / "i") as index:
+        assert len(index.sql("FROM evidence LIMIT 1")) == 1
+        with pytest.raises(QueryError, match="an earlier bagindex made this index, without evidence_of: run the same"):
+            index.sql("FROM evidence_of('fish')")
+        with pytest.raises(QueryError, match="`bagindex words --again` makes them"):
+            index.sql("FROM words")
+        index.make_words(3)
+        assert len(index.sql("FROM words")) == 3
+        assert len(index.sql("FROM evidence_of('fish') LIMIT 2")) == 2
+
+
 def test_command(planted_index: Index, tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
     shutil.copytree(planted_index.path, tmp_path / "i")
     where = ("-i", tmp_path / "i")

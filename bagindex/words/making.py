@@ -246,9 +246,9 @@ def _cluster(
 
 
 def _ordered(found: Assignment, centroids: NDArray[np.float32]) -> tuple[Assignment, NDArray[np.float32]]:
-    """The words that have patches, the largest first, equal ones by the first patch that is one."""
-    present, first = np.unique(found.of_patches, return_index=True)
-    order = present[np.lexsort((first, -found.patches[present]))]
+    """The words that have patches, the largest first, equal ones by their most typical patch."""
+    present = np.flatnonzero(found.patches)
+    order = present[np.lexsort((found.typical[present, 0], -found.patches[present]))]
     numbers = np.full(len(centroids), -1, np.int32)
     numbers[order] = np.arange(len(order), dtype=np.int32)
     ordered = Assignment(
