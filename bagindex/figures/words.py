@@ -39,6 +39,7 @@ _SIDEWORD, _BARS, _NUMBER = 96, 150, 110
 _TILE, _BORDER = 132, 5
 _LINE, _TITLE_LINE, _BAR = 34, 48, 16
 _MOST_SIDE = 2**16 - 1
+_SIDES = ("right", "wrong")
 _LEGEND = (
     "Typical patches: those nearest to the word's centroid, each of another image. Beside classes: mean evidence of "
     "the word's patches, above that of all patches."
@@ -140,26 +141,38 @@ def dpi_for(width: int) -> int:
 
 def to_html(title: str, totals: str, rows: Sequence[Row]) -> str:
     """The rows as a page in one file."""
+    most = max((abs(part) for row in rows if row.tiles for part in row.parts or () if part is not None), default=0.0)
     sections = []
     for row in rows:
-        pairs = [
-            (f"contribution, {side} class", number(part, 4))
-            for side, part in zip(("right", "wrong"), row.parts or (), strict=False)
-            if part is not None
-        ]
         items = "".join(
             f'<li class="place"><span class="patch"><img alt="{page.escape(about)}" title="{page.escape(about)}" '
             f'src="{page.data_uri(tile)}"></span></li>\n'
             for tile, about in zip(row.tiles, row.about, strict=True)
         )
-        says = f"<p>{page.escape(', '.join(row.says))}</p>" if row.says else ""
+        says = ", ".join(f"<span>{page.escape(each)}</span>" for each in row.says)
         sections.append(
             f'<section class="class">\n<div><h2>{page.escape(row.name)}</h2><p class="faint">{page.escape(row.count)}'
-            f'</p>{says}{page.facts(pairs) if pairs else ""}</div>\n<ul class="strip">\n{items}</ul>\n</section>\n'
+            f"</p><p>{says}</p>{_bars_html(row, most)}</div>\n"
+            + (f'<ul class="strip">\n{items}</ul>\n' if items else "")
+            + "</section>\n"
         )
-    about = "".join(f"<p>{page.escape(text)}</p>\n" for text in (totals, _LEGEND) if text)
-    body = f'<h1>{page.escape(title)}</h1>\n{about}<div style="--k:8;--mark:var(--rule)">\n{"".join(sections)}</div>\n'
+    texts = (totals and f"{totals[0].upper()}{totals[1:]}.", _LEGEND, totals and _CONTRIBUTION)
+    about = "".join(f"<p>{page.escape(text)}</p>\n" for text in texts if text)
+    body = f'<h1>{page.escape(title)}</h1>\n{about}<div class="words">\n{"".join(sections)}</div>\n'
     return page.document(title, body)
+
+
+def _bars_html(row: Row, most: float) -> str:
+    """Contributions of right and wrong images, with bars for a single word; those that are negative are hollow."""
+    lines = []
+    for part, word in zip(row.parts or (), _SIDES, strict=False):
+        if part is None:
+            continue
+        width = 100 * abs(part) / most if row.tiles and most else 0.0
+        sign = " minus" if part < 0 else ""
+        bar = f'<span class="bar{sign}" style="width:{width:.1f}%"></span>' if row.tiles else ""
+        lines.append(f'<tr class="{word}"><td>{word}</td><td>{number(part, 3)}</td><td>{bar}</td></tr>')
+    return f"<table>{''.join(lines)}</table>" if lines else ""
 
 
 def _lines(row: Row) -> list[tuple[str, float, str]]:
@@ -201,7 +214,7 @@ def _contributions(axes: Axes, row: Row, middle: float, scale: tuple[float, floa
     least, most = scale
     unit = _BARS / (most - least) if most > least else 0.0
     zero = left + _SIDEWORD - least * unit
-    sides = zip(row.parts or (), ("right", "wrong"), (RIGHT, WRONG), (-0.5, 0.5), strict=False)
+    sides = zip(row.parts or (), _SIDES, (RIGHT, WRONG), (-0.5, 0.5), strict=False)
     for part, word, colour, place in sides:
         if part is None:
             continue

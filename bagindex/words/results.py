@@ -267,7 +267,7 @@ class WordList(Sequence[Word]):
             return Image.open(io.BytesIO(self.to_png(None if width is None else words.dpi_for(width))))
         shown = self._pictured()
         rows = [render.coarse_strip(shown.crops(word), width or 80) for word in shown]
-        return render.stack(rows, [f"{shown._name(word)} {says_text(word)}" for word in shown])
+        return render.stack(rows, [f"{word.word} {word.says[0].class_}" for word in shown])
 
     def _repr_png_(self) -> bytes | None:
         return self.to_png(150) if self._no_picture() is None else None
