@@ -19,7 +19,7 @@ from PIL import Image
 
 from bagindex import Index, derived
 from bagindex.build import BuildSettings, build
-from bagindex.errors import OutputError, QueryError, UnknownClassError
+from bagindex.errors import LockedError, OutputError, QueryError, UnknownClassError
 from bagindex.evidence import rounding_error
 from bagindex.figures import words as figure
 from bagindex.geometry import patch_ids
@@ -33,6 +33,7 @@ from bagindex_schemas.derived import WordsRecord
 from bagindex_schemas.records import Keep
 from fakes import LinearCompute, MemorySource
 from pages import Page
+from test_build import contents
 from test_grow import Growing
 
 COUNT = 24
@@ -212,6 +213,24 @@ def test_two_makes_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
         assert [place.is_dir() for place in places] == [False, True, True]
         assert index.verify().ok
     assert not list((tmp_path / "i").rglob("*.tmp-*"))
+
+
+@pytest.mark.parametrize("when", [3, 40, 80, 99])
+def test_stopping_leaves_the_words_that_were(tmp_path: Path, when: int) -> None:
+    with small(tmp_path / "i", [*HOSTILE, None] * 3) as index:
+        index.make_words(4)
+        before = index.words().to_dicts(), contents(tmp_path / "i")
+
+        def stop(done: int, _total: int) -> None:
+            if done >= when:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            index.make_words(6, progress=stop)
+        assert (index.words().to_dicts(), contents(tmp_path / "i")) == before
+        with IndexDirectory(tmp_path / "i").writing(), pytest.raises(LockedError):
+            index.make_words(6)
+        assert len(index.sql("FROM words")) == len(before[0])
 
 
 def test_files_and_record(folder: Path) -> None:
