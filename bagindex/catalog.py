@@ -12,11 +12,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import duckdb
@@ -24,16 +22,13 @@ import duckdb
 from bagindex.errors import DamagedIndexError, IncompleteIndexError, SettingsError
 from bagindex.store import IMAGES, IndexDirectory, publish
 from bagindex.text import first_line
+from bagindex.views import Relations, mentioned, native_names, sql_digest, statements
 from bagindex_schemas.records import IndexManifest, Keep, ModelRecord
 
-VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels")
-"""The views that a catalog may have; `classes`, `models`, `images` and `rejects` are tables."""
 NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
 _MEMORY = "500MB"
 """What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
-_NATIVE_TABLES = ("predictions", "image_evidence")
-_NO_LABELS = "(SELECT NULL::BIGINT AS image_id, NULL::INTEGER AS label LIMIT 0)"
 _KEEP_CATALOGS = 2
 _REMAKE = "remove {}/CURRENT and run the same `bagindex build` command again"
 
@@ -42,9 +37,12 @@ def update(directory: IndexDirectory) -> None:
     """Write a new catalog if the shards are not those of the one in force. The caller holds the lock."""
     manifest = directory.manifest()
     models = _ready(directory, manifest)
-    state = _state(directory, manifest, models)
+    words = _words(directory, models)
+    state = _state(directory, manifest, models, words)
     if _current_state(directory) == state:
         return
+    small = [record.name for record in models if _summary_rows(directory, record) <= NATIVE_ROWS]
+    tables = Relations(directory, manifest, models, native_names(small, words.keys()), words)
     numbers = _numbers(directory)
     name = f"catalog-{max(numbers, default=0) + 1}.duckdb"
     temporary = directory.root / f"{name}.tmp-{os.getpid()}"
@@ -63,7 +61,7 @@ def update(directory: IndexDirectory) -> None:
         link.symlink_to(directory.root.resolve())
         _without_bar(connection)
         connection.execute("SET file_search_path = ?", [str(link)])
-        for statement in _statements(directory, manifest, models, state):
+        for statement in statements(tables, state):
             try:
                 connection.execute(f"BEGIN; {statement}; COMMIT")
             except duckdb.OutOfMemoryException:  # rows of very many classes are so wide that a few do not fit
@@ -133,7 +131,9 @@ class Catalog:
             _without_bar(self.connection)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
-            self._native = {row[0] for row in tables.fetchall()}
+            native = {row[0] for row in tables.fetchall()}
+            # A catalog of an earlier version knows of no words.
+            words = self.connection.execute("FROM stored.words").fetchall() if "words" in native else []
         except duckdb.Error as error:
             raise DamagedIndexError(
                 f"{path} cannot be read ({first_line(error)}): {_REMAKE.format(directory.root)}"
@@ -141,6 +141,9 @@ class Catalog:
         records = self.manifest.models
         self.models = {name: _up_to(records[name], Keep(keep)) for name, keep in rows if name in records}
         """The models that the catalog knows, with the keep level that it knows them by."""
+        self._relations = Relations(
+            directory, self.manifest, list(self.models.values()), native, dict(words), directory.root.resolve()
+        )
         self._bound: set[str] = set()
 
     def close(self) -> None:
@@ -152,21 +155,24 @@ class Catalog:
 
         The catalog's own views have relative paths; temporary ones with absolute paths cover them.
         """
-        for view in VIEWS:
-            if view not in self._bound and re.search(rf"\b{view}\b", text, re.IGNORECASE):
+        for view in mentioned(text):
+            if view not in self._bound:
                 self._bound.add(view)
-                body = _view(self.manifest, self.models.values(), view, self.relation)
+                body = self._relations.view(view)
                 if body is not None:
                     self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
 
-    def relation(self, model: ModelRecord | None, table: str) -> str:
-        """SQL for a table of a model (or of the images): the native one, or its Parquet files by absolute paths."""
-        if model is not None and f"{table}/{model.name}" in self._native:
-            return f'stored."{table}/{model.name}"'
-        series = IMAGES if model is None else model.series_of(table)
-        if not self._directory.committed(series):
-            raise DamagedIndexError(f"the shards of {series} are missing: run `bagindex verify`")
-        return f"read_parquet({_file_list(self._directory, series, table, self._directory.root.resolve())})"
+    def has(self, view: str) -> bool:
+        """Whether any model has what a view shows."""
+        return self._relations.view(view) is not None
+
+    def relation(self, model: ModelRecord, table: str) -> str:
+        """SQL for a table of a model: the native one, or its Parquet files by absolute paths."""
+        return self._relations.relation(model, table)
+
+    def files(self, series: str, table: str) -> str:
+        """SQL for the list of a table's Parquet files, by absolute paths."""
+        return self._relations.files(series, table)
 
 
 def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any] | None:
@@ -210,9 +216,33 @@ def _up_to(record: ModelRecord, keep: Keep) -> ModelRecord:
     return record.model_copy(update={"levels": record.levels[: record.levels.index(keep) + 1]})
 
 
-def _state(directory: IndexDirectory, manifest: IndexManifest, models: Sequence[ModelRecord]) -> str:
+def _words(directory: IndexDirectory, models: Sequence[ModelRecord]) -> Mapping[str, str]:
+    """The folder of the visual words of each model that has some of all its images, relative to the index."""
+    # A question needs none of this, and is to be quick: derived brings pyarrow with it.
+    from bagindex import derived
+    from bagindex_schemas.derived import WordsRecord
+
+    found = {}
+    for record in models:
+        with suppress(DamagedIndexError):  # what can be made again must not stop a build
+            opened = derived.open_newest(directory, record.name, derived.WORDS, WordsRecord)
+            if opened is not None and opened[1].features_sha256 == derived.features_digest(directory, record):
+                found[record.name] = opened[0].relative_to(directory.root).as_posix()
+    return found
+
+
+def _summary_rows(directory: IndexDirectory, record: ModelRecord) -> int:
+    shards = (directory.shard_manifest(record.name, shard) for shard in directory.committed(record.name))
+    return sum(shard.rows["image_evidence"] for shard in shards)
+
+
+def _state(
+    directory: IndexDirectory, manifest: IndexManifest, models: Sequence[ModelRecord], words: Mapping[str, str]
+) -> str:
     """A digest of everything that a catalog is made from."""
-    digest = hashlib.sha256(manifest.model_dump_json().encode())
+    digest = hashlib.sha256(f"{sql_digest()}\n{manifest.model_dump_json()}".encode())
+    for folder in words.values():
+        digest.update(f"{folder}\n".encode() + (directory.root / folder / "words.json").read_bytes())
     for series in (IMAGES, *(each for record in models for each in record.series)):
         for shard in directory.committed(series):
             digest.update(f"{series}/{shard}\n".encode())
@@ -234,100 +264,6 @@ def _numbers(directory: IndexDirectory) -> list[int]:
     return [int(match[1]) for name in names if (match := re.fullmatch(r"catalog-(\d+)\.duckdb", name))]
 
 
-def _statements(
-    directory: IndexDirectory, manifest: IndexManifest, models: Sequence[ModelRecord], state: str
-) -> Iterator[str]:
-    yield _sql(
-        "tables",
-        classes=", ".join(_values(record.class_id, record.wnid, record.name) for record in manifest.plan.classes),
-        models=", ".join(_model_values(record) for record in models),
-        images=_file_list(directory, IMAGES, "images"),
-        rejects=_file_list(directory, IMAGES, "rejects"),
-        relabelled=f"read_parquet('{manifest.relabelling.file}')" if manifest.relabelling else _NO_LABELS,
-        state=state,
-    )
-    native = set()
-    for record in models:
-        rows = sum(
-            directory.shard_manifest(record.name, n).rows["image_evidence"] for n in directory.committed(record.name)
-        )
-        if rows <= NATIVE_ROWS:
-            native.add(record.name)
-            tables = {table: _file_list(directory, record.name, table) for table in _NATIVE_TABLES}
-            yield _sql("native", model=record.name, **tables)
-
-    def relation(model: ModelRecord | None, table: str) -> str:
-        if model is not None and model.name in native and table in _NATIVE_TABLES:
-            return f'stored."{table}/{model.name}"'
-        return f"read_parquet({_file_list(directory, IMAGES if model is None else model.series_of(table), table)})"
-
-    for view in VIEWS:
-        body = _view(manifest, models, view, relation)
-        if body is not None:
-            yield f'CREATE VIEW "{view}" AS {body}'
-
-
-def _view(
-    manifest: IndexManifest,
-    models: Iterable[ModelRecord],
-    view: str,
-    relation: Callable[[ModelRecord | None, str], str],
-) -> str | None:
-    """The view's SELECT over all models that keep what it shows; None when none does."""
-    if view == "pixels":
-        return _sql(view, pixels=relation(None, "pixels")) if manifest.plan.pixels else None
-    parts = [
-        _sql(
-            view,
-            model=record.name,
-            patches=record.grid.patches,
-            cols=record.grid.cols,
-            stride=record.grid.stride,
-            receptive_field=record.grid.receptive_field,
-            **{table: relation(record, table) for table in {"predictions", view}},
-        )
-        for record in models
-        if view in record.keep.tables
-    ]
-    return "\nUNION ALL\n".join(parts) if parts else None
-
-
-def _sql(name: str, **values: object) -> str:
-    text = (files("bagindex_schemas") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
-    return Template(text).substitute(values)
-
-
-def _file_list(directory: IndexDirectory, series: str, table: str, base: Path | None = None) -> str:
-    names = [f"{series}/shard-{shard:05d}/{table}.parquet" for shard in directory.committed(series)]
-    return "[" + ", ".join(_literal(str(base / name) if base else name) for name in names) + "]"
-
-
-def _model_values(record: ModelRecord) -> str:
-    grid = record.grid
-    return _values(
-        record.name,
-        record.architecture,
-        record.width,
-        record.parameters,
-        record.feature_size,
-        grid.receptive_field,
-        grid.stride,
-        grid.rows,
-        grid.cols,
-        record.precision,
-        record.keep.value,
-        record.weights_sha256,
-    )
-
-
-def _values(*values: str | float | None) -> str:
-    return "(" + ", ".join("NULL" if value is None else _literal(value) for value in values) + ")"
-
-
-def _literal(value: str | float) -> str:
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
-
-
 def check(directory: IndexDirectory) -> tuple[int, list[str]]:
     """Compare the catalog in force with the Parquet files: rows looked at, and what differs."""
     from bagindex_schemas import tables
@@ -338,22 +274,21 @@ def check(directory: IndexDirectory) -> tuple[int, list[str]]:
     try:
         classes = len(opened.manifest.plan.classes)
         images = "(SELECT * EXCLUDE (label), original_label AS label FROM images)"
-        derived_from = [(images, IMAGES, "images", tables.IMAGES)]
+        sources = [(images, IMAGES, "images", tables.IMAGES)]
         for record in opened.models.values():
             schemas = {"predictions": tables.predictions(classes), "image_evidence": tables.IMAGE_EVIDENCE}
             for table, schema in schemas.items():
-                derived_from.append((opened.relation(record, table), record.name, table, schema))
-        for name, series, table, schema in derived_from:
+                sources.append((opened.relation(record, table), record.name, table, schema))
+        for name, series, table, schema in sources:
             columns = ", ".join(schema.names)
-            files = _file_list(directory, series, table, directory.root.resolve())
             # A sum, not an exclusive or: two rows that are the same must not cancel out.
             digest = f"SELECT count(*), sum(hash({columns})) FROM"
-            derived, source = (
+            made, source = (
                 opened.connection.execute(f"{digest} {relation}").fetchall()[0]
-                for relation in (name, f"read_parquet({files})")
+                for relation in (name, f"read_parquet({opened.files(series, table)})")
             )
-            rows += derived[0]
-            if derived != source:
+            rows += made[0]
+            if made != source:
                 problems.append(
                     f"catalog: {table} of {series} is not what the shards hold: {_REMAKE.format(directory.root)}"
                 )

@@ -14,6 +14,7 @@ from bagindex.observer import BuildObserver
 from bagindex.questions import Questions
 from bagindex.similarity.questions import SimilarityQuestions
 from bagindex.store import IndexDirectory
+from bagindex.words.questions import WordQuestions
 from bagindex_schemas.records import Keep
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-class Index(Questions, SimilarityQuestions):
+class Index(Questions, WordQuestions, SimilarityQuestions):
     """An index of patches and their evidence.
 
     Make one with `Index.build`, open one with `Index.open`. It reads only, may be used as a context manager, and
@@ -329,6 +330,35 @@ class Index(Questions, SimilarityQuestions):
             named = relabel(self._directory, Path(labels), read_class_map(Path(class_map)) if class_map else None)
         self._reopen()
         return named
+
+    def make_words(
+        self,
+        count: int = 256,
+        *,
+        model: str | None = None,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> None:
+        """Find visual words in a model's features and store them, in place of those that there are.
+
+        Args:
+            count: how many; those that no patch is are left out.
+            model: which model; may be left out where there is one.
+            progress: hears how many of how many steps are done.
+
+        Raises:
+            QueryError: there are fewer patches than that, or the index does not keep features.
+            LockedError: another process is writing the index.
+        """
+        from bagindex import catalog
+        from bagindex.words.making import make
+
+        with self._directory.writing():
+            self._reopen()  # images may have come since the index was opened
+            record = self._model(model)
+            features, evidence = self._stored_features(record), self._stored_evidence(record)
+            make(self._directory, self._catalog, features, evidence, count, progress)
+            catalog.update(self._directory)
+        self._reopen()
 
     def remove(self, model: str | None = None) -> None:
         """Remove a model, or the whole index.

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from bagindex.catalog import VIEWS, Catalog, select_tree
+from bagindex.catalog import Catalog, select_tree
 from bagindex.errors import QueryError
 from bagindex.results import QueryResult
+from bagindex.views import MACROS, VIEWS, WORD_VIEWS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,11 +66,25 @@ def _unique(table: pa.Table) -> pa.Table:
 
 def _explain(catalog: Catalog, error: duckdb.Error) -> str:
     text = str(error).strip()
-    missing = re.search(r"Table with name (\w+) does not exist", text)
-    if missing and missing[1].lower() in VIEWS:
-        view = missing[1].lower()
-        remedy = "--pixels --restart" if view == "pixels" else f"--keep {view}, which fills it in"
-        return f"this index does not keep {view} (see `bagindex info`): run the same build with {remedy}"
+    missing = re.search(r"Table(?: Function)? with name \"?(\w+)\"? does not exist", text)
+    if missing and (remedy := _remedy(catalog, missing[1].lower())):
+        return remedy
     # DuckDB points at the place in lines of their own; the rest is one line.
     parts = [line for line in text.splitlines() if line.strip()]
     return "\n".join(parts)
+
+
+def _remedy(catalog: Catalog, missing: str) -> str | None:
+    """What to do for a view or macro that the catalog lacks; None where it is neither."""
+    for view in (missing, *MACROS.get(missing, ())):
+        if view in WORD_VIEWS and not catalog.has(view):
+            return (
+                f"this index has no {view}: visual words were not made yet, or images have come since; "
+                "`bagindex words --again` makes them"
+            )
+        if view in VIEWS and not catalog.has(view):
+            remedy = "--pixels --restart" if view == "pixels" else f"--keep {view}, which fills it in"
+            return f"this index does not keep {view} (see `bagindex info`): run the same build with {remedy}"
+    if missing in MACROS:
+        return f"an earlier bagindex made this index, without {missing}: run the same `bagindex build` command again"
+    return None

@@ -244,7 +244,8 @@ class Questions(Opened):
 
     def sql(self, query: str) -> QueryResult:
         """Run one query that reads: tables `classes`, `models`, `images`, `rejects`; views `evidence`,
-        `image_evidence`, `predictions`, `features`, `pixels`.
+        `image_evidence`, `predictions`, `features`, `pixels`, `words`, `word_evidence`, `patch_words`; macros
+        `evidence_of(class)`, `margin(a, b)`, `words_of(class)`, `image_words(image_id)`, `confusions()`.
 
         Raises:
             QueryError: it is no SQL, more than one statement, or would write.

@@ -107,6 +107,16 @@ def coarse_sheet(crops: Sequence[NDArray[np.uint8]], captions: Sequence[str], wi
     return sheet
 
 
+def coarse_strip(crops: Sequence[NDArray[np.uint8]], width: int) -> Image.Image:
+    """Patches for a picture of few pixels beside each other, as many as fit into `width` pixels, hardly enlarged."""
+    side = _enlarged(crops, _COARSE_SIDE, width)
+    fitting = crops[: max(1, (width + _COARSE_GUTTER) // (side + _COARSE_GUTTER))]
+    strip = Image.new("RGB", (max(1, len(fitting) * (side + _COARSE_GUTTER) - _COARSE_GUTTER), side), _PAPER)
+    for place, crop in enumerate(fitting):
+        strip.paste(_resized(crop, side), (place * (side + _COARSE_GUTTER), 0))
+    return strip
+
+
 def stack(pictures: Sequence[Image.Image], headings: Sequence[str]) -> Image.Image:
     """Pictures of few pixels below each other, at the left, each with a heading in letters of whole pixels."""
     font = ImageFont.load_default_imagefont()

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
 
 from bagindex import output
 from bagindex.errors import BagindexError
@@ -170,7 +170,7 @@ class PatchList(Sequence[_PatchType]):
         output.save(path, self._writers())
 
     def _writers(self) -> dict[str, Callable[[Path], object]]:
-        return {".png": self._write_png, **_table_writers(self)}
+        return {".png": self._write_png, **table_writers(self)}
 
     def picture(self, width: int | None = None, *, coarse: bool = False) -> Image.Image:
         """The patches with what is said of them, as `save` writes them to a `.png` file.
@@ -284,7 +284,7 @@ class QueryResult:
         Raises:
             OutputError: another ending, or the file cannot be written.
         """
-        output.save(path, _table_writers(self))
+        output.save(path, table_writers(self))
 
     def _repr_html_(self) -> str:
         shown = self.table.slice(0, _SHOWN_ROWS).to_pylist()
@@ -292,7 +292,19 @@ class QueryResult:
         return output.to_html(self.columns, shown, note=more or ("" if shown else "no rows"))
 
 
-def _table_writers(result: PatchList[Any] | QueryResult) -> dict[str, Callable[[Path], object]]:
+class Tabular(Protocol):
+    """A result that has rows."""
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The rows as JSON objects would have them."""
+
+    def to_arrow(self) -> pa.Table:
+        """The rows as an Arrow table, with the same columns."""
+
+
+def table_writers(result: Tabular) -> dict[str, Callable[[Path], object]]:
+    """What writes a result's rows to a file, by the file's ending; see `bagindex.output.save`."""
+
     def parquet(path: Path) -> None:
         import pyarrow.parquet as pq
 

@@ -103,10 +103,12 @@ def sql(
     """Ask anything, in DuckDB's SQL.
 
     Tables: classes, models, images, rejects. Views: evidence (a row for each class and patch), image_evidence (for
-    each class and image: the strongest patch, the mean), predictions, features, pixels.
+    each class and image: the strongest patch, the mean), predictions, features, pixels; words, word_evidence and
+    patch_words. Functions: evidence_of(class), margin(a, b), words_of(class), image_words(image_id), confusions().
 
         bagindex sql "SELECT label_name, max(logit) FROM evidence WHERE class = 'dress' AND NOT correct GROUP BY 1"
         bagindex sql "DESCRIBE evidence"
+        bagindex sql "FROM margin('dress', 'skirt') ORDER BY margin DESC LIMIT 5"
 
     FILE ends in .json, .csv or .parquet.
     """

@@ -69,6 +69,7 @@ class WordsRecord(DerivedRecord):
     """`words.json`."""
 
     words: int = Field(gt=0)
+    asked: int = Field(gt=0, description="so many were asked for; those that no patch is are not there")
     patches: int
     sampled: int = Field(description="patches that were clustered; all were assigned")
     iterations: int

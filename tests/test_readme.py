@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from bagindex import Index
 from bagindex.demo import DemoReport
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
@@ -19,17 +21,27 @@ def blocks(language: str) -> list[str]:
 QUERIES = [query.strip() for block in blocks("sql") for query in block.split(";") if query.strip()]
 
 
+@pytest.fixture(scope="module")
+def folder(demo_report: DemoReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the demo's folder, whose index has visual words."""
+    folder = tmp_path_factory.mktemp("readme") / "bagindex-demo"
+    shutil.copytree(demo_report.pictures.parent, folder)
+    with Index.open(folder / "index") as index:
+        index.make_words(64)
+    return folder
+
+
 @pytest.mark.parametrize("query", QUERIES)
-def test_sql(demo_report: DemoReport, query: str) -> None:
-    assert len(demo_report.index.sql(query)) > 0
+def test_sql(folder: Path, query: str) -> None:
+    assert len(Index.open(folder / "index").sql(query)) > 0
 
 
 def test_there_is_sql() -> None:
-    assert len(QUERIES) == 5
+    assert len(QUERIES) == 12
 
 
-def test_python(demo_report: DemoReport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "bagindex-demo").symlink_to(demo_report.pictures.parent)
+def test_python(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bagindex-demo").symlink_to(folder)
     monkeypatch.chdir(tmp_path)
     (block,) = blocks("python")
     exec(block, {})

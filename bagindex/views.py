@@ -1,0 +1,178 @@
+"""What a catalog is made of, as SQL: tables, views over the Parquet files, macros."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from bagindex.errors import DamagedIndexError
+from bagindex.store import IMAGES, IndexDirectory
+from bagindex_schemas.records import IndexManifest, ModelRecord
+
+WORD_VIEWS = ("words", "word_evidence", "patch_words")
+VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels", *WORD_VIEWS)
+"""The views that a catalog may have; `classes`, `models`, `images` and `rejects` are tables."""
+MACROS: Mapping[str, Sequence[str]] = {
+    "class_number": (),
+    "evidence_of": ("evidence",),
+    "margin": ("evidence",),
+    "confusions": ("predictions",),
+    "words_of": ("evidence", "words", "patch_words"),
+    "image_words": ("evidence", "patch_words"),
+}
+"""The macros, and the views that each needs; a catalog has those whose views it has."""
+NATIVE_TABLES = ("predictions", "image_evidence")
+"""What becomes native tables, where it is not too large."""
+_NATIVE_WORDS = ("words", "word_evidence")
+_NO_LABELS = "(SELECT NULL::BIGINT AS image_id, NULL::INTEGER AS label LIMIT 0)"
+_TEMPLATES = ("tables", "native", "native_words", "macros", *VIEWS)
+
+
+@dataclass(frozen=True)
+class Relations:
+    """Where a catalog's tables are.
+
+    Attributes:
+        manifest: the index's; `models` are those of it that can be asked.
+        native: which are native tables, `TABLE/MODEL`.
+        words: the folder of each model's visual words, relative to the index.
+        base: what paths begin with; None makes them relative to the index.
+    """
+
+    directory: IndexDirectory
+    manifest: IndexManifest
+    models: Sequence[ModelRecord]
+    native: Set[str]
+    words: Mapping[str, str]
+    base: Path | None = None
+
+    def relation(self, model: ModelRecord | None, table: str) -> str:
+        """SQL for a table of a model (or of the images): the native one, or its Parquet files.
+
+        Raises:
+            DamagedIndexError: its shards are gone.
+        """
+        if model is not None and f"{table}/{model.name}" in self.native:
+            return f'stored."{table}/{model.name}"'
+        if model is not None and table in WORD_VIEWS:
+            return f"read_parquet({self._path(f'{self.words[model.name]}/{table}.parquet')})"
+        return f"read_parquet({self.files(IMAGES if model is None else model.series_of(table), table)})"
+
+    def files(self, series: str, table: str) -> str:
+        """SQL for the list of a table's Parquet files."""
+        shards = self.directory.committed(series)
+        if not shards:
+            raise DamagedIndexError(f"the shards of {series} are missing: run `bagindex verify`")
+        return "[" + ", ".join(self._path(f"{series}/shard-{shard:05d}/{table}.parquet") for shard in shards) + "]"
+
+    def view(self, name: str) -> str | None:
+        """The view's SELECT over all models that have what it shows; None when none does."""
+        if name == "pixels":
+            return _sql(name, pixels=self.relation(None, name)) if self.manifest.plan.pixels else None
+        parts = [
+            _sql(
+                name,
+                model=record.name,
+                patches=record.grid.patches,
+                cols=record.grid.cols,
+                stride=record.grid.stride,
+                receptive_field=record.grid.receptive_field,
+                **{table: self.relation(record, table) for table in {"predictions", name}},
+            )
+            for record in self.models
+            if (record.name in self.words if name in WORD_VIEWS else name in record.keep.tables)
+        ]
+        return "\nUNION ALL\n".join(parts) if parts else None
+
+    def _path(self, name: str) -> str:
+        return literal(str(self.base / name) if self.base else name)
+
+
+def statements(tables: Relations, state: str) -> Iterator[str]:
+    """What makes a catalog; the native tables of `tables` are made from the files."""
+    manifest, models = tables.manifest, tables.models
+    yield _sql(
+        "tables",
+        classes=", ".join(_values(record.class_id, record.wnid, record.name) for record in manifest.plan.classes),
+        models=", ".join(_model_values(record) for record in models),
+        images=tables.files(IMAGES, "images"),
+        rejects=tables.files(IMAGES, "rejects"),
+        relabelled=f"read_parquet('{manifest.relabelling.file}')" if manifest.relabelling else _NO_LABELS,
+        state=state,
+    )
+    for record in models:
+        if f"{NATIVE_TABLES[0]}/{record.name}" in tables.native:
+            lists = {table: tables.files(record.name, table) for table in NATIVE_TABLES}
+            yield _sql("native", model=record.name, **lists)
+        if record.name in tables.words:
+            yield _sql("native_words", model=record.name, folder=tables.words[record.name])
+    made = set()
+    for view in VIEWS:
+        body = tables.view(view)
+        if body is not None:
+            made.add(view)
+            yield f'CREATE VIEW "{view}" AS {body}'
+    for statement in _text("macros").split(";\n"):
+        macro = re.search(r"^CREATE MACRO (\w+)", statement, re.MULTILINE)
+        if macro and made.issuperset(MACROS[macro[1]]):
+            yield statement
+
+
+def native_names(models: Sequence[str], words: Set[str]) -> frozenset[str]:
+    """Names of the native tables of models whose summaries are small, and of visual words."""
+    summaries = {f"{table}/{model}" for model in models for table in NATIVE_TABLES}
+    return frozenset(summaries | {f"{table}/{model}" for model in words for table in _NATIVE_WORDS})
+
+
+def mentioned(text: str) -> list[str]:
+    """The views that an SQL text may need, by its own words or by the macros that it calls."""
+    needed = {view for view in VIEWS if re.search(rf"\b{view}\b", text, re.IGNORECASE)}
+    for macro, views in MACROS.items():
+        if re.search(rf'\b{macro}"?\s*\(', text, re.IGNORECASE):
+            needed.update(views)
+    return [view for view in VIEWS if view in needed]
+
+
+def sql_digest() -> str:
+    """SHA-256 of the SQL that catalogs are made with: one that another version made is made again."""
+    return hashlib.sha256("".join(map(_text, _TEMPLATES)).encode()).hexdigest()
+
+
+def literal(value: str | float) -> str:
+    """A value as SQL writes it."""
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
+
+
+def _text(name: str) -> str:
+    return (files("bagindex_schemas") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _sql(name: str, **values: object) -> str:
+    return Template(_text(name)).substitute(values)
+
+
+def _model_values(record: ModelRecord) -> str:
+    grid = record.grid
+    return _values(
+        record.name,
+        record.architecture,
+        record.width,
+        record.parameters,
+        record.feature_size,
+        grid.receptive_field,
+        grid.stride,
+        grid.rows,
+        grid.cols,
+        record.precision,
+        record.keep.value,
+        record.weights_sha256,
+    )
+
+
+def _values(*values: str | float | None) -> str:
+    return "(" + ", ".join("NULL" if value is None else literal(value) for value in values) + ")"

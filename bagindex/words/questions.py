@@ -1,0 +1,150 @@
+"""What can be asked of visual words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bagindex.errors import QueryError
+from bagindex.geometry import cut, locate, patch_box
+from bagindex.opened import Opened
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bagindex.words.results import Part, Saying, WordList
+    from bagindex.words.vocabulary import Vocabulary
+    from bagindex_schemas.records import ClassRecord, ModelRecord
+
+_SAYS = 3
+
+
+class WordQuestions(Opened):
+    """What can be asked of an opened index's visual words."""
+
+    def words_made(self, model: str | None = None) -> int | None:
+        """How many visual words were asked for when those of a model were made; None where it has none."""
+        from bagindex import derived
+        from bagindex_schemas.derived import WordsRecord
+
+        found = derived.open_newest(self._directory, self._model(model).name, derived.WORDS, WordsRecord)
+        return None if found is None else found[1].asked
+
+    def words(
+        self,
+        class_: str | int | None = None,
+        *,
+        wrong_class: bool = False,
+        k: int | None = None,
+        model: str | None = None,
+    ) -> WordList:
+        """The visual words of a model, or those that make a class's logit.
+
+        A class's mean logit over some images is the sum over words of how large a share of their patches the word is,
+        times the mean evidence of these.
+
+        Args:
+            class_: name, wnid or id of a class; without one, the largest word comes first, and each says for which
+                classes its mean evidence is most above that of all patches. With one, the word that contributes most in
+                images of the class comes first. Images without a label are neither right nor wrong.
+            wrong_class: the word that contributes most in images of other classes comes first.
+            k: how many to list; all others are summed up.
+            model: which model; may be left out where there is one.
+
+        Raises:
+            UnknownClassError: no such class.
+            QueryError: no words were made (see `Index.make_words`), images have come since, or `wrong_class` without a
+                class.
+        """
+        from bagindex.words.results import Word, WordList
+        from bagindex.words.vocabulary import open_vocabulary
+
+        if wrong_class and class_ is None:
+            raise QueryError("wrong_class is about a class: name one")
+        record = self._model(model)
+        evidence = self._stored_evidence(record)
+        asked = None if class_ is None else self.find_class(class_)
+        vocabulary = open_vocabulary(self._directory, evidence, len(self.classes))
+        sides: list[list[Part | None]] = [[None] * vocabulary.count] * 2
+        logits: list[float | None] = [None, None]
+        if asked is not None:
+            sides, logits = self._contributions(record, vocabulary, asked)
+        says = self._says(vocabulary)
+        words = [
+            Word(
+                word=word,
+                patches=int(vocabulary.patches[word]),
+                images=int(vocabulary.images[word]),
+                similarity=float(vocabulary.similarity[word]),
+                typical=vocabulary.typical[word],
+                says=says[word],
+                right=sides[0][word],
+                wrong=sides[1][word],
+            )
+            for word in range(vocabulary.count)
+        ]
+        question = f"visual words ({record.name})"
+        if asked is not None:
+            order = sides[1 if wrong_class else 0]
+            words.sort(key=lambda word: -part.contribution if (part := order[word.word or 0]) else 0.0)
+            most = "images of other classes" if wrong_class else "images of the class"
+            question = f"visual words of {asked.name!r}, by what they contribute in {most} ({record.name})"
+
+        def crops(patches: Sequence[int]) -> list[NDArray[np.uint8]]:
+            places = [locate(record.grid, patch) for patch in patches]
+            pixels = self._pixels({image_id for image_id, _, _ in places})
+            return [cut(pixels[image_id], patch_box(record.grid, row, col)) for image_id, row, col in places]
+
+        found = WordList(question, record.name, asked, tuple(words), None, logits[0], logits[1], crops)
+        return found if k is None else found.first(k)
+
+    def _says(self, vocabulary: Vocabulary) -> list[tuple[Saying, ...]]:
+        """The classes for which each word's mean evidence is most above the mean of all patches."""
+        import numpy as np
+
+        from bagindex.words.results import Saying
+
+        whole = vocabulary.means @ vocabulary.patches / vocabulary.patches.sum()
+        relative = vocabulary.means - whole[:, None]
+        best = np.argsort(-relative, axis=0, kind="stable")[:_SAYS].T
+        return [
+            tuple(Saying(self.classes[each].name, int(each), float(relative[each, word])) for each in classes)
+            for word, classes in enumerate(best)
+        ]
+
+    def _contributions(
+        self, record: ModelRecord, vocabulary: Vocabulary, asked: ClassRecord
+    ) -> tuple[list[list[Part | None]], list[float | None]]:
+        """Each word's part in right images and in wrong ones, and these images' mean logits."""
+        import numpy as np
+
+        from bagindex.words.making import word_sums
+        from bagindex.words.results import Part
+
+        rows = self._catalog.connection.execute(
+            "SELECT label = ? AS correct FROM images ORDER BY image_id", [asked.class_id]
+        ).fetchall()
+        correct = np.array([-1 if each is None else int(each) for (each,) in rows])
+        values = self._stored_evidence(record).of_class(asked.class_id)
+        sides: list[list[Part | None]] = []
+        logits: list[float | None] = []
+        for wanted in (1, 0):
+            images = correct == wanted
+            words = vocabulary.of_patches[images].reshape(-1)
+            if not len(words):
+                sides.append([None] * vocabulary.count)
+                logits.append(None)
+                continue
+            sums = word_sums(values[images].reshape(-1), words, vocabulary.count)
+            counts = np.bincount(words, minlength=vocabulary.count)
+            logits.append(float(sums.sum() / len(words)))
+            sides.append(
+                [
+                    Part(
+                        int(count), float(count / len(words)), float(each / count) if count else None, each / len(words)
+                    )
+                    for count, each in zip(counts.tolist(), sums.tolist(), strict=True)
+                ]
+            )
+        return sides, logits

@@ -1,0 +1,95 @@
+"""`bagindex words`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bagindex import Index
+from bagindex_cli.common import (
+    Format,
+    FormatOption,
+    IndexOption,
+    OutputOption,
+    ShowOption,
+    open_index,
+    print_rows,
+    remark,
+)
+from bagindex_cli.screen import Steps
+from bagindex_cli.terminal import canvas
+from bagindex_cli.terminal import show as draw
+
+_COUNT = 256
+_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(words)
+
+
+def words(
+    class_: Annotated[
+        str | None, typer.Argument(metavar="CLASS", help="Name, wnid or id of a class.", show_default=False)
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("-n", "--count", metavar="N", min=2, help="How many words to make; else those there are, or 256."),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Make the words again.")] = False,
+    k: Annotated[
+        int | None, typer.Option("-k", metavar="N", min=1, help="How many to list: 20 in a table, all in JSON or CSV.")
+    ] = None,
+    wrong_class: Annotated[
+        bool, typer.Option("--wrong-class", help="First what contributes most in images of other classes.")
+    ] = False,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Which of the index's models.")] = None,
+    index: IndexOption = None,
+    format_: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    show: ShowOption = False,
+) -> None:
+    """Visual words: kinds of patches that come again and again, and what each says of the classes.
+
+    They are found in the features, when there are none yet or -n asks for others, and stored in the index. With CLASS,
+    those come first that make its logit: how often a word is seen times its mean evidence, summed over all words, is
+    the mean logit exactly.
+
+        bagindex words -o words.png
+        bagindex words dress --wrong-class -o dress.html
+
+    FILE ends in .png, .html, .json, .csv or .parquet.
+    """
+    if wrong_class and class_ is None:
+        raise typer.BadParameter("--wrong-class is about a CLASS: name one")
+    with open_index(index) as opened:
+        if class_ is not None:
+            opened.find_class(class_)  # a word that is misspelt must not cost the making
+        _make(opened, count, again, model)
+        result = opened.words(class_, wrong_class=wrong_class, k=k, model=model)
+        table = result if k is not None or len(result) <= _SHOWN else result.first(_SHOWN)
+        if class_ is not None and result.right_logit is None:
+            remark("no image of this index has that label" + (": see --wrong-class" if result.wrong_logit else ""))
+        if show and (found := canvas()):
+            draw(result.picture(found.width, coarse=found.coarse))
+        if output is not None:
+            result.save(output)
+            remark(f"wrote {output}")
+        elif format_ is Format.TABLE:
+            print_rows(table.columns, table.table_rows(), format_, title=table.title)
+            if len(table) < len(result):
+                remark(f"{len(table)} of {len(result)} words; -k lists more, --format csv and -o FILE all")
+        else:
+            print_rows(list(result.to_dicts()[0]), result.to_dicts(), format_)
+
+
+def _make(opened: Index, count: int | None, again: bool, model: str | None) -> None:
+    """Make the words where there are none, others are asked for, or it is said."""
+    asked = opened.words_made(model)
+    if again or asked is None or (count is not None and count != asked):
+        wanted = count or asked or _COUNT
+        remark(f"making {wanted:,} visual words")
+        with Steps("making visual words") as steps:
+            opened.make_words(wanted, model=model, progress=steps.at)
