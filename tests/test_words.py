@@ -604,7 +604,7 @@ def test_command(planted_index: Index, tmp_path: Path, run) -> None:  # type: ig
     wrong = run("words", "fisch", *where)
     assert (wrong.status, wrong.out) == (1, "")
     assert "did you mean 'fish'" in wrong.err
-    assert not (tmp_path / "i" / "bagnet33" / "derived").exists()
+    assert not (tmp_path / "i" / "bagnet33" / "derived" / "words-1").exists()
     assert "fewer" not in wrong.err
     too_many = run("words", "-n", 10**6, *where)
     assert too_many.status == 1
