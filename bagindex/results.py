@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from bagindex import output
 from bagindex.errors import BagindexError
@@ -134,7 +134,7 @@ class TopPatches(Sequence[Patch]):
             OutputError: another ending, or the file cannot be written.
             QueryError: a picture is asked for, and the index keeps no pixels.
         """
-        output.save(path, {".png": self._write_png, **_table_writers(self)})
+        output.save(path, {".png": self._write_png, **table_writers(self)})
 
     def picture(self, width: int | None = None, *, coarse: bool = False) -> Image.Image:
         """The patches with what is said of them, as `save` writes them to a `.png` file.
@@ -224,7 +224,7 @@ class QueryResult:
         Raises:
             OutputError: another ending, or the file cannot be written.
         """
-        output.save(path, _table_writers(self))
+        output.save(path, table_writers(self))
 
     def _repr_html_(self) -> str:
         shown = self.table.slice(0, _SHOWN_ROWS).to_pylist()
@@ -232,7 +232,19 @@ class QueryResult:
         return output.to_html(self.columns, shown, note=more or ("" if shown else "no rows"))
 
 
-def _table_writers(result: TopPatches | QueryResult) -> dict[str, Callable[[Path], object]]:
+class Tabular(Protocol):
+    """What can be written as a table."""
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """As JSON objects would have it."""
+
+    def to_arrow(self) -> pa.Table:
+        """As an Arrow table."""
+
+
+def table_writers(result: Tabular) -> dict[str, Callable[[Path], object]]:
+    """How a table becomes a `.json`, `.csv` or `.parquet` file."""
+
     def parquet(path: Path) -> None:
         import pyarrow.parquet as pq
 

@@ -33,3 +33,10 @@ def some(names: Sequence[str], most: int = 6) -> str:
     """The first few names, quoted, and how many there are."""
     shown = ", ".join(repr(name) for name in names[:most])
     return f"{shown}, … ({len(names)} in all)" if len(names) > most else shown
+
+
+def differs_text(predicted: str, recorded: str) -> str:
+    """What to say where the sums of stored evidence predict another class than the model did; else nothing."""
+    if predicted == recorded:
+        return ""
+    return f"The model predicted {recorded}: the two tie within the rounding."

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bagindex.errors import BagindexError
-from bagindex_cli import build, change, demo, figures, look, pictures, query, train, weights
+from bagindex_cli import accounts, build, change, demo, figures, look, pictures, query, train, weights
 
 app = typer.Typer(
     name="bagindex",
@@ -42,7 +42,7 @@ def options(
         os.environ["BAGINDEX_DEBUG"] = "1"
 
 
-for module in (demo, build, query, figures, pictures, look, change, train, weights):
+for module in (demo, build, query, figures, pictures, accounts, look, change, train, weights):
     module.register(app)
 
 

@@ -150,8 +150,8 @@ def show(axes: Axes, picture: NDArray[np.uint8], shape: tuple[int, int], smooth:
     )
 
 
-def outline(axes: Axes, boxes: Sequence[Box], colour: str = INK) -> None:
-    """Patches' borders, numbered by rank."""
+def outline(axes: Axes, boxes: Sequence[Box], colour: str = INK, ranks: bool = True) -> None:
+    """Patches' borders, numbered by rank unless there are too many for that."""
     from matplotlib.patches import Rectangle
 
     for rank, (x0, y0, x1, y1) in enumerate(boxes, start=1):
@@ -159,7 +159,8 @@ def outline(axes: Axes, boxes: Sequence[Box], colour: str = INK) -> None:
             axes.add_patch(
                 Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=line, edgecolor=edge, joinstyle="miter")
             )
-        tag(axes, x0, y0, rank, colour)
+        if ranks:
+            tag(axes, x0, y0, rank, colour)
 
 
 def tag(axes: Axes, x: float, y: float, rank: int, colour: str = INK) -> None:

@@ -20,6 +20,8 @@ PAPER = "#ffffff"
 RIGHT = "#0072b2"
 WRONG = "#d55e00"
 """Colours of images of the class and of others: blue and vermilion of Okabe and Ito, apart for colour-blind eyes."""
+FOR, AGAINST = "#b2182b", "#2166ac"
+"""Colours of what speaks for a class and against it: near the ends of the map's."""
 DIVERGING = "RdBu_r"
 """Evidence for a class is red, against it blue, none white; equally dark on both sides, in print and for most eyes."""
 TEXT = 8.0
