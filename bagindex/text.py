@@ -40,3 +40,8 @@ def differs_text(predicted: str, recorded: str) -> str:
     if predicted == recorded:
         return ""
     return f"The model predicted {recorded}: the two tie within the rounding."
+
+
+def rounding_text(rounding: float) -> str:
+    """What rounding took away, with its sign."""
+    return f"{rounding:+.2g}".replace("-", "−")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
+from bagindex.output import printable
 from bagindex_cli.common import (
     Format,
     FormatOption,
@@ -197,6 +198,5 @@ def _give(found: _Account, format_: Format, output: Path | None, shown: _Picture
 
 
 def _say(found: _Account, format_: Format) -> None:
-    text: Sequence[str] = [found.words] if format_ is Format.TABLE else []
-    for line in text:
-        typer.echo(f"\n{line}")
+    if format_ is Format.TABLE:
+        typer.echo(f"\n{printable(found.words)}")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bagindex import Index, derived
+from bagindex.build import BuildSettings, build
 from bagindex.catalog import Catalog
 from bagindex.geometry import patch_ids
+from bagindex.prepare import open_stored_models
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredEvidence, StoredFeatures
 from bagindex_schemas import tables
 from bagindex_schemas.derived import WordsRecord
+from fakes import LinearCompute, MemorySource
 
 SAMPLE = 40_000
 
@@ -79,6 +85,41 @@ def write_words(index: Index, count: int, of_patches: np.ndarray | None = None, 
             )
             derived.complete(directory, folder, derived.WORDS, made)
     return words
+
+
+def worded_index(
+    folder: Path,
+    table: np.ndarray,
+    labels: Sequence[str | None],
+    words: np.ndarray | None = None,
+    *,
+    classes: Sequence[str] = ("cat", "dog", "fish"),
+    side: tuple[int, int] = (24, 16),
+    **settings: Any,
+) -> Index:
+    """Images with a table float32 [images, patches, classes] of evidence and labels, and the words of its patches, int
+    [images, patches], if given; in shards of four.
+    """
+    build(
+        IndexDirectory(folder),
+        MemorySource(labels, side=max(side)),
+        {name: i for i, name in enumerate(classes)},
+        LinearCompute(classes, side=side, table=table.astype(np.float32)),
+        BuildSettings(shard_size=4, workers=1, **settings),
+    )
+    index = Index.open(folder)
+    if words is not None:
+        write_words(index, int(words.max()) + 1, words)
+    return index
+
+
+def recomputed(index: Index) -> np.ndarray:
+    """All images' evidence, from the stored model run on the stored pixels: float64 [N, P, C]."""
+    (model,) = open_stored_models(index._directory, index._manifest, "cpu", 4).values()
+    ids = [row["image_id"] for row in index.sql("SELECT image_id FROM images ORDER BY 1").to_dicts()]
+    pixels = index._pixels(ids)
+    found = [model.run(np.array(pixels[each])[None]).evidence[0] for each in ids]
+    return np.stack(found).astype(np.float64)
 
 
 def _cluster(features: StoredFeatures, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

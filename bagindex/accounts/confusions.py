@@ -17,6 +17,7 @@ from bagindex.accounts.shown import PicturedAccount
 from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
 from bagindex.figures import strips as drawing
+from bagindex.figures.maps import percent
 from bagindex.geometry import locate
 from bagindex.stored import StoredEvidence
 from bagindex.words.vocabulary import Vocabulary
@@ -60,8 +61,7 @@ class Confusion:
         label, predicted: the classes.
         images: how many there are.
         share: of the label's images.
-        words: up to `WORDS` that decide most of them, then those with the larger share of the margin; empty where no
-            word alone decides one.
+        words: up to `WORDS` that decide most of them, of equally many those with the larger share of the margin.
     """
 
     label: ClassRecord
@@ -155,12 +155,11 @@ class Confusions(PicturedAccount):
                 ),
                 [
                     drawing.Group(
-                        f"word {word.word}: {word.errors} of {each.images}",
+                        f"word {word.word}: {word.errors} of {each.images} · {percent(word.share)}",
                         [drawing.Tile(crop(pictures, self.grid, patch), "") for patch in word.typical],
                     )
                     for word in each.words
                 ],
-                "" if each.words else "no word alone decides one",
             )
             for each in self.confusions[:_MOST_ROWS]
         ]
@@ -223,7 +222,8 @@ def _deciding(
     errors = np.sum([each.decides for each in weighed.values()], axis=0)
     whole = sum(each.total for each in weighed.values())
     shares = np.sum([each.sums for each in weighed.values()], axis=0) / (whole or 1.0)
-    order = sorted(np.flatnonzero(errors).tolist(), key=lambda word: (-errors[word], -shares[word], word))[:WORDS]
+    listed = np.flatnonzero((errors > 0) | (shares > 0)).tolist()
+    order = sorted(listed, key=lambda word: (-errors[word], -shares[word], word))[:WORDS]
     words = []
     for word in order:
         ranked = sorted(weighed, key=lambda place: (-float(weighed[place].sums[word]), place))

@@ -20,7 +20,7 @@ from bagindex.errors import QueryError
 from bagindex.figures import flip as drawing
 from bagindex.geometry import Box, cut, patch_box
 from bagindex.maps import ImageEvidence, Subject
-from bagindex.text import differs_text
+from bagindex.text import differs_text, rounding_text
 from bagindex_schemas.records import ClassRecord, Grid
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Flip(PicturedAccount):
             f"{said}Without {these} of {self.grid.patches} it is {self.after.name}, and no removal of fewer "
             f"changes the prediction. With them {self.before.name} leads by {self.margin:.2f}, without them "
             f"{self.after.name} by {-self.patches[-1].margin:.2g}. (Removed patches are left out of the mean. The "
-            f"model's own margin is {self.rounding:+.2g} off, for the rounding of stored evidence.)"
+            f"model's own margin is {rounding_text(self.rounding)} off, for the rounding of stored evidence.)"
         )
 
     def table_rows(self) -> list[dict[str, Any]]:
@@ -230,6 +230,7 @@ class Flip(PicturedAccount):
                     (f"without {len(self)} of {self.grid.patches}", f"predicted {self.after.name}"),
                 ),
                 values=self.difference.astype(np.float32),
+                gone=np.isin(np.arange(self.grid.patches), self.found.removed).reshape(self.difference.shape),
                 border=self.grid.border,
                 step=self.grid.stride,
                 removed=[patch.box for patch in self.patches],

@@ -51,7 +51,7 @@ class Account:
 
     def __str__(self) -> str:
         """A table, and words."""
-        return f"{output.table_text(self.columns, self.table_rows(), self.title)}\n{self.words}\n"
+        return f"{output.table_text(self.columns, self.table_rows(), self.title)}\n{output.printable(self.words)}\n"
 
     def to_arrow(self) -> pa.Table:
         """The rows as an Arrow table."""

@@ -16,7 +16,7 @@ from bagindex.errors import QueryError
 from bagindex.figures import why as drawing
 from bagindex.geometry import Box, cut, patch_box
 from bagindex.maps import ImageEvidence, Subject, strongest
-from bagindex.text import differs_text, logit_text
+from bagindex.text import differs_text, logit_text, rounding_text
 from bagindex_schemas.records import ClassRecord, Grid
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ class Why(PicturedAccount):
             f"{logit_text(self.total)}, the mean over {self.grid.patches} "
             f"{'patch' if self.grid.patches == 1 else 'patches'}: {int((self.values > 0).sum())} add {above:.2f}, "
             f"{int((self.values < 0).sum())} take {below:.2f} away. The model's own number is "
-            f"{self.rounding:+.2g} off, for the rounding of stored evidence."
+            f"{rounding_text(self.rounding)} off, for the rounding of stored evidence."
         )
         return " ".join(
             each for each in (said, differs_text(self.predicted.name, self.recorded.name), self.no_words) if each
@@ -266,6 +266,7 @@ class Why(PicturedAccount):
                 caption=(self.image.labelled, f"predicted {self.predicted.name}"),
                 title=self.of,
                 total=self.total,
+                unit="each patch's logit" if self.against is None else "each patch's difference",
                 values=self.values.astype(np.float32),
                 first=(self.grid.border, self.grid.border),
                 step=self.grid.stride,
@@ -279,6 +280,7 @@ class Why(PicturedAccount):
                     ]
                     for side in ("for", "against")
                 },
+                headings=self._headings,
                 bars=[
                     drawing.Bar(
                         name=part.what if part.word is None else f"word {part.word}",
@@ -292,6 +294,11 @@ class Why(PicturedAccount):
                 said=self.words,
             )
         )
+
+    @property
+    def _headings(self) -> tuple[str, str]:
+        name = self.class_.name
+        return f"for {name}", f"against {name}" if self.against is None else f"for {self.against.name}"
 
     def _apart(self, word: int | None) -> list[tuple[int, int]]:
         """A few of a word's patches, strongest first, that do not overlap."""
@@ -308,10 +315,10 @@ class Why(PicturedAccount):
         if self.pixels is None:
             raise QueryError("this index keeps no pixels to show: build it with --pixels")
         rows = []
-        for side in ("for", "against"):
-            parts = [part for part in self.patches if part.side == side and part.box is not None]
+        for side, heading in zip(("for", "against"), self._headings, strict=True):
+            parts = [part for part in self.patches if part.side == side]
             crops = [cut(self.pixels, part.box) for part in parts if part.box is not None]
-            rows.append((f"{side} {self.class_.name}", crops, [f"{part.contribution:+.2f}" for part in parts]))
+            rows.append((heading, crops, [f"{part.contribution:+.2f}" for part in parts]))
         return rows
 
 

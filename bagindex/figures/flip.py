@@ -15,12 +15,15 @@ from bagindex.figures.text import wrap
 from bagindex.geometry import Box
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _WIDTH = 6.75
 _MARGIN = 0.06
-_GREY = 0.82
+_GREY = 0.85
 """What is no longer seen, of white."""
+_OUTLINED = 12
+"""Of more removed patches than this, the border of all is drawn, not each."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class FlipPicture:
         header: stands above all.
         captions: two lines above the photograph, the map and what remains.
         values: differences of logits, float [rows, cols].
+        gone: which of them are removed, bool [rows, cols].
         border, step: where they lie; see `bagindex.figures.maps.overlay`.
         removed, remaining: boxes of patches.
         pixels: the model's input, uint8 [height, width, RGB], or None.
@@ -41,6 +45,7 @@ class FlipPicture:
     header: str
     captions: tuple[tuple[str, str], tuple[str, str], tuple[str, str]]
     values: NDArray[np.float32]
+    gone: NDArray[np.bool_]
     border: float
     step: int
     removed: Sequence[Box]
@@ -78,23 +83,47 @@ def flip_figure(shown: FlipPicture) -> Figure:
             )
             maps.colour_bar(figure, x, top + titles + height + 0.04, max(width, 0.9), limit)
         elif shown.pixels is not None:
-            picture = shown.pixels if place == 0 else unseen_greyed(shown.pixels, shown.removed, shown.remaining)
+            picture = shown.pixels if place == 0 else faded(shown.pixels, shown.removed, shown.remaining)
             maps.show(axes, picture, shown.shape, smooth=True)
-        if place:
-            maps.outline(axes, shown.removed, ranks=False)
+        if place == 1:
+            _contour(axes, shown.gone, shown.border, shown.border, shown.step)
+        elif place == 2 and len(shown.removed) <= _OUTLINED:
+            maps.outline(axes, shown.removed)
+        elif place == 2:
+            _contour(axes, coverage(shown.shape, shown.removed) > 0, 0, 0, 1)
     for number, line in enumerate(text):
         maps.write(figure, _MARGIN, below + number * maps.LINE, line, _WIDTH + _MARGIN, INK)
     return figure
 
 
-def unseen_greyed(pixels: NDArray[np.uint8], removed: Sequence[Box], remaining: Sequence[Box]) -> NDArray[np.uint8]:
-    """A picture in which the pixels that only removed patches saw are light grey, uint8 [height, width, RGB]."""
-    gone, kept = (np.zeros(pixels.shape[:2], bool) for _ in range(2))
-    for boxes, mask in ((removed, gone), (remaining, kept)):
-        for x0, y0, x1, y1 in boxes:
-            mask[y0:y1, x0:x1] = True
-    picture = np.array(pixels)
-    unseen = gone & ~kept
-    grey = pixels[unseen].mean(axis=-1, keepdims=True)
-    picture[unseen] = np.rint(255 * _GREY + (1 - _GREY) * 0.6 * grey).astype(np.uint8)
+def coverage(shape: tuple[int, int], boxes: Sequence[Box]) -> NDArray[np.int32]:
+    """How many boxes each pixel is in, int32 [height, width]."""
+    counts = np.zeros(shape, np.int32)
+    for x0, y0, x1, y1 in boxes:
+        counts[y0:y1, x0:x1] += 1
+    return counts
+
+
+def faded(pixels: NDArray[np.uint8], removed: Sequence[Box], remaining: Sequence[Box]) -> NDArray[np.uint8]:
+    """A picture whose pixels fade to grey as far as the patches that see them are removed: those that only removed
+    patches saw are all grey, others in part. uint8 [height, width, RGB].
+    """
+    gone, kept = (coverage((pixels.shape[0], pixels.shape[1]), boxes) for boxes in (removed, remaining))
+    share = (gone / np.maximum(gone + kept, 1))[..., None]
+    grey = 255 * _GREY + (1 - _GREY) * pixels.mean(axis=-1, keepdims=True)
+    picture: NDArray[np.uint8] = np.rint(pixels * (1 - share) + grey * share).astype(np.uint8)
     return picture
+
+
+def _contour(axes: Axes, mask: NDArray[np.bool_], left: float, top: float, step: float) -> None:
+    """The border of a region: squares of side `step` from (`left`, `top`) on that are True, bool [rows, cols]."""
+    from matplotlib.collections import LineCollection
+
+    padded = np.pad(mask, 1)
+    rows, cols = np.nonzero(padded[1:, :] != padded[:-1, :])
+    lines = [((col - 1, row), (col, row)) for row, col in zip(rows.tolist(), cols.tolist(), strict=True)]
+    rows, cols = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    lines += [((col, row - 1), (col, row)) for row, col in zip(rows.tolist(), cols.tolist(), strict=True)]
+    placed = [[(left + x * step, top + y * step) for x, y in line] for line in lines]
+    for width, colour in ((1.8, "white"), (0.8, INK)):
+        axes.add_collection(LineCollection(placed, linewidths=width, colors=colour, capstyle="projecting"))

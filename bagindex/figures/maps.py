@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex.figures.style import DIVERGING, FAINT, INK, RULE, SMALL
-from bagindex.figures.text import shorten
+from bagindex.figures.text import printable, shorten
 from bagindex.geometry import Box
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def write(
     figure.text(
         left / total_width,
         1 - (top + 0.6 * LINE) / total_height,
-        shorten(text, width, size),
+        shorten(printable(text), width, size),
         color=colour,
         fontsize=size,
         ha="left",
@@ -150,8 +150,8 @@ def show(axes: Axes, picture: NDArray[np.uint8], shape: tuple[int, int], smooth:
     )
 
 
-def outline(axes: Axes, boxes: Sequence[Box], colour: str = INK, ranks: bool = True) -> None:
-    """Patches' borders, numbered by rank unless there are too many for that."""
+def outline(axes: Axes, boxes: Sequence[Box], colour: str = INK) -> None:
+    """Patches' borders, numbered by rank."""
     from matplotlib.patches import Rectangle
 
     for rank, (x0, y0, x1, y1) in enumerate(boxes, start=1):
@@ -159,8 +159,7 @@ def outline(axes: Axes, boxes: Sequence[Box], colour: str = INK, ranks: bool = T
             axes.add_patch(
                 Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=line, edgecolor=edge, joinstyle="miter")
             )
-        if ranks:
-            tag(axes, x0, y0, rank, colour)
+        tag(axes, x0, y0, rank, colour)
 
 
 def tag(axes: Axes, x: float, y: float, rank: int, colour: str = INK) -> None:

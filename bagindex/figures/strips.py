@@ -42,11 +42,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """Lines of text, the first of them larger, and groups; `remark` stands where there are none."""
+    """Lines of text, the first of them larger, and groups."""
 
     lines: tuple[str, ...]
     groups: Sequence[Group]
-    remark: str = ""
 
 
 def strips_figure(title: str, rows: Sequence[Row], each: int, groups: int) -> Figure:
@@ -77,8 +76,6 @@ def strips_figure(title: str, rows: Sequence[Row], each: int, groups: int) -> Fi
                 axes = maps.place(figure, x, top + above, side, side)
                 axes.imshow(tile.pixels, extent=(0, 1, 1, 0), aspect="auto")
                 maps.write(figure, x, top + above + side + 0.02, tile.caption, side + _BETWEEN, FAINT)
-        if row.remark:
-            maps.write(figure, _MARGIN + names, top, row.remark, _WIDTH - names, FAINT)
         top += height + _ROWS
     return figure
 

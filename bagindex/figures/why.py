@@ -21,6 +21,7 @@ _WIDTH = 6.75
 _MARGIN = 0.06
 _PANEL = 1.95
 _BETWEEN = 0.06
+_LARGEST = 0.6
 _BAR = 0.3
 """Of a word's patches; its bar has the middle of the row."""
 _BAR_STEP = 0.36
@@ -46,10 +47,11 @@ class WhyPicture:
     Attributes:
         header, caption: stand above all, and above the photograph.
         title, total: what is accounted for, in words and as a number.
+        unit: what the map's values are.
         values: the patches' values, float [rows, cols]; `first` and `step` say where they lie, see `maps.overlay`.
         pixels: the model's input, uint8 [height, width, RGB], or None.
         shape: its height and width.
-        sides: for `for` and `against`, each shown patch's box, contribution and share.
+        sides: for `for` and `against`, each shown patch's box, contribution and share; `headings` stand above them.
         bars: words, and the others in one.
         said: words below.
     """
@@ -58,12 +60,14 @@ class WhyPicture:
     caption: tuple[str, str]
     title: str
     total: float
+    unit: str
     values: NDArray[np.float32]
     first: tuple[float, float]
     step: int
     pixels: NDArray[np.uint8] | None
     shape: tuple[int, int]
     sides: Mapping[str, Sequence[tuple[Box, float, float | None]]]
+    headings: tuple[str, str]
     bars: Sequence[Bar]
     said: str
 
@@ -88,8 +92,8 @@ def why_figure(shown: WhyPicture) -> Figure:
     _panels(figure, shown, head, titles, width, height)
     if shown.pixels is not None:
         y = head
-        for side, colour in (("for", FOR), ("against", AGAINST)):
-            maps.write(figure, right, y, side, room, colour, TEXT)
+        for side, colour, heading in zip(("for", "against"), (FOR, AGAINST), shown.headings, strict=True):
+            maps.write(figure, right, y, heading, room, colour, TEXT)
             y += maps.LINE + 0.05
             for number, (box, contribution, share) in enumerate(shown.sides[side]):
                 row, col = divmod(number, per_row)
@@ -114,7 +118,7 @@ def _patch_rows(shown: WhyPicture, room: float) -> tuple[float, int, float]:
     most = max([1, *(len(parts) for parts in shown.sides.values())])
     lines = -(-most // 5)
     per_row = max(3, -(-most // lines))
-    patch = (room - (per_row - 1) * _BETWEEN) / per_row
+    patch = min((room - (per_row - 1) * _BETWEEN) / per_row, _LARGEST)
     return patch, per_row, patch + 2 * maps.LINE + 0.06
 
 
@@ -135,8 +139,7 @@ def _panels(figure: Figure, shown: WhyPicture, y: float, titles: float, width: f
     for side, colour in (("for", FOR), ("against", AGAINST)):
         maps.outline(axes, [box for box, _, _ in shown.sides[side]], colour)
     below = y + titles + height + 0.06
-    maps.write(figure, left, below, "each patch's logit" if "margin" not in shown.title else "each patch's difference",
-               _PANEL, FAINT)  # fmt: skip
+    maps.write(figure, left, below, shown.unit, _PANEL, FAINT)
     maps.colour_bar(figure, left, below + maps.LINE + 0.02, max(width, 0.9), limit)
 
 
@@ -170,7 +173,7 @@ def _bars(figure: Figure, shown: WhyPicture, top: float) -> None:
     axes.add_patch(
         Rectangle((min(0.0, float(ends[-1])), rows - 0.8), abs(float(ends[-1])), 0.5, color=INK, linewidth=0)
     )
-    for number, bar in enumerate([*shown.bars, Bar("total", 0, shown.total, None, [])]):
+    for number, bar in enumerate([*shown.bars, Bar("total", 0, shown.total, 1.0 if shown.total else None, [])]):
         y = top + number * _BAR_STEP
         maps.write(figure, _MARGIN, y + 0.04, bar.name, _NAMES - 0.05, INK)
         if bar.patches:
@@ -179,8 +182,8 @@ def _bars(figure: Figure, shown: WhyPicture, top: float) -> None:
         for place, box in enumerate(bar.boxes if shown.pixels is not None else []):
             crop = maps.place(figure, _MARGIN + _NAMES + place * (_BAR + 0.04), y + 0.02, _BAR, _BAR)
             crop.imshow(cut(shown.pixels, box), extent=(0, 1, 1, 0), aspect="auto")  # type: ignore[arg-type]
-        words = maps.number(bar.contribution) + (f"  {_percent(bar.share)}" if bar.share is not None else "")
-        maps.write(figure, left + width + 0.08, y + 0.1, words, _NUMBERS - 0.08, INK)
+        maps.write(figure, left + width + 0.08, y + 0.1, maps.number(bar.contribution), _NUMBERS / 2, INK)
+        maps.write(figure, left + width + 0.56, y + 0.1, _percent(bar.share), _NUMBERS / 2, FAINT)
 
 
 def _percent(share: float | None) -> str:
