@@ -45,3 +45,8 @@ def differs_text(predicted: str, recorded: str) -> str:
 def rounding_text(rounding: float) -> str:
     """What rounding took away, with its sign."""
     return f"{rounding:+.2g}".replace("-", "−")
+
+
+def share_text(share: float | None, digits: int = 1) -> str:
+    """A share of a sum for people, which may be negative or more than all; of nothing, no text."""
+    return "" if share is None else f"{100 * share:.{digits}f} %".replace("-", "−")

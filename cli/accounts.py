@@ -10,9 +10,12 @@ import typer
 
 from bagindex.output import printable
 from bagindex_cli.common import (
+    DeviceOption,
     Format,
     FormatOption,
+    ImageArgument,
     IndexOption,
+    ModelOption,
     OutputOption,
     ShowOption,
     open_index,
@@ -24,12 +27,6 @@ from bagindex_cli.terminal import show as draw
 
 if TYPE_CHECKING:
     from PIL import Image
-
-ImageArgument = Annotated[
-    str, typer.Argument(metavar="IMAGE", help="Id or path of an image of the index, or a picture file.")
-]
-ModelOption = Annotated[str | None, typer.Option(metavar="NAME", help="Which of the index's models.")]
-DeviceOption = Annotated[str, typer.Option(help="Where the model runs, when it must: auto, cpu, cuda or cuda:N.")]
 
 
 class _Account(Protocol):

@@ -17,9 +17,9 @@ from bagindex.accounts.shown import PicturedAccount
 from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
 from bagindex.figures import strips as drawing
-from bagindex.figures.maps import percent
 from bagindex.geometry import locate
 from bagindex.stored import StoredEvidence
+from bagindex.text import share_text
 from bagindex.words.vocabulary import Vocabulary
 from bagindex_schemas.records import ClassRecord, Grid
 
@@ -111,7 +111,7 @@ class Confusions(PicturedAccount):
     @property
     def title(self) -> str:
         """What was asked."""
-        return f"what is taken for what, and the words that decide it ({self.model})"
+        return f"what is taken for what, and the words that decide how many of these images ({self.model})"
 
     @property
     def words(self) -> str:
@@ -155,7 +155,7 @@ class Confusions(PicturedAccount):
                 ),
                 [
                     drawing.Group(
-                        f"word {word.word}: {word.errors} of {each.images} · {percent(word.share)}",
+                        f"word {word.word}: {word.errors} of {each.images} · {share_text(word.share, 0)}",
                         [drawing.Tile(crop(pictures, self.grid, patch), "") for patch in word.typical],
                     )
                     for word in each.words

@@ -177,10 +177,10 @@ class Flip(PicturedAccount):
                 f"{self.before.name} stays ahead."
             )
         count = len(self.patches)
-        these = "this patch" if count == 1 else f"these {count} patches"
+        these, them = ("this patch", "it") if count == 1 else (f"these {count} patches", "them")
         return (
             f"{said}Without {these} of {self.grid.patches} it is {self.after.name}, and no removal of fewer "
-            f"changes the prediction. With them {self.before.name} leads by {self.margin:.2f}, without them "
+            f"changes the prediction. With {them} {self.before.name} leads by {self.margin:.2f}, without {them} "
             f"{self.after.name} by {-self.patches[-1].margin:.2g}. (Removed patches are left out of the mean. The "
             f"model's own margin is {rounding_text(self.rounding)} off, for the rounding of stored evidence.)"
         )
@@ -278,7 +278,7 @@ def flip(evidence: ImageEvidence) -> Flip:
                     rank=rank,
                     row=row,
                     col=col,
-                    patch_id=_patch_id(evidence, cell),
+                    patch_id=evidence.subject.patch_id(grid, cell),
                     box=patch_box(grid, row, col),
                     difference=float(values[cell]),
                     margin=rest / (grid.patches - rank),
@@ -298,8 +298,3 @@ def flip(evidence: ImageEvidence) -> Flip:
         pixels=evidence.pixels,
         shape=evidence.shape,
     )
-
-
-def _patch_id(evidence: ImageEvidence, cell: int) -> int | None:
-    image_id = evidence.subject.image_id
-    return None if image_id is None else image_id * evidence.record.grid.patches + cell

@@ -172,7 +172,7 @@ class Shortcuts(PicturedAccount):
         pictures = self._pixels({locate(self.grid, patch)[0] for each in self.shortcuts for patch in each.typical})
         return [
             (
-                f"{each.class_.name}: word {each.word}, {each.errors} of {each.of}",
+                f"{each.class_.name} {each.word}: {each.errors}/{each.of}",
                 [crop(pictures, self.grid, patch) for patch in each.typical],
                 [label[:5] for label in each.labels],
             )
@@ -225,10 +225,10 @@ def shortcuts(
         return -float(errors.decided[pair]), -float(errors.margin[pair]), -float(adds[pair]), *pair
 
     found = []
-    rows: dict[int, NDArray[np.float64]] = {}
+    rows: dict[int, NDArray[np.float16]] = {}
     for class_id, word in sorted(chosen, key=rank)[:k]:
         if class_id not in rows:
-            rows[class_id] = sums.exact(evidence.of_class(class_id))
+            rows[class_id] = evidence.of_class(class_id)
         typical = _typical(vocabulary, labels, word, class_id, rows[class_id], own)
         pair, of = (class_id, word), int(errors.of[class_id])
         found.append(
@@ -311,13 +311,13 @@ def _typical(
     labels: Labels,
     word: int,
     class_id: int,
-    values: NDArray[np.float64],
+    values: NDArray[np.float16],
     own: NDArray[np.float16],
 ) -> list[tuple[int, int]]:
     """Place and cell of a word's typical patches in images of other classes; see `Shortcut`."""
     other = (labels.labels != UNLABELLED) & (labels.labels != class_id)
     places, cells = np.nonzero((vocabulary.of_patches == word) & other[:, None])
-    difference = values[places, cells] - sums.exact(own[places, cells])
+    difference = sums.exact(values[places, cells]) - sums.exact(own[places, cells])
     added = np.bincount(places, difference, len(other))
     having = np.unique(places)
     chosen = having[np.argsort(-added[having], kind="stable")][:SHOWN]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -119,8 +118,6 @@ class PicturedAccount(Account):
         Raises:
             QueryError: as for `render`; or `coarse`, and the index keeps no pixels.
         """
-        from PIL import Image
-
         from bagindex import render
 
         if coarse:
@@ -130,10 +127,7 @@ class PicturedAccount(Account):
             sheets = [render.coarse_sheet(crops, captions, width or 80) for _, crops, captions in rows]
             return render.stack(sheets, [heading for heading, _, _ in rows])
         with style.style():
-            figure = self.figure()
-            inches = float(figure.get_figwidth())
-            dpi = style.DPI if width is None else max(1, min(style.DPI, int(width / inches)))
-            return Image.open(io.BytesIO(style.to_bytes(figure, "png", dpi)))
+            return style.to_picture(self.figure(), width)
 
     def _writers(self) -> dict[str, Callable[[Path], object]]:
         pictures: dict[str, Callable[[Path], object]] = {

@@ -179,8 +179,7 @@ class Why(PicturedAccount):
         return Part(what, side, rank, word, None, None, None, None, patches, value, contribution, share)
 
     def _patch(self, side: str, rank: int, row: int, col: int) -> Part:
-        value, image_id = float(self.values[row, col]), self.image.image_id
-        cell = row * self.grid.cols + col
+        value = float(self.values[row, col])
         return Part(
             what="patch",
             side=side,
@@ -189,7 +188,7 @@ class Why(PicturedAccount):
             row=row,
             col=col,
             box=patch_box(self.grid, row, col),
-            patch_id=None if image_id is None else image_id * self.grid.patches + cell,
+            patch_id=self.image.patch_id(self.grid, row * self.grid.cols + col),
             patches=1,
             sum=value,
             contribution=value / self.grid.patches,
@@ -318,7 +317,7 @@ class Why(PicturedAccount):
         for side, heading in zip(("for", "against"), self._headings, strict=True):
             parts = [part for part in self.patches if part.side == side]
             crops = [cut(self.pixels, part.box) for part in parts if part.box is not None]
-            rows.append((heading, crops, [f"{part.contribution:+.2f}" for part in parts]))
+            rows.append((heading, crops, [f"{part.contribution:+.3f}" for part in parts]))
         return rows
 
 

@@ -12,6 +12,7 @@ from bagindex.fonts import FAMILIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 INK = "#18181b"
 FAINT = "#71717a"
@@ -76,6 +77,15 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
+
+
+def to_picture(figure: Figure, width: int | None = None) -> Image.Image:
+    """A figure as a picture, at most so many pixels wide; by default at `DPI`."""
+    from PIL import Image
+
+    inches = float(figure.get_figwidth())
+    dpi = DPI if width is None else max(1, min(DPI, int(width / inches)))
+    return Image.open(io.BytesIO(to_bytes(figure, "png", dpi)))
 
 
 def to_bytes(figure: Figure, kind: str, dpi: int = DPI) -> bytes:

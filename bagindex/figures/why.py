@@ -13,6 +13,7 @@ from bagindex.figures import maps
 from bagindex.figures.style import AGAINST, FAINT, FOR, INK, RULE, TEXT, new_figure
 from bagindex.figures.text import wrap
 from bagindex.geometry import Box, cut
+from bagindex.text import share_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,8 +102,8 @@ def why_figure(shown: WhyPicture) -> Figure:
                 crop = maps.place(figure, x, upper, patch, patch)
                 crop.imshow(cut(shown.pixels, box), extent=(0, 1, 1, 0), aspect="auto")
                 maps.tag(crop, 0, 0, number + 1, colour)
-                maps.write(figure, x, upper + patch + 0.02, maps.number(contribution), patch + _BETWEEN, INK)
-                maps.write(figure, x, upper + patch + 0.02 + maps.LINE, _percent(share), patch + _BETWEEN, FAINT)
+                maps.write(figure, x, upper + patch + 0.02, maps.number(contribution, 3), patch + _BETWEEN, INK)
+                maps.write(figure, x, upper + patch + 0.02 + maps.LINE, share_text(share), patch + _BETWEEN, FAINT)
             y += lines[side] * step
     y = top + body + 0.1
     if shown.bars:
@@ -182,9 +183,5 @@ def _bars(figure: Figure, shown: WhyPicture, top: float) -> None:
         for place, box in enumerate(bar.boxes if shown.pixels is not None else []):
             crop = maps.place(figure, _MARGIN + _NAMES + place * (_BAR + 0.04), y + 0.02, _BAR, _BAR)
             crop.imshow(cut(shown.pixels, box), extent=(0, 1, 1, 0), aspect="auto")  # type: ignore[arg-type]
-        maps.write(figure, left + width + 0.08, y + 0.1, maps.number(bar.contribution), _NUMBERS / 2, INK)
-        maps.write(figure, left + width + 0.56, y + 0.1, _percent(bar.share), _NUMBERS / 2, FAINT)
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %".replace("-", "−")
+        maps.write(figure, left + width + 0.08, y + 0.1, maps.number(bar.contribution, 3), _NUMBERS / 2, INK)
+        maps.write(figure, left + width + 0.56, y + 0.1, share_text(bar.share), _NUMBERS / 2, FAINT)
