@@ -16,6 +16,7 @@ from bagindex import Index
 from bagindex.accounts.flip import fewest
 from bagindex.errors import QueryError
 from bagindex.figures.flip import faded
+from looks import look_at
 from wordy import recomputed, worded_index
 
 
@@ -117,6 +118,11 @@ def test_what_only_removed_patches_see_is_grey() -> None:
     assert (shown[:, :8] == round(255 * 0.85)).all()
     assert ((shown[:, 8:16] > 100) & (shown[:, 8:16] < 115)).all()
     assert (shown[:, 16:] == 0).all()
+
+
+def test_it_looks_as_it_did(planted_index: Index) -> None:
+    look_at(planted_index.flip(3).render("png", 150), "flip")
+    look_at(planted_index.why(3, vs="fish,tree").render("png", 150), "why")
 
 
 def test_the_command(planted_words: Index, run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -135,6 +135,26 @@ def test_what_cannot_be_answered(planted_index: Index, planted_words: Index, tmp
             found.save(tmp_path / "s.png")
 
 
+def test_hostile_names(tmp_path: Path) -> None:
+    names = ("$x_1$ <b>\x1b[31m", "猫" * 40, "a,b")
+    labels = [None if each is None else names[("cat", "dog", "fish").index(each)] for each in LABELS]
+    with worded_index(tmp_path / "i", TABLE, labels, WORDS, classes=names) as index:
+        for found in (index.shortcuts(), index.confusions()):
+            assert found._repr_png_()
+            assert "\x1b" not in str(found)
+            assert b"\x1b" not in found.render("svg")
+            assert found.picture(60, coarse=True).height > 10
+
+
+def test_without_pixels(tmp_path: Path) -> None:
+    with worded_index(tmp_path / "i", TABLE, LABELS, WORDS, pixels=False) as index:
+        for found in (index.shortcuts(), index.confusions()):
+            assert found._repr_png_() is None
+            assert "<table>" in (found._repr_html_() or "")
+            with pytest.raises(QueryError, match="--pixels"):
+                found.save(tmp_path / "s.png")
+
+
 def test_the_command(planted_words: Index, run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     asked = ["shortcuts", "-i", planted_words.path]
     found = planted_words.shortcuts()

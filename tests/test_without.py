@@ -88,6 +88,14 @@ def test_the_model_without_the_patches(planted_words: Index) -> None:
     assert changes
 
 
+def test_a_tie_within_the_rounding_is_said(tmp_path: Path) -> None:
+    table = np.tile([2048.0, 2048.9, 0.0], (1, 6, 1))
+    with worded_index(tmp_path / "i", table, ["cat"], WORDS[:1]) as index:
+        found = index.without(0)
+        assert (found.differing, found.overall.before, found.changed) == (1, 1, ())
+        assert "1 images tie within the rounding" in found.words
+
+
 def test_no_labels(tmp_path: Path) -> None:
     with worded_index(tmp_path / "i", TABLE, [None] * 5, WORDS) as index:
         found = index.without(1)
