@@ -24,9 +24,9 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def logit_text(logit: float) -> str:
+def logit_text(logit: float, digits: int = 2) -> str:
     """A logit for people, with a real minus sign."""
-    return f"{logit:.2f}".replace("-", "−")
+    return f"{logit:.{digits}f}".replace("-", "−")
 
 
 def some(names: Sequence[str], most: int = 6) -> str:
@@ -49,4 +49,6 @@ def rounding_text(rounding: float) -> str:
 
 def share_text(share: float | None, digits: int = 1) -> str:
     """A share of a sum for people, which may be negative or more than all; of nothing, no text."""
-    return "" if share is None else f"{100 * share:.{digits}f} %".replace("-", "−")
+    if share is None:
+        return ""
+    return f"{100 * share:.{0 if abs(share) >= 10 else digits}f} %".replace("-", "−")

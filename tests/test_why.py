@@ -48,7 +48,7 @@ def test_a_logit_by_hand(tmp_path: Path) -> None:
         ]
         assert found.patches[0].box == (0, 0, 8, 8)
         assert found.patches[1].patch_id == 5
-        assert "logit for cat is 1.00, the mean over 6 patches: 3 add 2.00, 2 take 1.00 away" in found.words
+        assert "logit for cat is 1.000, the mean over 6 patches: 3 add 2.000, 2 take 1.000 away" in found.words
         margin = index.why(0, vs="dog,cat")
         assert (margin.sum, margin.of) == (0.0, "margin of dog over cat")
         assert all(part.share is None for part in margin.patches)

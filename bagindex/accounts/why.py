@@ -217,9 +217,9 @@ class Why(PicturedAccount):
         above, below = self.values.clip(min=0).mean(), (-self.values).clip(min=0).mean()
         said = (
             f"The image is {self.image.labelled} and predicted {self.predicted.name}. Its {self.of} is "
-            f"{logit_text(self.total)}, the mean over {self.grid.patches} "
-            f"{'patch' if self.grid.patches == 1 else 'patches'}: {int((self.values > 0).sum())} add {above:.2f}, "
-            f"{int((self.values < 0).sum())} take {below:.2f} away. The model's own number is "
+            f"{logit_text(self.total, 3)}, the mean over {self.grid.patches} "
+            f"{'patch' if self.grid.patches == 1 else 'patches'}: {int((self.values > 0).sum())} add {above:.3f}, "
+            f"{int((self.values < 0).sum())} take {below:.3f} away. The model's own number is "
             f"{rounding_text(self.rounding)} off, for the rounding of stored evidence."
         )
         return " ".join(

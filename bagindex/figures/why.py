@@ -124,7 +124,7 @@ def _patch_rows(shown: WhyPicture, room: float) -> tuple[float, int, float]:
 
 
 def _panels(figure: Figure, shown: WhyPicture, y: float, titles: float, width: float, height: float) -> None:
-    for place, (title, subtitle) in enumerate((shown.caption, (shown.title, maps.number(shown.total)))):
+    for place, (title, subtitle) in enumerate((shown.caption, (shown.title, maps.number(shown.total, 3)))):
         x = _MARGIN + place * (_PANEL + maps.GUTTER)
         maps.write(figure, x, y, title, _PANEL, INK, TEXT)
         maps.write(figure, x, y + maps.LINE + 0.01, subtitle, _PANEL, FAINT)
