@@ -108,7 +108,7 @@ def make_explanation(
                     rank=rank,
                     row=row,
                     col=col,
-                    patch_id=None if subject.image_id is None else subject.image_id * grid.patches + cell,
+                    patch_id=subject.patch_id(grid, cell),
                     box=box,
                     source_box=to_source(box, subject.placement),
                     logits=(float(values[0, row, col]), float(values[1, row, col])),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,16 +255,11 @@ class Explanation:
         Raises:
             QueryError: `coarse`, and the index keeps no pixels.
         """
-        from PIL import Image
-
         from bagindex import render
 
         if not coarse:
             with style.style():
-                figure = self.figure()
-                inches = float(figure.get_figwidth())
-                dpi = style.DPI if width is None else max(1, min(style.DPI, int(width / inches)))
-                return Image.open(io.BytesIO(style.to_bytes(figure, "png", dpi)))
+                return style.to_picture(self.figure(), width)
         if self.pixels is None:
             raise QueryError("this index keeps no pixels to show: build it with --pixels")
         rows = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bagindex import home
+from bagindex.accounts.questions import AccountQuestions
 from bagindex.errors import SettingsError
 from bagindex.observer import BuildObserver
 from bagindex.questions import Questions
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-class Index(Questions, WordQuestions, SimilarityQuestions):
+class Index(Questions, SimilarityQuestions, WordQuestions, AccountQuestions):
     """An index of patches and their evidence.
 
     Make one with `Index.build`, open one with `Index.open`. It reads only, may be used as a context manager, and

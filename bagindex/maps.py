@@ -55,6 +55,10 @@ class Subject:
         """The label in words."""
         return "unlabelled" if self.label is None else f"labelled {self.label.name}"
 
+    def patch_id(self, grid: Grid, cell: int) -> int | None:
+        """The id of the patch in a cell of the grid, row-major; None where the image is not in the index."""
+        return None if self.image_id is None else self.image_id * grid.patches + cell
+
 
 class ImageEvidence:
     """What a model makes of one image. Numbers are read, or computed, when they are asked for.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from bagindex import output
 from bagindex.errors import BagindexError, QueryError
-from bagindex.geometry import cut
+from bagindex.geometry import cut, locate, patch_box
 from bagindex.labels import find_class
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import ClassRecord, ModelRecord
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bagindex.results import PlacedPatch
     from bagindex.similarity.ann import Neighbours
     from bagindex.stored import StoredEvidence, StoredFeatures
+    from bagindex.words.vocabulary import Vocabulary
     from bagindex_schemas.derived import AnnRecord, Metric
 
 
@@ -40,6 +41,7 @@ class Opened:
         self._opened: Catalog | None = None
         self._features: dict[str, StoredFeatures] = {}
         self._evidence: dict[str, StoredEvidence] = {}
+        self._vocabularies: dict[str, Vocabulary] = {}
         self._indexes: dict[tuple[str, Metric], tuple[tuple[Neighbours | None, AnnRecord] | None, bool]] = {}
 
     @property
@@ -74,6 +76,7 @@ class Opened:
             self._opened = None
         self._features.clear()
         self._evidence.clear()
+        self._vocabularies.clear()
         self._indexes.clear()
 
     def __enter__(self) -> Self:
@@ -135,6 +138,14 @@ class Opened:
             self._evidence[record.name] = StoredEvidence(self._directory, self._catalog, record)
         return self._evidence[record.name]
 
+    def _words_of(self, record: ModelRecord) -> Vocabulary:
+        from bagindex.words.vocabulary import open_vocabulary
+
+        if record.name not in self._vocabularies:
+            stored = self._stored_evidence(record)
+            self._vocabularies[record.name] = open_vocabulary(self._directory, stored, len(self.classes))
+        return self._vocabularies[record.name]
+
     def _model_names(self, names: Sequence[str] | None) -> Sequence[str]:
         if names:
             return [self._model(name).name for name in names]
@@ -148,3 +159,9 @@ class Opened:
     def _crops(self, patches: Sequence[PlacedPatch]) -> Sequence[NDArray[np.uint8]]:
         pixels = self._pixels({patch.image_id for patch in patches})
         return [cut(pixels[patch.image_id], patch.box) for patch in patches]
+
+    def _crops_of(self, record: ModelRecord, patch_ids: Sequence[int]) -> Sequence[NDArray[np.uint8]]:
+        """The pixels of some patches of a model, uint8 [q, q, RGB] each."""
+        places = [locate(record.grid, patch) for patch in patch_ids]
+        pixels = self._pixels({image_id for image_id, _, _ in places})
+        return [cut(pixels[image_id], patch_box(record.grid, row, col)) for image_id, row, col in places]

@@ -53,10 +53,16 @@ def print_table(
         )
     elif sum(max(len(_shown(row[name])) for row in [{name: name}, *rows]) + 3 for name in columns) > console.width:
         return _print_records(columns, rows, file, title)
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=printable(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+    )
     for name in columns:
         numeric = all(_is_number(row[name]) for row in rows)
-        table.add_column(_printable(name), justify="right" if numeric and rows else "left", overflow="fold")
+        table.add_column(printable(name), justify="right" if numeric and rows else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_shown(row[name]) for name in columns))
     with console.capture() as capture:
@@ -68,12 +74,12 @@ def print_table(
 def _print_records(columns: Sequence[str], rows: Rows, file: TextIO | None, title: str | None) -> None:
     """A line for each cell: for tables wider than the terminal, whose numbers would be broken over lines."""
     if title:
-        print(_printable(title), file=file)
-    width = max((len(_printable(name)) for name in columns), default=0)
+        print(printable(title), file=file)
+    width = max((len(printable(name)) for name in columns), default=0)
     for number, row in enumerate(rows, start=1):
         print(f"── {number} ──", file=file)
         for name in columns:
-            print(f"{_printable(name):{width}}  {_shown(row[name])}", file=file)
+            print(f"{printable(name):{width}}  {_shown(row[name])}", file=file)
 
 
 def table_text(columns: Sequence[str], rows: Rows, title: str | None = None, width: int | None = None) -> str:
@@ -86,13 +92,13 @@ def table_text(columns: Sequence[str], rows: Rows, title: str | None = None, wid
 def to_html(columns: Sequence[str], rows: Rows, title: str = "", note: str = "") -> str:
     """A table for a notebook, light or dark: whatever the values are, they are shown as text."""
     right = {name for name in columns if rows and all(_is_number(row[name]) for row in rows)}
-    head = "".join(_html_cell("th", _printable(name), name in right) for name in columns)
+    head = "".join(_html_cell("th", printable(name), name in right) for name in columns)
     body = "".join(
         f"<tr>{''.join(_html_cell('td', _shown(row[name]), name in right) for name in columns)}</tr>\n" for row in rows
     )
-    above = f"<p><b>{html.escape(_printable(title))}</b></p>\n" if title else ""
+    above = f"<p><b>{html.escape(printable(title))}</b></p>\n" if title else ""
     table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n" if columns else ""
-    return above + table + (f"<p>{html.escape(_printable(note))}</p>\n" if note else "")
+    return above + table + (f"<p>{html.escape(printable(note))}</p>\n" if note else "")
 
 
 def _html_cell(kind: str, text: str, right: bool) -> str:
@@ -160,9 +166,10 @@ def _shown(value: Any) -> str:
         return ""
     if isinstance(plain, float):
         return f"{plain:.6g}"
-    return _printable(json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | dict) else str(plain))
+    return printable(json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | dict) else str(plain))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """A text for a terminal, control characters as escapes."""
     # File and class names may hold control characters, which would act on the terminal; EXPLAIN has many lines.
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -33,12 +33,31 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def logit_text(logit: float) -> str:
+def logit_text(logit: float, digits: int = 2) -> str:
     """A logit for people, with a real minus sign."""
-    return f"{logit:.2f}".replace("-", "−")
+    return f"{logit:.{digits}f}".replace("-", "−")
 
 
 def some(names: Sequence[str], most: int = 6) -> str:
     """The first few names, quoted, and how many there are."""
     shown = ", ".join(repr(name) for name in names[:most])
     return f"{shown}, … ({len(names)} in all)" if len(names) > most else shown
+
+
+def differs_text(predicted: str, recorded: str) -> str:
+    """What to say where the sums of stored evidence predict another class than the model did; else nothing."""
+    if predicted == recorded:
+        return ""
+    return f"The model predicted {recorded}: the two tie within the rounding."
+
+
+def rounding_text(rounding: float) -> str:
+    """What rounding took away, with its sign."""
+    return f"{rounding:+.2g}".replace("-", "−")
+
+
+def share_text(share: float | None, digits: int = 1) -> str:
+    """A share of a sum for people, which may be negative or more than all; of nothing, no text."""
+    if share is None:
+        return ""
+    return f"{100 * share:.{0 if abs(share) >= 10 else digits}f} %".replace("-", "−")

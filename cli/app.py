@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from bagindex.errors import BagindexError
-from bagindex_cli import build, change, demo, figures, look, pictures, query, similar, train, weights, words
+from bagindex_cli import (
+    accounts,
+    build,
+    change,
+    demo,
+    figures,
+    look,
+    pictures,
+    query,
+    similar,
+    train,
+    weights,
+    words,
+)
 
 app = typer.Typer(
     name="bagindex",
@@ -42,7 +55,7 @@ def options(
         os.environ["BAGINDEX_DEBUG"] = "1"
 
 
-for module in (demo, build, query, figures, pictures, similar, words, look, change, train, weights):
+for module in (demo, build, query, figures, pictures, similar, words, accounts, look, change, train, weights):
     module.register(app)
 
 

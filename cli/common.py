@@ -31,6 +31,12 @@ OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FI
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 ShowOption = Annotated[bool, typer.Option("--show", help="Draw the pictures in the terminal.")]
 
+ImageArgument = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="Id or path of an image of the index, or a picture file.")
+]
+ModelOption = Annotated[str | None, typer.Option(metavar="NAME", help="Which of the index's models.")]
+DeviceOption = Annotated[str, typer.Option(help="Where the model runs, when it must: auto, cpu, cuda or cuda:N.")]
+
 
 def open_index(which: str | None) -> Index:
     """Open the index that is meant; where bagindex chose one, say which."""

@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from bagindex_cli.common import (
+    DeviceOption,
     Format,
     FormatOption,
+    ImageArgument,
     IndexOption,
+    ModelOption,
     OutputOption,
     ShowOption,
     open_index,
@@ -35,8 +38,6 @@ BeneathOption = Annotated[
     typer.Option(help="What is seen beneath the colours: edges, where the index keeps pixels.", show_default=False),
 ]
 AlphaOption = Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="Strength of the colours.")]
-ModelOption = Annotated[str | None, typer.Option(metavar="NAME", help="Which of the index's models.")]
-DeviceOption = Annotated[str, typer.Option(help="Where the model runs, when it must: auto, cpu, cuda or cuda:N.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,9 +47,7 @@ def register(app: typer.Typer) -> None:
 
 
 def heatmap(
-    image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="Id or path of an image of the index, or a picture file.")
-    ],
+    image: ImageArgument,
     class_: Annotated[
         list[str] | None,
         typer.Option(

@@ -10,16 +10,17 @@ from typing import Annotated
 import typer
 
 from bagindex_cli.common import (
+    DeviceOption,
     Format,
     FormatOption,
     IndexOption,
+    ModelOption,
     OutputOption,
     ShowOption,
     open_index,
     print_rows,
     remark,
 )
-from bagindex_cli.pictures import DeviceOption, ModelOption
 from bagindex_cli.screen import Steps
 from bagindex_cli.source_options import AnnMemoryOption
 from bagindex_cli.terminal import canvas

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from bagindex import Index, demo
 from bagindex_cli import main
+from wordy import write_words
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -50,6 +52,25 @@ def planted_index(planted_folder: Path) -> Index:
 def demo_report(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoReport:
     """What `bagindex demo` does. Not to be changed."""
     return demo.run(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="session")
+def planted_words(planted_index: Index, tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """The index of the planted pictures with 64 visual words. Not to be changed."""
+    return _with_words(planted_index, tmp_path_factory, 64)
+
+
+@pytest.fixture(scope="session")
+def demo_words(demo_report: demo.DemoReport, tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """The demo's index with 256 visual words. Not to be changed."""
+    return _with_words(demo_report.index, tmp_path_factory, 256)
+
+
+def _with_words(index: Index, folders: pytest.TempPathFactory, count: int) -> Index:
+    folder = folders.mktemp("words") / "index"
+    shutil.copytree(index.path, folder)
+    write_words(Index.open(folder), count)
+    return Index.open(folder)
 
 
 class Result:

@@ -16,8 +16,9 @@ from bagindex import Index
 from bagindex.build import BuildSettings, build
 from bagindex.errors import OutputError, QueryError, UnknownClassError
 from bagindex.figures import figure3
-from bagindex.figures.figure3 import Row, Strip, Tile, common_side, printable
+from bagindex.figures.figure3 import Row, Strip, Tile, common_side
 from bagindex.figures.style import RIGHT, WRONG
+from bagindex.figures.text import printable
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
 from fakes import LinearCompute, MemorySource

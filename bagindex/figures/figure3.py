@@ -29,7 +29,7 @@ from bagindex.figures.style import (
     style,
     to_bytes,
 )
-from bagindex.figures.text import inches, shorten, wrap
+from bagindex.figures.text import inches, printable, shorten, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -191,11 +191,6 @@ def enlarge(pixels: NDArray[np.uint8], side: int, colour: str) -> NDArray[np.uin
     first = (side - large.shape[0]) // 2
     frame[first : first + large.shape[0], first : first + large.shape[1]] = large
     return frame
-
-
-def printable(text: str) -> str:
-    """A text on one line, without the characters that no file of letters may hold."""
-    return " ".join("".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text).split())
 
 
 def _draw(rows: Sequence[Row], models: Sequence[str], layout: _Layout) -> Figure:

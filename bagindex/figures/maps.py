@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex.figures.style import DIVERGING, FAINT, INK, RULE, SMALL
-from bagindex.figures.text import shorten
+from bagindex.figures.text import printable, shorten
 from bagindex.geometry import Box
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def write(
     figure.text(
         left / total_width,
         1 - (top + 0.6 * LINE) / total_height,
-        shorten(text, width, size),
+        shorten(printable(text), width, size),
         color=colour,
         fontsize=size,
         ha="left",

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bagindex.figures.figure3 import printable
+from bagindex.figures.text import printable
 from bagindex.text import logit_text
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from bagindex.fonts import FAMILIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 INK = "#18181b"
 FAINT = "#71717a"
@@ -20,6 +21,8 @@ PAPER = "#ffffff"
 RIGHT = "#0072b2"
 WRONG = "#d55e00"
 """Colours of images of the class and of others: blue and vermilion of Okabe and Ito, apart for colour-blind eyes."""
+FOR, AGAINST = "#b2182b", "#2166ac"
+"""Colours of what speaks for a class and against it: near the ends of the map's."""
 DIVERGING = "RdBu_r"
 """Evidence for a class is red, against it blue, none white; equally dark on both sides, in print and for most eyes."""
 TEXT = 8.0
@@ -74,6 +77,15 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
+
+
+def to_picture(figure: Figure, width: int | None = None) -> Image.Image:
+    """A figure as a picture, at most so many pixels wide; by default at `DPI`."""
+    from PIL import Image
+
+    inches = float(figure.get_figwidth())
+    dpi = DPI if width is None else max(1, min(DPI, int(width / inches)))
+    return Image.open(io.BytesIO(to_bytes(figure, "png", dpi)))
 
 
 def to_bytes(figure: Figure, kind: str, dpi: int = DPI) -> bytes:

@@ -48,3 +48,8 @@ def wrap(text: str, width: float, size: float = SMALL, most: int | None = None) 
         lines.append(shorten(" ".join(words[:taken]), width, size))
         words = words[taken:]
     return lines
+
+
+def printable(text: str) -> str:
+    """A text on one line, without the characters that no file of letters may hold."""
+    return " ".join("".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text).split())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bagindex.errors import OutputError
 from bagindex.figures import page
-from bagindex.figures.figure3 import common_side, enlarge, printable
+from bagindex.figures.figure3 import common_side, enlarge
 from bagindex.figures.maps import number
 from bagindex.figures.style import (
     DPI,
@@ -27,7 +27,7 @@ from bagindex.figures.style import (
     style,
     to_bytes,
 )
-from bagindex.figures.text import fits, shorten, wrap
+from bagindex.figures.text import fits, printable, shorten, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

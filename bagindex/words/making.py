@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bagindex import derived
+from bagindex.accounts.sums import exact, word_sums
 from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
 from bagindex.geometry import patch_ids
@@ -91,7 +92,10 @@ def make(
     summing = _part(progress, 100 - _SUMMING, _SUMMING)
     means = np.empty((len(catalog.manifest.plan.classes), len(centroids)))
     for class_id in range(len(means)):
-        sums = word_sums(evidence.of_class(class_id).reshape(-1), found.of_patches, len(centroids))
+        values, sums = evidence.of_class(class_id).reshape(-1), np.zeros(len(centroids))
+        for start in range(0, len(values), _SUMMED):
+            part = slice(start, start + _SUMMED)
+            sums += word_sums(exact(values[part]), found.of_patches[part], len(centroids))
         means[class_id] = sums / found.patches
         summing(class_id + 1, len(means))
     with derived.making(directory, model.name, derived.WORDS) as folder:
@@ -120,18 +124,6 @@ def check_count(count: int, patches: int) -> None:
     """
     if not 2 <= count <= patches:
         raise QueryError(f"cannot make {count} visual words of {patches:,} patches: ask for 2 to {patches}")
-
-
-def word_sums(values: NDArray[np.float16], words: NDArray[np.int32], count: int) -> NDArray[np.float64]:
-    """The sum of the values of each word's patches, float64 [n], from float16 and int32 [patches].
-
-    Exact: see `bagindex.stored.StoredEvidence`.
-    """
-    sums = np.zeros(count)
-    for start in range(0, len(values), _SUMMED):
-        part = values[start : start + _SUMMED].astype(np.float64)
-        sums += np.bincount(words[start : start + _SUMMED], part, count)
-    return sums
 
 
 def assign(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bagindex.errors import QueryError
-from bagindex.geometry import cut, locate, patch_box
 from bagindex.opened import Opened
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from bagindex.words.results import Part, Saying, WordList
     from bagindex.words.vocabulary import Vocabulary
     from bagindex_schemas.records import ClassRecord, ModelRecord
@@ -58,14 +54,12 @@ class WordQuestions(Opened):
                 class.
         """
         from bagindex.words.results import Word, WordList
-        from bagindex.words.vocabulary import open_vocabulary
 
         if wrong_class and class_ is None:
             raise QueryError("wrong_class is about a class: name one")
         record = self._model(model)
-        evidence = self._stored_evidence(record)
         asked = None if class_ is None else self.find_class(class_)
-        vocabulary = open_vocabulary(self._directory, evidence, len(self.classes))
+        vocabulary = self._words_of(record)
         sides: list[list[Part | None]] = [[None] * vocabulary.count] * 2
         logits: list[float | None] = [None, None]
         if asked is not None:
@@ -91,12 +85,9 @@ class WordQuestions(Opened):
             most = "images of other classes" if wrong_class else "images of the class"
             question = f"visual words of {asked.name!r}, by what they contribute in {most} ({record.name})"
 
-        def crops(patches: Sequence[int]) -> list[NDArray[np.uint8]]:
-            places = [locate(record.grid, patch) for patch in patches]
-            pixels = self._pixels({image_id for image_id, _, _ in places})
-            return [cut(pixels[image_id], patch_box(record.grid, row, col)) for image_id, row, col in places]
-
-        found = WordList(question, record.name, asked, tuple(words), None, logits[0], logits[1], crops)
+        found = WordList(
+            question, record.name, asked, tuple(words), None, logits[0], logits[1], partial(self._crops_of, record)
+        )
         return found if k is None else found.first(k)
 
     def _says(self, vocabulary: Vocabulary) -> list[tuple[Saying, ...]]:
@@ -119,7 +110,7 @@ class WordQuestions(Opened):
         """Each word's part in right images and in wrong ones, and these images' mean logits."""
         import numpy as np
 
-        from bagindex.words.making import word_sums
+        from bagindex.accounts.sums import exact, word_sums
         from bagindex.words.results import Part
 
         rows = self._catalog.connection.execute(
@@ -136,7 +127,7 @@ class WordQuestions(Opened):
                 sides.append([None] * vocabulary.count)
                 logits.append(None)
                 continue
-            sums = word_sums(values[images].reshape(-1), words, vocabulary.count)
+            sums = word_sums(exact(values[images]), words, vocabulary.count)
             counts = np.bincount(words, minlength=vocabulary.count)
             logits.append(float(sums.sum() / len(words)))
             sides.append(

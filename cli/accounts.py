@@ -1,0 +1,199 @@
+"""`bagindex why`, `flip`, `without`, `shortcuts` and `confusions`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+from bagindex.output import printable
+from bagindex_cli.common import (
+    DeviceOption,
+    Format,
+    FormatOption,
+    ImageArgument,
+    IndexOption,
+    ModelOption,
+    OutputOption,
+    ShowOption,
+    open_index,
+    print_rows,
+    remark,
+)
+from bagindex_cli.terminal import canvas
+from bagindex_cli.terminal import show as draw
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class _Account(Protocol):
+    """What the questions give back; see `bagindex.accounts.shown.Account`."""
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+    @property
+    def types(self) -> Mapping[str, str]: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def words(self) -> str: ...
+    def table_rows(self) -> list[dict[str, Any]]: ...
+    def to_dicts(self) -> list[dict[str, Any]]: ...
+    def save(self, path: str | Path) -> None: ...
+
+
+class _Pictured(_Account, Protocol):
+    def picture(self, width: int | None = None, *, coarse: bool = False) -> Image.Image: ...
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (why, flip, without, shortcuts, confusions):
+        app.command()(command)
+
+
+def why(
+    image: ImageArgument,
+    vs: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Two classes: what the margin of A over B is made of.")
+    ] = None,
+    class_: Annotated[
+        str | None, typer.Option("--class", metavar="CLASS", help="Whose logit; else the predicted class's.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many patches and words on each side.")] = 5,
+    overlap: Annotated[bool, typer.Option("--overlap", help="Let the patches that are shown overlap.")] = False,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    index: IndexOption = None,
+    format_: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    show: ShowOption = False,
+) -> None:
+    """Which patches and visual words an image's logit, or the margin of two classes, is made of: an exact sum.
+
+    FILE ends in .png, .svg or .pdf (a picture), .json, .csv or .parquet (the numbers).
+
+        bagindex why 17 -o why.png
+        bagindex why 17 --vs dress,skirt
+    """
+    if vs is not None and class_ is not None:
+        raise typer.BadParameter("--vs and --class exclude each other")
+    with open_index(index) as opened:
+        found = opened.why(image, vs=vs, class_=class_, k=k, overlap=overlap, model=model, device=device)
+        _give(found, format_, output, found if show else None)
+
+
+def flip(
+    image: ImageArgument,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    index: IndexOption = None,
+    format_: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    show: ShowOption = False,
+) -> None:
+    """The fewest patches of an image without which the model would predict another class.
+
+    A patch that is removed is left out of the mean. FILE ends in .png, .svg or .pdf (a picture), .json, .csv or
+    .parquet (the numbers).
+
+        bagindex flip 17 -o flip.png
+    """
+    with open_index(index) as opened:
+        found = opened.flip(image, model=model, device=device)
+        _give(found, format_, output, found if show and found.after is not None else None)
+
+
+def without(
+    words: Annotated[list[int], typer.Argument(metavar="WORD...", help="Visual words, by their numbers.")],
+    changed: Annotated[
+        bool, typer.Option("--changed", help="List the images whose prediction changes, instead of the classes.")
+    ] = False,
+    model: ModelOption = None,
+    index: IndexOption = None,
+    format_: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+) -> None:
+    """What accuracy becomes without some visual words' patches, for each class, and which predictions change.
+
+    The patches are left out of the means of all images; no model runs. FILE ends in .json, .csv or .parquet.
+
+        bagindex without 12
+        bagindex without 12 40 --changed
+    """
+    with open_index(index) as opened:
+        found = opened.without(words, model=model)
+        if changed and output is None and format_ is not Format.JSON:
+            print_rows(found.changed_columns, found.changed_rows(), format_, title=found.title)
+            _say(found, format_)
+        else:
+            _give(found, format_, output, None)
+
+
+def shortcuts(
+    class_: Annotated[
+        str | None,
+        typer.Argument(metavar="CLASS", help="Name, wnid or id of a class; else all.", show_default=False),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many words.")] = 10,
+    model: ModelOption = None,
+    index: IndexOption = None,
+    format_: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    show: ShowOption = False,
+) -> None:
+    """Visual words that speak for a class in images of other classes, those that decide most errors first.
+
+    FILE ends in .png, .svg or .pdf (their patches), .json, .csv or .parquet (the numbers).
+
+        bagindex shortcuts
+        bagindex shortcuts dress -o shortcuts.png
+    """
+    with open_index(index) as opened:
+        found = opened.shortcuts(class_, k=k, model=model)
+        _give(found, format_, output, found if show and found.shortcuts else None)
+
+
+def confusions(
+    k: Annotated[
+        int | None, typer.Option("-k", metavar="N", min=1, help="How many pairs of classes; else all.")
+    ] = None,
+    model: ModelOption = None,
+    index: IndexOption = None,
+    format_: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    show: ShowOption = False,
+) -> None:
+    """What the model takes for what, and the visual words that decide it.
+
+    FILE ends in .png, .svg or .pdf (their patches), .json, .csv or .parquet (the numbers).
+
+        bagindex confusions -k 10 -o confusions.png
+    """
+    with open_index(index) as opened:
+        found = opened.confusions(k=k, model=model)
+        _give(found, format_, output, found if show and found.confusions else None)
+
+
+def _give(found: _Account, format_: Format, output: Path | None, shown: _Pictured | None) -> None:
+    """Draw, write or print an account."""
+    if shown is not None and (terminal := canvas()):
+        draw(shown.picture(terminal.width, coarse=terminal.coarse))
+    if output is not None:
+        found.save(output)
+        remark(f"wrote {output}")
+    elif format_ is Format.JSON:
+        print_rows((), found.to_dicts(), format_)
+    elif format_ is Format.CSV:
+        print_rows(list(found.types), found.table_rows(), format_)
+    else:
+        print_rows(found.columns, found.table_rows(), format_, title=found.title)
+        _say(found, format_)
+
+
+def _say(found: _Account, format_: Format) -> None:
+    if format_ is Format.TABLE:
+        typer.echo(f"\n{printable(found.words)}")
