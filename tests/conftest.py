@@ -11,7 +11,6 @@ import pytest
 
 from bagindex import Index, demo
 from bagindex_cli import main
-from wordy import write_words
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -69,8 +68,9 @@ def demo_words(demo_report: demo.DemoReport, tmp_path_factory: pytest.TempPathFa
 def _with_words(index: Index, folders: pytest.TempPathFactory, count: int) -> Index:
     folder = folders.mktemp("words") / "index"
     shutil.copytree(index.path, folder)
-    write_words(Index.open(folder), count)
-    return Index.open(folder)
+    index = Index.open(folder)
+    index.make_words(count)
+    return index
 
 
 class Result:

@@ -12,9 +12,9 @@ from bagindex import Index
 from bagindex.accounts.errors import decision, read_labels
 from bagindex.demo import CLASSES, DemoReport, find_planted
 from bagindex.demo.planting import read_truth
+from bagindex.described import describe
 from bagindex.errors import QueryError, UnknownClassError
-from bagindex.geometry import Placement, locate, patch_box, to_source
-from bagindex.results import Patch
+from bagindex.results import PlacedPatch
 from wordy import worded_index
 
 # Word 0 is the dogs' shortcut: it decides images 1 and 2. Word 1 speaks for all classes alike, much and everywhere.
@@ -88,23 +88,12 @@ def test_unlabelled_images_count_for_nothing(tmp_path: Path) -> None:
             assert (one.word, one.errors, one.typical) == (other.word, other.errors, other.typical)
 
 
-def patch_of(index: Index, patch_id: int) -> Patch:
-    """As `find_planted` wants it."""
-    grid = index._model(None).grid
-    image_id, row, col = locate(grid, patch_id)
-    (image,) = index.sql(f"SELECT * FROM images WHERE image_id = {image_id}").to_dicts()
-    names = ("width", "height", "resized_width", "resized_height", "crop_left", "crop_top")
-    box = patch_box(grid, row, col)
-    source_box = to_source(box, Placement(*(image[name] for name in names)))
-    path = image["path"]
-    return Patch(1, "", "", 0, patch_id, image_id, path, 0, "", 0, "", row, col, box, source_box, 0.0)
-
-
 def test_the_demo_shows_its_planted_shortcuts_first(demo_report: DemoReport, demo_words: Index) -> None:
     truth = read_truth(demo_report.pictures)
     for each in CLASSES:
         found = demo_words.shortcuts(each.name, k=1)[0]
-        planted = [find_planted(patch_of(demo_words, patch), truth) for patch in found.typical]
+        described = describe(demo_words._catalog, demo_words._model(None), found.typical)
+        planted = [find_planted(PlacedPatch(rank=1, **words), truth) for words in described]
         mine = [one.motif for one in planted if one is not None and one.belongs_to == each.name]
         assert len(planted) == 8
         # They mostly lie on what was planted for the class; where it has a shortcut, on that.

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from bagindex import Index
-from bagindex.accounts import sums
 from bagindex.errors import OutputError, QueryError, UnknownClassError
 from wordy import recomputed, worded_index
 
@@ -23,12 +22,6 @@ WORDS = np.array([[0, 0, 1, 1, 2, 2]])
 
 def one(folder: Path, **settings: object) -> Index:
     return worded_index(folder, np.array([ROWS]), ["cat"], WORDS, **settings)  # type: ignore[arg-type]
-
-
-def test_float16_is_looked_up() -> None:
-    every = np.arange(2**16).astype(np.uint16).view(np.float16)
-    np.testing.assert_array_equal(sums.exact(every), every.astype(np.float64))
-    np.testing.assert_array_equal(sums.exact(every.reshape(256, 256)[3:9, ::2]), every.reshape(256, 256)[3:9, ::2])
 
 
 def test_a_logit_by_hand(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Visual words for tests of what reads them: clustered here, or given."""
+"""Visual words that are given, for tests of what reads them."""
 
 from __future__ import annotations
 
@@ -22,22 +22,14 @@ from bagindex_schemas import tables
 from bagindex_schemas.derived import WordsRecord
 from fakes import LinearCompute, MemorySource
 
-SAMPLE = 40_000
 
-
-def write_words(index: Index, count: int, of_patches: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
-    """Give an index of one model `count` visual words, and return the word of each patch, int32 [N, P].
-
-    Without `of_patches` int [N, P], features are clustered by their direction.
-    """
+def write_words(index: Index, count: int, of_patches: np.ndarray) -> None:
+    """Give an index of one model `count` visual words by hand; `of_patches` int [N, P] says which patch is which."""
     directory = IndexDirectory(index.path)
     with closing(Catalog(directory)) as catalog:
         record = next(iter(catalog.models.values()))
         features, evidence = StoredFeatures(directory, catalog, record), StoredEvidence(directory, catalog, record)
         shape = (len(features.image_ids), features.patches)
-        centroids = np.zeros((count, record.feature_size), np.float32)
-        if of_patches is None:
-            of_patches, centroids = _cluster(features, count, seed)
         words = of_patches.astype(np.int32).reshape(shape)
         flat, ids = words.ravel(), patch_ids(record.grid, features.image_ids)
         patches = np.bincount(flat, minlength=count)
@@ -51,7 +43,7 @@ def write_words(index: Index, count: int, of_patches: np.ndarray | None = None, 
                     "images": int(mine.any(axis=1).sum()),
                     "similarity": 1.0,
                     "typical": ids[np.flatnonzero(mine.ravel())][:12].tolist(),
-                    "centroid": centroids[word].tolist(),
+                    "centroid": [0.0] * record.feature_size,
                 }
             )
         classes = len(catalog.manifest.plan.classes)
@@ -76,15 +68,15 @@ def write_words(index: Index, count: int, of_patches: np.ndarray | None = None, 
                 features_sha256=derived.features_digest(directory, record),
                 files={},
                 words=count,
+                asked=count,
                 patches=len(flat),
-                sampled=min(SAMPLE, len(flat)),
+                sampled=len(flat),
                 iterations=20,
-                seed=seed,
+                seed=0,
                 seconds=0.0,
                 versions={},
             )
             derived.complete(directory, folder, derived.WORDS, made)
-    return words
 
 
 def worded_index(
@@ -120,25 +112,3 @@ def recomputed(index: Index) -> np.ndarray:
     pixels = index._pixels(ids)
     found = [model.run(np.array(pixels[each])[None]).evidence[0] for each in ids]
     return np.stack(found).astype(np.float64)
-
-
-def _cluster(features: StoredFeatures, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The word of each patch, int32 [N · P], and the centroids, float32 [count, D], the largest word first."""
-    import faiss
-    import torch
-
-    def directions(block: np.ndarray) -> np.ndarray:
-        return torch.nn.functional.normalize(torch.from_numpy(block.copy()).float()).numpy()  # type: ignore[no-any-return]
-
-    size = features.record.feature_size
-    chosen = np.sort(np.random.default_rng(seed).permutation(features.count)[:SAMPLE])
-    sample, start = [], 0
-    for _, block in features.blocks():
-        mine = chosen[(chosen >= start) & (chosen < start + len(block))] - start
-        sample.append(directions(block[mine]))
-        start += len(block)
-    kmeans = faiss.Kmeans(size, count, niter=20, spherical=True, seed=seed, gpu=False, max_points_per_centroid=10**6)
-    kmeans.train(np.concatenate(sample))
-    words = np.concatenate([kmeans.index.search(directions(block), 1)[1][:, 0] for _, block in features.blocks()])
-    order = np.argsort(-np.bincount(words, minlength=count), kind="stable")
-    return np.argsort(order)[words].astype(np.int32), kmeans.centroids[order]

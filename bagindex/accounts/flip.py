@@ -180,7 +180,7 @@ class Flip(PicturedAccount):
         these, them = ("this patch", "it") if count == 1 else (f"these {count} patches", "them")
         return (
             f"{said}Without {these} of {self.grid.patches} it is {self.after.name}, and no removal of fewer "
-            f"changes the prediction. With {them} {self.before.name} leads by {self.margin:.2f}, without {them} "
+            f"changes the prediction. With {them} {self.before.name} leads by {self.margin:.2g}, without {them} "
             f"{self.after.name} by {-self.patches[-1].margin:.2g}. (Removed patches are left out of the mean. The "
             f"model's own margin is {rounding_text(self.rounding)} off, for the rounding of stored evidence.)"
         )

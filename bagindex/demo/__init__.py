@@ -19,7 +19,7 @@ from bagindex.figures import figure3
 from bagindex.geometry import shared_area
 from bagindex.index import Index, PathLike
 from bagindex.observer import BuildObserver
-from bagindex.results import Patch, TopPatches
+from bagindex.results import PlacedPatch, TopPatches
 
 __all__ = ["CLASSES", "SPLITS", "DemoReport", "Subrow", "find_planted", "plant", "run", "seed_of", "weights"]
 
@@ -108,7 +108,7 @@ def weights() -> Traversable:
     return files("bagindex.demo") / "bagnet33.safetensors"
 
 
-def find_planted(patch: Patch, truth: Iterable[Planted]) -> Planted | None:
+def find_planted(patch: PlacedPatch, truth: Iterable[Planted]) -> Planted | None:
     """What was planted where a patch looks: the motif that it shares most pixels with.
 
     They share at least a quarter of the smaller of their boxes.
