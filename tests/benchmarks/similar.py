@@ -12,14 +12,13 @@ import json
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 
 from bagindex import Index
-from common import forget, machine, print_table, repeat, row, write_json
+from common import PeakMemory, forget, machine, print_table, repeat, row, write_json
 
 GOALS = {"seconds": 60.0, "share": 0.10, "recall": 0.99, "milliseconds": 10.0}
 
@@ -54,36 +53,19 @@ def make(which: str, ann: str) -> dict[str, object]:
     """Make the index in this process: what was made, in which time and memory."""
     with Index.open(which) as index:
         index.similar(0, exact=True, k=1)  # everything is imported
-        before = most = anonymous()
-        over = threading.Event()
-
-        def watch() -> None:
-            nonlocal most
-            while not over.wait(0.02):
-                most = max(most, anonymous())
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
         started = time.perf_counter()
-        record = index.make_ann(ann)
+        with PeakMemory() as memory:
+            record = index.make_ann(ann)
         seconds = time.perf_counter() - started
-        over.set()
-        watcher.join()
         features = index.info().models[0].table_bytes["features"]
     return {
         "what": str(record),
         "seconds": seconds,
-        "memory": most - before,
+        "memory": memory.bytes,
         "bytes": record.bytes,
         "patches": record.patches,
         "share": record.bytes / features,
     }
-
-
-def anonymous() -> int:
-    """Bytes of memory that are not mapped files."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def questions(index: Index, count: int):  # type: ignore[no-untyped-def]
