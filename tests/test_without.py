@@ -136,7 +136,7 @@ def test_the_command(index: Index, run, tmp_path: Path) -> None:  # type: ignore
     asked = ["without", "1", "-i", index.path]
     table = run(*asked)
     assert "made_right" in table.out
-    assert "3 predictions change." in table.out
+    assert "Predictions that change: 3." in table.out
     changed = run(*asked, "--changed")
     assert "0002.png" in changed.out
     assert run(*asked, "--changed", "--format", "csv").out.splitlines()[1] == "1,cat,dog,cat,2,0001.png"

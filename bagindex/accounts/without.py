@@ -128,12 +128,12 @@ class Without(Account):
         if self.labelled and whole.accuracy_before is not None and whole.accuracy_after is not None:
             said.append(
                 f"Without them accuracy is {100 * whole.accuracy_after:.1f} % instead of "
-                f"{100 * whole.accuracy_before:.1f} %: {whole.made_right} images are made right, {whole.made_wrong} "
-                f"wrong, and {whole.changed} are wrong in another way."
+                f"{100 * whole.accuracy_before:.1f} %; made right: {whole.made_right}, made wrong: {whole.made_wrong}, "
+                f"wrong in another way: {whole.changed}."
             )
         else:
             said.append("No image has a label, so there is no accuracy.")
-        said.append(f"{len(self.changed)} predictions change.")
+        said.append(f"Predictions that change: {len(self.changed)}.")
         if self.emptied:
             said.append(f"{self.emptied} images have no patch left, and so no prediction: they count as wrong.")
         if self.differing:
