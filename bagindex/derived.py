@@ -91,7 +91,7 @@ def check(directory: IndexDirectory, model: str) -> tuple[int, list[str]]:
         if found is not None:
             folder, made = found
             hashes = hash_files(folder, without=(f"{kind}.json",))
-            checked += len(made.files)
+            checked += 1 + len(made.files)
             problems += [
                 f"{folder / name} is damaged, its SHA-256 is not the recorded one: make it again with `{REMAKE[kind]}`"
                 for name in made.files
