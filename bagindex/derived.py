@@ -61,21 +61,28 @@ def open_newest(
         return None
     remedy = f"make it again with `{REMAKE[kind]}`"
     try:
-        found = read_record(folder / f"{kind}.json", record)
+        found = read_record(folder / f"{kind}.json", record, remedy)
         check_sizes(folder, found.files, remedy)
-    except DamagedIndexError as error:
+    except DamagedIndexError:
         if newest(directory, model, kind) != folder:  # replaced in this moment
             return open_newest(directory, model, kind, record)
-        raise DamagedIndexError(f"{str(error).split(': ')[0]}: {remedy}") from None
+        raise
     return folder, found
+
+
+def sound(
+    directory: IndexDirectory, model: str, kind: str, record: type[_RecordType]
+) -> tuple[Path, _RecordType] | None:
+    """The same, but None also where it is damaged: for what makes it again, or can do without."""
+    try:
+        return open_newest(directory, model, kind, record)
+    except DamagedIndexError:
+        return None
 
 
 def asked_before(directory: IndexDirectory, model: str) -> str | None:
     """What index for similar patches was asked for when it was last made; None where none was, or it is damaged."""
-    try:
-        found = open_newest(directory, model, ANN, AnnRecord)
-    except DamagedIndexError:
-        return None
+    found = sound(directory, model, ANN, AnnRecord)
     return found[1].asked if found else None
 
 

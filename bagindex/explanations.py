@@ -261,7 +261,7 @@ class Explanation:
             with style.style():
                 return style.to_picture(self.figure(), width)
         if self.pixels is None:
-            raise QueryError("this index keeps no pixels to show: build it with --pixels")
+            raise QueryError("this index keeps no pixels to show: build it anew with --pixels --restart")
         rows = []
         for patches in (*self.speaking, self.deciding):
             crops = [cut(self.pixels, each.box) for each in patches]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +47,7 @@ class ModelInfo:
     patches: int
     table_bytes: dict[str, int]
     derived: tuple[Derived, ...]
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class IndexInfo:
                 "patches": model.patches,
                 "table_bytes": model.table_bytes,
                 "derived": [each.to_dict() for each in model.derived],
+                "problems": list(model.problems),
             }
             models.append({**model.record.model_dump(mode="json"), "keep": model.record.keep.value, **counts})
         return {**vars(self), "path": str(self.path), "transform": self.transform.model_dump(), "models": models}
@@ -129,8 +130,8 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
         committed = min(len(directory.committed(series)) for series in record.series)
         shards = [directory.shard_manifest(record.name, shard) for shard in directory.committed(record.name)]
         precisions = Counter(str(shard.environment.precision) for shard in shards if shard.environment is not None)
-        made = _derived(directory, record)
-        models.append(ModelInfo(record, committed, dict(precisions), patches, table_bytes, made))
+        made, problems = _derived(directory, record)
+        models.append(ModelInfo(record, committed, dict(precisions), patches, table_bytes, made, problems))
     planned = len(manifest.shards)
     return IndexInfo(
         name=directory.root.name,
@@ -149,14 +150,19 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
     )
 
 
-def _derived(directory: IndexDirectory, record: ModelRecord) -> tuple[Derived, ...]:
-    found = []
+def _derived(directory: IndexDirectory, record: ModelRecord) -> tuple[tuple[Derived, ...], tuple[str, ...]]:
+    """What is derived for a model, and what of it is damaged."""
+    found, problems = [], []
     for kind, type_ in derived.RECORDS.items():
-        with suppress(DamagedIndexError):  # `verify` says so
-            if made := derived.open_newest(directory, record.name, kind, type_):
-                stale = made[1].features_sha256 != derived.features_digest(directory, record)
-                found.append(Derived(kind, made[1], stale))
-    return tuple(found)
+        try:
+            made = derived.open_newest(directory, record.name, kind, type_)
+        except DamagedIndexError as error:
+            problems.append(str(error))
+            continue
+        if made is not None:
+            stale = made[1].features_sha256 != derived.features_digest(directory, record)
+            found.append(Derived(kind, made[1], stale))
+    return tuple(found), tuple(problems)
 
 
 def info_html(info: IndexInfo) -> str:

@@ -109,6 +109,9 @@ class Opened:
             self._opened = Catalog(self._directory)
         return self._opened
 
+    def _unlabelled(self) -> bool:
+        return self._catalog.connection.execute("SELECT count(label) = 0 FROM images").fetchall() == [(True,)]
+
     def _model(self, name: str | None) -> ModelRecord:
         models = self._catalog.models
         if name is None and len(models) == 1:

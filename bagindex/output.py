@@ -10,7 +10,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +18,8 @@ from bagindex.errors import OutputError
 
 _LONG = 32
 """Longer lists and bytes are cut in tables; JSON, CSV and files have them whole."""
+_LEAST_CELL = 14
+"""Characters that a text keeps in a narrow terminal."""
 _LONG_CELL = 300
 """Characters of a cell that a notebook shows."""
 Rows = Sequence[Mapping[str, Any]]
@@ -47,28 +49,54 @@ def print_table(
     from rich.table import Table
 
     console = Console(file=file, highlight=False, emoji=False, markup=False)
+    cells: list[list[str]] | None = [[_shown(row[name]) for name in columns] for row in rows]
     if not console.is_terminal:
         console = Console(
             file=file, highlight=False, emoji=False, markup=False, width=width or 10_000, color_system=None
         )
-    elif sum(max(len(_shown(row[name])) for row in [{name: name}, *rows]) + 3 for name in columns) > console.width:
-        return _print_records(columns, rows, file, title)
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=printable(title) if title else None,
-        title_justify="left",
-        title_style="bold",
-        pad_edge=False,
-    )
+    else:
+        cells = _fitted(columns, rows, console.width)
+        if cells is None:
+            return _print_records(columns, rows, file, title)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         numeric = all(_is_number(row[name]) for row in rows)
         table.add_column(printable(name), justify="right" if numeric and rows else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_shown(row[name]) for name in columns))
+    for line in cells or ():
+        table.add_row(*line)
+    if title:  # not the table's own, which is wrapped at the table's width
+        print(f"{printable(title)}\n", file=file)
     with console.capture() as capture:
         console.print(table)
     lines = [line.rstrip() for line in capture.get().splitlines()]
     print("\n".join(lines).strip("\n"), file=file)
+
+
+def _fitted(columns: Sequence[str], rows: Rows, width: int) -> list[list[str]] | None:
+    """The cells of a table that fits a terminal: as they are, else with fewer digits, else with long words cut in the
+    middle; None where that does not do.
+    """
+    for digits in (6, 4):
+        cells = [[_shown(row[name], digits) for name in columns] for row in rows]
+        lines = [[printable(name) for name in columns], *cells]
+        widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+        excess = sum(each + 3 for each in widths) - width
+        if excess <= 0:
+            return cells
+    for place in sorted(range(len(columns)), key=lambda place: -widths[place]):
+        if all(isinstance(row[columns[place]], str | None) for row in rows):
+            room = max(_LEAST_CELL, len(lines[0][place]), widths[place] - max(0, excess))
+            excess -= max(0, widths[place] - room)
+            cells = [[*line[:place], _cut(line[place], room), *line[place + 1 :]] for line in cells]
+    return cells if excess <= 0 else None
+
+
+def _cut(text: str, most: int) -> str:
+    """A text with its middle left out, where it is too long: names begin alike, and paths end alike."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 2
+    return f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def _print_records(columns: Sequence[str], rows: Rows, file: TextIO | None, title: str | None) -> None:
@@ -115,6 +143,16 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | None) and not isinstance(value, bool)
 
 
+def check_ending(path: Path, endings: Iterable[str]) -> None:
+    """See whether a file's ending is one of those that can be written: before work begins whose result it gets.
+
+    Raises:
+        OutputError: it is not.
+    """
+    if path.suffix.lower() not in endings:
+        raise OutputError(f"{path.name}: the ending says what to write, one of {', '.join(endings)}")
+
+
 def save(path: str | os.PathLike[str], writers: Mapping[str, Callable[[Path], object]]) -> None:
     """Write a file by its ending: aside first, then renamed, so that a failure leaves what was there.
 
@@ -122,9 +160,8 @@ def save(path: str | os.PathLike[str], writers: Mapping[str, Callable[[Path], ob
         OutputError: the ending is none of `writers`', or the file cannot be written.
     """
     target = Path(path)
-    writer = writers.get(target.suffix.lower())
-    if writer is None:
-        raise OutputError(f"{target.name}: the ending says what to write, one of {', '.join(writers)}")
+    check_ending(target, writers)
+    writer = writers[target.suffix.lower()]
     temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
     try:
         writer(temporary)
@@ -156,7 +193,7 @@ def _cell(value: Any) -> Any:
     return json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | dict) else plain
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, digits: int = 6) -> str:
     if isinstance(value, bytes) and len(value) > _LONG:
         return f"{value[:16].hex()}… ({len(value):,} bytes)"
     if isinstance(value, list) and len(value) > _LONG:
@@ -165,7 +202,7 @@ def _shown(value: Any) -> str:
     if plain is None:
         return ""
     if isinstance(plain, float):
-        return f"{plain:.6g}"
+        return f"{plain:.{digits}g}"
     return printable(json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | dict) else str(plain))
 
 

@@ -69,8 +69,10 @@ def _explain(catalog: Catalog, error: duckdb.Error) -> str:
     missing = re.search(r"Table(?: Function)? with name \"?(\w+)\"? does not exist", text)
     if missing and (remedy := _remedy(catalog, missing[1].lower())):
         return remedy
+    if "derived/words-" in text:
+        return "the files of the visual words are damaged or gone: `bagindex words --again` makes them anew"
     # DuckDB points at the place in lines of their own; the rest is one line.
-    parts = [line for line in text.splitlines() if line.strip()]
+    parts = [line for line in text.removeprefix("Invalid Input Error: ").splitlines() if line.strip()]
     return "\n".join(parts)
 
 

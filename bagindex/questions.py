@@ -27,7 +27,7 @@ class Questions(Opened):
     @property
     def unlabelled(self) -> bool:
         """Whether no image has a label, so that no class is right or wrong."""
-        return bool(self.sql("SELECT count(label) = 0 AS unlabelled FROM images").to_dicts()[0]["unlabelled"])
+        return self._unlabelled()
 
     def verify(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> VerifyReport:
         """Check every file's hash, and that the stored numbers are the models' evidence.

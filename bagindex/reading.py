@@ -69,7 +69,7 @@ def image_pixels(
         DamagedIndexError: they are not where they should be.
     """
     if not manifest.plan.pixels:
-        raise QueryError("this index keeps no pixels to show: build it with --pixels")
+        raise QueryError("this index keeps no pixels to show: build it anew with --pixels --restart")
     firsts = [shard.first for shard in manifest.shards]
     wanted: dict[int, set[int]] = {}
     for image_id in image_ids:

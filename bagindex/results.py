@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from bagindex import output
-from bagindex.errors import BagindexError
+from bagindex.errors import BagindexError, OutputError
 from bagindex.geometry import Box, FloatBox
 
 if TYPE_CHECKING:
@@ -23,6 +23,31 @@ if TYPE_CHECKING:
 
 _SHOWN_ROWS = 100
 """Of a longer result, a notebook shows so many."""
+
+
+class Tabular:
+    """A result that has rows."""
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The rows as JSON objects would have them."""
+        raise NotImplementedError
+
+    def to_arrow(self) -> pa.Table:
+        """The rows as an Arrow table."""
+        raise NotImplementedError
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as a data frame.
+
+        Raises:
+            OutputError: pandas is not installed.
+        """
+        try:
+            import pandas  # noqa: F401
+        except ImportError:
+            raise OutputError("a data frame needs pandas: pip install pandas; .to_arrow() goes without") from None
+        frame: pandas.DataFrame = self.to_arrow().to_pandas()
+        return frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +107,7 @@ _PatchType = TypeVar("_PatchType", bound=PlacedPatch)
 
 
 @dataclass(frozen=True)
-class PatchList(Sequence[_PatchType]):
+class PatchList(Tabular, Sequence[_PatchType]):
     """An answer of patches, the first ranked first.
 
     Attributes:
@@ -146,11 +171,6 @@ class PatchList(Sequence[_PatchType]):
         words = {"model", "class", "path", "label_name", "predicted_name"}
         schema = pa.schema([(name, types.get(name, text if name in words else integer)) for name in self.fields()])
         return pa.Table.from_pylist(self.to_dicts(), schema=schema)
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """The patches as a data frame (pandas must be installed)."""
-        frame: pandas.DataFrame = self.to_arrow().to_pandas()
-        return frame
 
     def crops(self) -> Sequence[NDArray[np.uint8]]:
         """The patches' pixels, uint8 [q, q, RGB] each.
@@ -242,7 +262,7 @@ class TopPatches(PatchList[Patch]):
 
 
 @dataclass(frozen=True)
-class QueryResult:
+class QueryResult(Tabular):
     """The rows that a query gives."""
 
     table: pa.Table
@@ -273,11 +293,6 @@ class QueryResult:
         """The rows as an Arrow table."""
         return self.table
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (pandas must be installed)."""
-        frame: pandas.DataFrame = self.table.to_pandas()
-        return frame
-
     def save(self, path: str | Path) -> None:
         """Write a `.json`, `.csv` or `.parquet` file.
 
@@ -290,16 +305,6 @@ class QueryResult:
         shown = self.table.slice(0, _SHOWN_ROWS).to_pylist()
         more = f"{len(shown):,} of {len(self):,} rows" if len(shown) < len(self) else ""
         return output.to_html(self.columns, shown, note=more or ("" if shown else "no rows"))
-
-
-class Tabular(Protocol):
-    """A result that has rows."""
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """The rows as JSON objects would have them."""
-
-    def to_arrow(self) -> pa.Table:
-        """The rows as an Arrow table, with the same columns."""
 
 
 def table_writers(result: Tabular) -> dict[str, Callable[[Path], object]]:

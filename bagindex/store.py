@@ -283,13 +283,20 @@ def fsync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_record(path: Path, record: type[_RecordType]) -> _RecordType:
+def read_record(path: Path, record: type[_RecordType], advice: str = "") -> _RecordType:
     """Read a JSON record.
+
+    Args:
+        path: where it is.
+        record: what it is.
+        advice: what to do where it is damaged; else how to put back an index's or a shard's.
 
     Raises:
         DamagedIndexError: it is missing, cannot be read, or is no such record.
     """
-    advice = "put a copy back, or build anew with --restart" if record is IndexManifest else REMAKE.format(path.parent)
+    if not advice:
+        anew = "put a copy back, or build anew with --restart"
+        advice = anew if record is IndexManifest else REMAKE.format(path.parent)
     try:
         parsed = record.model_validate_json(path.read_bytes())
     except FileNotFoundError:

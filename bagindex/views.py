@@ -19,6 +19,8 @@ VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels", *WOR
 """The views that a catalog may have; `classes`, `models`, `images` and `rejects` are tables."""
 MACROS: Mapping[str, Sequence[str]] = {
     "class_number": (),
+    "model_name": (),
+    "image_number": (),
     "evidence_of": ("evidence",),
     "margin": ("evidence",),
     "confusions": ("predictions",),

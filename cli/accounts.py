@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -27,6 +30,10 @@ from bagindex_cli.terminal import show as draw
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+_SHOWN = 60
+"""Rows of a longer table that are printed."""
 
 
 class _Account(Protocol):
@@ -78,6 +85,8 @@ def why(
 
         bagindex why 17 -o why.png
         bagindex why 17 --vs dress,skirt
+
+    At most 25 patches and words are shown on each side.
     """
     if vs is not None and class_ is not None:
         raise typer.BadParameter("--vs and --class exclude each other")
@@ -190,10 +199,16 @@ def _give(found: _Account, format_: Format, output: Path | None, shown: _Picture
     elif format_ is Format.CSV:
         print_rows(list(found.types), found.table_rows(), format_)
     else:
-        print_rows(found.columns, found.table_rows(), format_, title=found.title)
+        rows = found.table_rows()
+        print_rows(found.columns, rows[:_SHOWN], format_, title=found.title)
         _say(found, format_)
+        if len(rows) > _SHOWN:
+            remark(f"{_SHOWN} of {len(rows)} rows; --format csv and -o FILE give all")
 
 
 def _say(found: _Account, format_: Format) -> None:
     if format_ is Format.TABLE:
-        typer.echo(f"\n{printable(found.words)}")
+        text = printable(found.words)
+        if sys.stdout.isatty():
+            text = textwrap.fill(text, shutil.get_terminal_size().columns)
+        print(f"\n{text}")

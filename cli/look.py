@@ -67,6 +67,7 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
             },
             *_precision(model),
             *({"what": "  " + _MADE[each.kind], "value": str(each)} for each in model.derived),
+            *({"what": "  damaged", "value": problem} for problem in model.problems),
             {"what": "  weights", "value": f"SHA-256 {record.weights_sha256}"},
         ]
     if format_ is Format.CSV:

@@ -26,7 +26,8 @@ _SHOWN_ROWS = 1000
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("top-patches")(top_patches)
-    app.command()(sql)
+    # A query may begin with a comment, which looks like an option.
+    app.command(context_settings={"ignore_unknown_options": True})(sql)
 
 
 def top_patches(

@@ -159,5 +159,9 @@ def index(
     with open_index(which) as opened:
         for name in [model] if model else opened.models:
             with Steps(f"{name}: index for similar patches") as steps:
-                made = opened.make_ann(ann, memory=ann_memory, metric=metric.value, model=name, progress=steps.at)
+                try:
+                    made = opened.make_ann(ann, memory=ann_memory, metric=metric.value, model=name, progress=steps.at)
+                except KeyboardInterrupt:
+                    remark("stopped; what there was stays")
+                    raise
             print(f"{name}: {made}")

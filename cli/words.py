@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from bagindex import Index
+from bagindex.errors import QueryError
+from bagindex.output import check_ending
 from bagindex_cli.common import (
     Format,
     FormatOption,
@@ -23,6 +25,8 @@ from bagindex_cli.terminal import show as draw
 
 _COUNT = 256
 _SHOWN = 20
+_PICTURES = (".png", ".html")
+_ENDINGS = (*_PICTURES, ".json", ".csv", ".parquet")
 
 
 def register(app: typer.Typer) -> None:
@@ -67,6 +71,10 @@ def words(
     with open_index(index) as opened:
         if class_ is not None:
             opened.find_class(class_)  # a word that is misspelt must not cost the making
+        if output is not None:
+            check_ending(output, _ENDINGS)
+        if not opened.info().pixels and (show or (output is not None and output.suffix.lower() in _PICTURES)):
+            raise QueryError("this index keeps no pixels to show: ask for a table, or a .json, .csv or .parquet file")
         _make(opened, count, again, model)
         result = opened.words(class_, wrong_class=wrong_class, k=k, model=model)
         table = result if k is not None or len(result) <= _SHOWN else result.first(_SHOWN)
@@ -90,6 +98,18 @@ def _make(opened: Index, count: int | None, again: bool, model: str | None) -> N
     asked = opened.words_made(model)
     if again or asked is None or (count is not None and count != asked):
         wanted = count or asked or _COUNT
-        remark(f"making {wanted:,} visual words")
+        said = False
+
+        def at(done: int, total: int) -> None:
+            nonlocal said
+            if not said:  # what cannot be made is refused before
+                remark(f"making {wanted:,} visual words" + (f" in place of the {asked:,} there are" if asked else ""))
+                said = True
+            steps.at(done, total)
+
         with Steps("making visual words") as steps:
-            opened.make_words(wanted, model=model, progress=steps.at)
+            try:
+                opened.make_words(wanted, model=model, progress=at)
+            except KeyboardInterrupt:
+                remark("stopped; what there was stays")
+                raise

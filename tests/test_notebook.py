@@ -149,7 +149,7 @@ def test_without_pixels_patches_are_a_table(shown: dict[str, dict[str, Any]]) ->
     data = shown["without pixels"]
     assert set(data) == {"text/html", "text/plain"}
     assert _Table(data["text/html"]).cells[:2] == ["rank", "logit"]
-    assert "build it with --pixels" in data["text/html"]
+    assert "build it anew with --pixels --restart" in data["text/html"]
 
 
 def test_an_index_that_is_gone_says_so(hostile_path: Path, tmp_path: Path) -> None:

@@ -91,16 +91,36 @@ def test_a_table_too_wide_for_the_terminal_has_a_line_for_each_cell(monkeypatch:
     output.print_table(["a", "b"], [{"a": 1.25, "b": "x"}], narrow, "title")
     assert "1.25" in narrow.getvalue()
     assert "── 1 ──" not in narrow.getvalue()
-    output.print_table(["a", "b"], [{"a": -0.666999, "b": "x" * 70}, {"a": 2, "b": "y"}], wide, "title")
+    rows = [{"a": -0.666999, "b": "x" * 70, "c": [1] * 30}, {"a": 2, "b": "y", "c": []}]
+    output.print_table(["a", "b", "c"], rows, wide, "title")
     assert wide.getvalue().splitlines() == [
         "title",
         "── 1 ──",
         "a  -0.666999",
         "b  " + "x" * 70,
+        "c  " + str([1] * 30),
         "── 2 ──",
         "a  2",
         "b  y",
+        "c  []",
     ]
+
+
+def test_a_table_is_made_to_fit_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer digits, then with long words cut in the middle; titles are not wrapped at the table's width."""
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    digits, cut = Terminal(), Terminal()
+    numbers = dict.fromkeys("abcdefg", 1.23456789)
+    output.print_table(list(numbers), [numbers], digits, "a title that is longer than the table")
+    assert "1.235   1.235" in digits.getvalue()
+    assert "a title that is longer than the table\n" in digits.getvalue()
+    output.print_table(["n", "path"], [{"n": 5, "path": "folder/" + "x" * 70 + "/17.jpg"}], cut)
+    (line,) = [line for line in cut.getvalue().splitlines() if "folder" in line]
+    assert len(line) <= 60
+    assert line.startswith(" 5   folder/x")
+    assert line.endswith("x/17.jpg")
+    assert "…" in line
 
 
 def test_save_leaves_what_was_there(tmp_path: Path) -> None:

@@ -310,7 +310,7 @@ def test_counts_that_cannot_be(tmp_path: Path, count: int) -> None:
     with small(tmp_path / "i", ["a"] * 0 + [None] * 3) as index:
         with pytest.raises(QueryError, match="ask for 2 to 12"):
             index.make_words(count)
-        with pytest.raises(QueryError, match=r"no visual words yet: `bagindex words`"):
+        with pytest.raises(QueryError, match=r"no visual words yet: `bagindex words --model linear`"):
             index.words()
         assert index.words_made() is None
         index.make_words(12)
@@ -354,7 +354,6 @@ def test_evidence_of(index: Index) -> None:
     class_id = index.find_class("fish").class_id
     for argument in ("'fish'", str(class_id), f"'{class_id}'", "'fish', model := 'bagnet33'"):
         assert index.sql(f"FROM evidence_of({argument}) ORDER BY ALL").to_arrow().equals(expected)
-    assert len(index.sql("FROM evidence_of('fish', model := 'another')")) == 0
     with pytest.raises(QueryError, match="no class is called fisch"):
         index.sql("FROM evidence_of('fisch')")
 
@@ -408,7 +407,6 @@ def test_image_words(index: Index) -> None:
         for row in mine:
             of_word = values[it.vocabulary.of_patches[place] == row["word"]]
             assert row["mean_logit"] == pytest.approx(of_word.mean(), abs=1e-12)
-    assert len(index.sql("FROM image_words(123456)")) == 0
 
 
 def test_confusions(tmp_path: Path) -> None:
@@ -596,6 +594,51 @@ def test_a_catalog_of_an_earlier_version(folder: Path, tmp_path: Path) -> None:
         index.make_words(3)
         assert len(index.sql("FROM words")) == 3
         assert len(index.sql("FROM evidence_of('fish') LIMIT 2")) == 2
+
+
+def test_damaged_words_are_made_again(planted_index: Index, tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(planted_index.path, tmp_path / "i")
+    where = ("-i", tmp_path / "i")
+    assert run("words", "-n", 4, *where).status == 0
+    (tmp_path / "i" / "bagnet33" / "derived" / "words-1" / "words.json").write_text("{")
+    assert "`bagindex words --again`" in run("shortcuts", *where).err
+    assert "No words are shown" in run("why", 3, *where).out
+    assert "words.json is damaged" in run("info", *where).out
+    assert run("verify", *where).status == 1
+    again = run("words", "--again", "-n", 4, *where)
+    assert (again.status, "making 4 visual words" in again.err) == (0, True)
+    assert run("verify", *where).status == 0
+    (tmp_path / "i" / "bagnet33" / "derived" / "words-2" / "patch_words.parquet").write_bytes(b"")
+    assert "`bagindex words --again`" in run("sql", "FROM words_of('fish')", *where).err
+
+
+def test_nothing_is_made_for_what_cannot_be_given(planted_index: Index, tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(planted_index.path, tmp_path / "i")
+    where = ("-i", tmp_path / "i")
+    assert "the ending says what to write" in run("words", "-n", 4, "-o", tmp_path / "x.foo", *where).err
+    assert "making" not in run("words", "-n", 10**6, *where).err
+    assert not (tmp_path / "i" / "bagnet33" / "derived" / "words-1").exists()
+    assert "in place of" not in run("words", "-n", 4, *where).err
+    assert "in place of the 4 there are" in run("words", "-n", 5, *where).err
+
+
+def test_macros_know_models_and_images(planted_words: Index) -> None:
+    for query, message in {
+        "FROM words_of('fish', model := 'x')": "no model x",
+        "FROM margin('fish', 'tree', model := 'x')": "no model x",
+        "FROM evidence_of('fish', model := 'x')": "no model x",
+        "FROM image_words(99999)": "no image 99999",
+        "FROM words_of(NULL)": "no class is called NULL",
+    }.items():
+        with pytest.raises(QueryError, match=message):
+            planted_words.sql(query)
+
+
+def test_pictures_have_what_was_asked(planted_words: Index) -> None:
+    few, many = planted_words.words(), planted_words.words(k=30)
+    assert few.to_html().count("<h2>") == 21  # 20 words and the others
+    assert many.to_html().count("<h2>") == 31
+    assert planted_words.words(k=64).to_html().count("<h2>") == 64
 
 
 def test_command(planted_index: Index, tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]

@@ -119,9 +119,9 @@ class Confusions(PicturedAccount):
             return "No labelled image is predicted as another class."
         shown = sum(each.images for each in self.confusions)
         return (
-            f"{shown} of {self.wrong} wrong images. share: of the label's images; decided: images that would not be "
-            "taken for the predicted class without the word's patches; margin_shares: the words' shares of its margins "
-            "over the label."
+            f"{shown} of {self.wrong} wrong images. share: of the label's images; decided: images in which the label "
+            "would be ahead of the predicted class without the word's patches; margin_shares: the words' shares of its "
+            "margins over the label."
         )
 
     def table_rows(self) -> list[dict[str, Any]]:

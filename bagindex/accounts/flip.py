@@ -246,7 +246,7 @@ class Flip(PicturedAccount):
 
     def _coarse(self) -> Sequence[tuple[str, Sequence[NDArray[np.uint8]], Sequence[str]]]:
         if self.pixels is None:
-            raise QueryError("this index keeps no pixels to show: build it with --pixels")
+            raise QueryError("this index keeps no pixels to show: build it anew with --pixels --restart")
         shown = self.patches[:_COARSE]
         after = "nothing" if self.after is None else self.after.name
         heading = f"without these {len(self)}: {after}"

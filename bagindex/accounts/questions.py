@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bagindex.errors import QueryError
+from bagindex.errors import DamagedIndexError, QueryError
 from bagindex.opened import Opened
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class AccountQuestions(Opened):
                 vocabulary = self._words_of(record)
                 place = int(stored.places(np.array([evidence.subject.image_id]))[0])
                 words, count = vocabulary.of_patches[place], vocabulary.count
-            except QueryError as error:
+            except (QueryError, DamagedIndexError) as error:
                 reason = f"No words are shown: {error}."
         return why(evidence, first, second, words, count, reason, k=k, overlap=overlap)
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """So many patches of a word are shown, each of another image."""
+MOST_DRAWN = 40
+"""Words that a picture shows at most."""
 Crops = Callable[[Sequence[int]], Sequence[NDArray[np.uint8]]]
 """Gives the pixels of patches, uint8 [q, q, RGB] each."""
 
@@ -92,7 +94,19 @@ class Shortcuts(PicturedAccount):
     grid: Grid
     _crops: Crops = dataclasses.field(repr=False, compare=False)
 
-    columns = ("rank", "class", "word", "errors", "of", "images", "patches", "evidence", "contribution", "adds")
+    columns = (
+        "rank",
+        "class",
+        "word",
+        "errors",
+        "of",
+        "images",
+        "patches",
+        "evidence",
+        "contribution",
+        "margin",
+        "adds",
+    )
     types: ClassVar[Mapping[str, str]] = {
         "rank": "integer",
         "class": "text",
@@ -129,8 +143,11 @@ class Shortcuts(PicturedAccount):
             return "No word does."
         return (
             "errors: images of other classes, predicted as the class, whose label would be ahead of it without the "
-            "word's patches; of: such images in all; adds: to the margin over the label, on average over all images of "
-            "other classes. Whether a word is a shortcut or belongs to the class, its patches show."
+            "word's patches; of: images of other classes that are predicted as the class; images, patches, evidence, "
+            "contribution: the word in these (evidence: the mean of its patches; contribution: to the mean logit); "
+            "margin: what it contributes to the class's margins over the labels in the errors, added up; adds: to the "
+            "margin over the label, on average over all images of other classes. Ranked by errors, then margin, then "
+            "adds. Whether a word is a shortcut or belongs to the class, its patches show."
         )
 
     def table_rows(self) -> list[dict[str, Any]]:
@@ -164,12 +181,12 @@ class Shortcuts(PicturedAccount):
                     )
                 ],
             )
-            for each in self.shortcuts
+            for each in self.shortcuts[:MOST_DRAWN]
         ]
         return drawing.strips_figure(self.title, rows, SHOWN, 1)
 
     def _pictures(self) -> Mapping[int, NDArray[np.uint8]]:
-        patches = sorted({patch for each in self.shortcuts for patch in each.typical})
+        patches = sorted({patch for each in self.shortcuts[:MOST_DRAWN] for patch in each.typical})
         return dict(zip(patches, self._crops(patches), strict=True))
 
     def _coarse(self) -> Sequence[tuple[str, Sequence[NDArray[np.uint8]], Sequence[str]]]:
@@ -180,7 +197,7 @@ class Shortcuts(PicturedAccount):
                 [pictures[patch] for patch in each.typical],
                 [label[:5] for label in each.labels],
             )
-            for each in self.shortcuts
+            for each in self.shortcuts[:MOST_DRAWN]
         ]
 
 

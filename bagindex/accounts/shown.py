@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bagindex import output
 from bagindex.errors import BagindexError, QueryError
 from bagindex.figures import style
-from bagindex.results import table_writers
+from bagindex.results import Tabular, table_writers
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas
     import pyarrow as pa
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 _ALIASES = {"text": "string", "integer": "int64", "number": "double"}
 
 
-class Account:
+class Account(Tabular):
     """A table with words below it, and perhaps a picture."""
 
     columns: ClassVar[tuple[str, ...]]
@@ -63,11 +62,6 @@ class Account:
 
         schema = pa.schema([(name, of(kind)) for name, kind in self.types.items()])
         return pa.Table.from_pylist(self.table_rows(), schema=schema)
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a data frame (pandas must be installed)."""
-        frame: pandas.DataFrame = self.to_arrow().to_pandas()
-        return frame
 
     def save(self, path: str | Path) -> None:
         """Write the numbers as `.json`, `.csv` or `.parquet`; what can be drawn also as `.png`, `.svg` or `.pdf`.

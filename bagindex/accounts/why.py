@@ -222,8 +222,9 @@ class Why(PicturedAccount):
             f"{int((self.values < 0).sum())} take {below:.3f} away. The model's own number is "
             f"{rounding_text(self.rounding)} off, for the rounding of stored evidence."
         )
+        sign = "The total is negative, so that what speaks for it has a negative share." if self.total < 0 else ""
         return " ".join(
-            each for each in (said, differs_text(self.predicted.name, self.recorded.name), self.no_words) if each
+            each for each in (said, sign, differs_text(self.predicted.name, self.recorded.name), self.no_words) if each
         )
 
     def table_rows(self) -> list[dict[str, Any]]:
@@ -312,7 +313,7 @@ class Why(PicturedAccount):
 
     def _coarse(self) -> Sequence[tuple[str, Sequence[NDArray[np.uint8]], Sequence[str]]]:
         if self.pixels is None:
-            raise QueryError("this index keeps no pixels to show: build it with --pixels")
+            raise QueryError("this index keeps no pixels to show: build it anew with --pixels --restart")
         rows = []
         for side, heading in zip(("for", "against"), self._headings, strict=True):
             parts = [part for part in self.patches if part.side == side]

@@ -30,7 +30,7 @@ class ClassAccuracy:
         images: how many there are.
         before, after: how many are right with all patches, and without those of the words.
         made_right, made_wrong: how many become so.
-        changed: how many are wrong before and after, as another class.
+        wrong_otherwise: how many are wrong before and after, as another class.
     """
 
     class_: ClassRecord | None
@@ -39,7 +39,7 @@ class ClassAccuracy:
     after: int
     made_right: int
     made_wrong: int
-    changed: int
+    wrong_otherwise: int
 
     @property
     def accuracy_before(self) -> float | None:
@@ -101,7 +101,7 @@ class Without(Account):
     emptied: int
     differing: int
 
-    columns = ("class", "images", "before", "after", "difference", "made_right", "made_wrong", "changed")
+    columns = ("class", "images", "before", "after", "difference", "made_right", "made_wrong", "wrong_otherwise")
     types: ClassVar[Mapping[str, str]] = {
         "class": "text",
         "images": "integer",
@@ -110,7 +110,7 @@ class Without(Account):
         "difference": "number",
         "made_right": "integer",
         "made_wrong": "integer",
-        "changed": "integer",
+        "wrong_otherwise": "integer",
     }
     changed_columns = ("image_id", "label", "before", "after", "removed", "path")
 
@@ -129,7 +129,7 @@ class Without(Account):
             said.append(
                 f"Without them accuracy is {100 * whole.accuracy_after:.1f} % instead of "
                 f"{100 * whole.accuracy_before:.1f} %; made right: {whole.made_right}, made wrong: {whole.made_wrong}, "
-                f"wrong in another way: {whole.changed}."
+                f"wrong in another way: {whole.wrong_otherwise}."
             )
         else:
             said.append("No image has a label, so there is no accuracy.")
@@ -154,7 +154,7 @@ class Without(Account):
                     "difference": None if before is None or after is None else after - before,
                     "made_right": each.made_right,
                     "made_wrong": each.made_wrong,
-                    "changed": each.changed,
+                    "wrong_otherwise": each.wrong_otherwise,
                 }
             )
         return rows
@@ -272,5 +272,5 @@ def _accuracy(
         after=int(now.sum()),
         made_right=int((now & ~was).sum()),
         made_wrong=int((was & ~now).sum()),
-        changed=int((other & ~was & ~now).sum()),
+        wrong_otherwise=int((other & ~was & ~now).sum()),
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bagindex import derived
 from bagindex.arrays import to_float32
-from bagindex.errors import DamagedIndexError, SettingsError, SpaceError
+from bagindex.errors import SettingsError, SpaceError
 from bagindex.similarity import ann
 from bagindex.similarity.vectors import prepare
 from bagindex.store import IndexDirectory
@@ -90,10 +90,7 @@ class AnnSettings:
 def up_to_date(directory: IndexDirectory, record: ModelRecord, settings: AnnSettings) -> bool:
     """Whether the index that is there is what `make` would make."""
     kind = ann.kind_of(settings.metric)
-    try:
-        found = derived.open_newest(directory, record.name, kind, AnnRecord)
-    except DamagedIndexError:
-        return False
+    found = derived.sound(directory, record.name, kind, AnnRecord)
     if found is None or found[1].asked != settings.factory:
         return False
     return found[1].features_sha256 == derived.features_digest(directory, record)
@@ -159,8 +156,10 @@ class _Maker:
         dimensions = features.record.feature_size
         try:
             self._index = faiss.index_factory(dimensions, factory, faiss.METRIC_L2)
-        except RuntimeError as error:
-            raise SettingsError(f"FAISS knows no index {factory!r} ({first_line(error)}): see --ann") from None
+        except RuntimeError:
+            raise SettingsError(
+                f"FAISS knows no index {factory!r}: give --ann auto, none, or a factory string such as IVF256,RaBitQ"
+            ) from None
         self._ivf = faiss.try_extract_index_ivf(self._index)
         self.lists = 0 if self._ivf is None else int(self._ivf.nlist)
         if self._ivf is None:
@@ -209,7 +208,8 @@ class _Maker:
         try:
             self._index.train(prepare(sample, self._settings.metric))
         except RuntimeError as error:
-            raise SettingsError(f"{factory} cannot be trained ({first_line(error)}): see --ann") from None
+            reason = first_line(error).rpartition("Error: ")[2]
+            raise SettingsError(f"{factory} cannot be trained ({reason}): give --ann auto or another one") from None
 
     def _ids(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """Patch ids of the n-th patches."""

@@ -20,11 +20,11 @@ class WordQuestions(Opened):
     """What can be asked of an opened index's visual words."""
 
     def words_made(self, model: str | None = None) -> int | None:
-        """How many visual words were asked for when those of a model were made; None where it has none."""
+        """How many visual words were asked for when a model's were made; None where there are none, or damaged ones."""
         from bagindex import derived
         from bagindex_schemas.derived import WordsRecord
 
-        found = derived.open_newest(self._directory, self._model(model).name, derived.WORDS, WordsRecord)
+        found = derived.sound(self._directory, self._model(model).name, derived.WORDS, WordsRecord)
         return None if found is None else found[1].asked
 
     def words(
@@ -60,6 +60,11 @@ class WordQuestions(Opened):
         record = self._model(model)
         asked = None if class_ is None else self.find_class(class_)
         vocabulary = self._words_of(record)
+        if asked is not None and self._unlabelled():
+            raise QueryError(
+                "no image of this index has a label, so none is of a right or a wrong class: ask without a class, or "
+                "give labels with `bagindex relabel`"
+            )
         sides: list[list[Part | None]] = [[None] * vocabulary.count] * 2
         logits: list[float | None] = [None, None]
         if asked is not None:

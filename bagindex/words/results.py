@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, overload
 
 from bagindex import output
 from bagindex.errors import BagindexError, QueryError
-from bagindex.results import table_writers
+from bagindex.results import Tabular, table_writers
 from bagindex_schemas.records import ClassRecord
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas
     import pyarrow as pa
     from numpy.typing import NDArray
     from PIL import Image
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 PICTURED = 20
 """Words that a picture shows, where there are more and nothing else was asked."""
+MOST_PICTURED = 100
+"""However many are asked for: a higher picture is no picture."""
 _STRIP = 8
 """Typical patches of a word that are drawn."""
 _SIDES = ("right", "wrong")
@@ -81,7 +82,7 @@ class Word:
 
 
 @dataclass(frozen=True)
-class WordList(Sequence[Word]):
+class WordList(Tabular, Sequence[Word]):
     """Visual words, and what they say.
 
     Attributes:
@@ -102,6 +103,7 @@ class WordList(Sequence[Word]):
     right_logit: float | None
     wrong_logit: float | None
     _cut: Callable[[Sequence[int]], Sequence[NDArray[np.uint8]]] = dataclasses.field(repr=False, compare=False)
+    _drawn: int = dataclasses.field(default=PICTURED, repr=False, compare=False)
 
     @overload
     def __getitem__(self, index: int) -> Word: ...
@@ -124,7 +126,7 @@ class WordList(Sequence[Word]):
         if k < 1:
             raise QueryError("ask for one word or more")
         rest = (*self.words[k:], *([self.others] if self.others else []))
-        return dataclasses.replace(self, words=self.words[:k], others=_together(rest) if rest else None)
+        return dataclasses.replace(self, words=self.words[:k], others=_together(rest) if rest else None, _drawn=k)
 
     def __str__(self) -> str:
         """A table."""
@@ -198,11 +200,6 @@ class WordList(Sequence[Word]):
                 columns += [(f"{side}_{name}", number) for name in ("share", "mean", "contribution")]
         return pa.Table.from_pylist(self.to_dicts(), schema=pa.schema(columns))
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """The words as a data frame (pandas must be installed)."""
-        frame: pandas.DataFrame = self.to_arrow().to_pandas()
-        return frame
-
     def crops(self, word: Word, most: int = _STRIP) -> Sequence[NDArray[np.uint8]]:
         """Pixels of a word's typical patches, uint8 [q, q, RGB] each.
 
@@ -212,7 +209,7 @@ class WordList(Sequence[Word]):
         return self._cut(word.typical[:most])
 
     def save(self, path: str | Path) -> None:
-        """Write a `.png` or `.html` file (20 words of a longer list), or all in a `.json`, `.csv` or `.parquet` file.
+        """Write a `.json`, `.csv` or `.parquet` file, or a `.png` or `.html` of 20 words, or of k asked for up to 100.
 
         Raises:
             OutputError: another ending, or the file cannot be written.
@@ -285,7 +282,8 @@ class WordList(Sequence[Word]):
         return None
 
     def _pictured(self) -> WordList:
-        return self if len(self) <= PICTURED else self.first(PICTURED)
+        most = min(self._drawn, MOST_PICTURED)
+        return self if len(self) <= most else self.first(most)
 
     def _all(self) -> tuple[Word, ...]:
         return self.words if self.others is None else (*self.words, self.others)

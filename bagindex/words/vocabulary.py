@@ -73,7 +73,12 @@ def open_vocabulary(directory: IndexDirectory, stored: StoredPatches, classes: i
     model = stored.record.name
     found = derived.open_newest(directory, model, derived.WORDS, WordsRecord)
     if found is None:
-        raise QueryError(f"{model} has no visual words yet: `bagindex words` makes them")
+        if "features" not in stored.record.keep.tables:
+            raise QueryError(
+                f"{model} has no visual words, which are made of features: run the same build with --keep features, "
+                "which fills them in, and then `bagindex words`"
+            )
+        raise QueryError(f"{model} has no visual words yet: `bagindex words --model {model}` makes them")
     folder, record = found
     try:
         words = pq.read_table(folder / "words.parquet", columns=["patches", "images", "similarity", "typical"])
