@@ -127,10 +127,14 @@ def make(
     with derived.making(directory, features.record.name, kind) as folder:
         if factory is not None:
             maker = _Maker(features, settings, factory, folder, progress)
-            found = {"lists": maker.lists, "sampled": maker.sampled, "versions": {"faiss": maker.version}}
+            found: dict[str, object] = {
+                "lists": maker.lists,
+                "sampled": maker.sampled,
+                "versions": {"faiss": maker.version},
+            }
             trials = maker.fill_and_measure()
-            record = record.model_copy(update={**found, "trials": trials, "queries": len(maker.queries)})
-        record = record.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+            found |= {"queries": len(maker.queries), "seconds": round(time.monotonic() - started, 3)}
+            record = record.model_copy(update={**found, "trials": trials})
         return derived.complete(directory, folder, kind, record)
 
 
