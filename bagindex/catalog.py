@@ -22,7 +22,7 @@ import duckdb
 from bagindex.errors import DamagedIndexError, IncompleteIndexError, SettingsError
 from bagindex.store import IMAGES, IndexDirectory, publish
 from bagindex.text import first_line
-from bagindex.views import Relations, mentioned, native_names, sql_digest, statements
+from bagindex.views import VIEWS, Relations, mentioned, native_names, sql_digest, statements
 from bagindex_schemas.records import IndexManifest, Keep, ModelRecord
 
 NATIVE_ROWS = 100_000_000
@@ -116,7 +116,7 @@ class Catalog:
 
     def __init__(self, directory: IndexDirectory) -> None:
         check_place(directory)
-        path = current(directory)
+        self.file = path = current(directory)
         self.manifest = directory.manifest()
         self._directory = directory
         try:
@@ -161,6 +161,20 @@ class Catalog:
                 body = self._relations.view(view)
                 if body is not None:
                     self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
+
+    def view_bodies(self) -> Mapping[str, str]:
+        """The SELECT of each view that there is, on absolute paths."""
+        return {view: body for view in VIEWS if (body := self._relations.view(view)) is not None}
+
+    def names(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Names of the tables and of the macros that the catalog has."""
+        sql = (
+            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main' AND NOT temporary",
+            "SELECT DISTINCT function_name FROM duckdb_functions() "
+            "WHERE database_name = current_database() AND NOT internal",
+        )
+        tables, macros = ([str(row[0]) for row in self.connection.execute(each).fetchall()] for each in sql)
+        return tables, macros
 
     def has(self, view: str) -> bool:
         """Whether any model has what a view shows."""

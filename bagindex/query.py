@@ -36,7 +36,7 @@ def run(catalog: Catalog, query: str) -> QueryResult:
         catalog.bind_views(query)
         connection = catalog.connection
         table = _interruptible(connection, lambda: connection.sql(query).to_arrow_table())
-        return QueryResult(_unique(table))
+        return QueryResult(unique(table))
     except duckdb.Error as error:
         raise QueryError(_explain(catalog, error)) from None
 
@@ -52,23 +52,23 @@ def _interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], pa.
             raise
 
 
-def _unique(table: pa.Table) -> pa.Table:
+def unique(table: pa.Table) -> pa.Table:
     """Number the columns whose name is there already: rows become dictionaries later."""
-    names: list[str] = []
+    numbers: dict[str, int] = {}
     for name in table.column_names:
-        number, unique = 1, name
-        while unique in names:
-            number += 1
-            unique = f"{name}_{number}"
-        names.append(unique)
-    return table.rename_columns(names)
+        unique = name
+        while unique in numbers:
+            numbers[name] += 1
+            unique = f"{name}_{numbers[name]}"
+        numbers[unique] = 1
+    return table.rename_columns(list(numbers))
 
 
 def _explain(catalog: Catalog, error: duckdb.Error) -> str:
     text = str(error).strip()
     missing = re.search(r"Table(?: Function)? with name \"?(\w+)\"? does not exist", text)
-    if missing and (remedy := _remedy(catalog, missing[1].lower())):
-        return remedy
+    if missing and (known := remedy(catalog, missing[1].lower())):
+        return known
     if "derived/words-" in text:
         return "the files of the visual words are damaged or gone: `bagindex words --again` makes them anew"
     # DuckDB points at the place in lines of their own; the rest is one line.
@@ -76,7 +76,7 @@ def _explain(catalog: Catalog, error: duckdb.Error) -> str:
     return "\n".join(parts)
 
 
-def _remedy(catalog: Catalog, missing: str) -> str | None:
+def remedy(catalog: Catalog, missing: str) -> str | None:
     """What to do for a view or macro that the catalog lacks; None where it is neither."""
     for view in (missing, *MACROS.get(missing, ())):
         if view in WORD_VIEWS and not catalog.has(view):
@@ -85,8 +85,8 @@ def _remedy(catalog: Catalog, missing: str) -> str | None:
                 "`bagindex words --again` makes them"
             )
         if view in VIEWS and not catalog.has(view):
-            remedy = "--pixels --restart" if view == "pixels" else f"--keep {view}, which fills it in"
-            return f"this index does not keep {view} (see `bagindex info`): run the same build with {remedy}"
+            option = "--pixels --restart" if view == "pixels" else f"--keep {view}, which fills it in"
+            return f"this index does not keep {view} (see `bagindex info`): run the same build with {option}"
     if missing in MACROS:
         return f"an earlier bagindex made this index, without {missing}: run the same `bagindex build` command again"
     return None

@@ -97,6 +97,10 @@ def top_patches(
 
 def sql(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="SQL that reads; - reads it from stdin.")],
+    safe: Annotated[
+        bool, typer.Option("--safe", help="The query is a stranger's: in a process that can only read, with limits.")
+    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show how the query would be run instead.")] = False,
     index: IndexOption = None,
     format_: FormatOption = Format.TABLE,
     output: OutputOption = None,
@@ -114,7 +118,9 @@ def sql(
     FILE ends in .json, .csv or .parquet.
     """
     with open_index(index) as opened:
-        result = opened.sql(sys.stdin.read() if query == "-" else query)
+        result = opened.sql(sys.stdin.read() if query == "-" else query, safe=safe, explain=explain)
+        if result.truncated:
+            remark("there are more rows than a safe query gives")
         if output is not None:
             result.save(output)
             remark(f"wrote {len(result):,} rows to {output}")
