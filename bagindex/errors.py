@@ -63,5 +63,21 @@ class UnknownClassError(QueryError):
     """No class of the index is called so."""
 
 
+class UnknownImageError(QueryError):
+    """The index has no such image."""
+
+
+class UnknownPatchError(QueryError):
+    """The index has no such patch."""
+
+
+class UnknownModelError(QueryError):
+    """The index has no such model."""
+
+
+class NotKeptError(QueryError):
+    """The index keeps too little for the question: pixels, evidence, features or visual words are missing."""
+
+
 class OutputError(BagindexError):
     """A result cannot be written as asked."""

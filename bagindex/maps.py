@@ -10,7 +10,7 @@ import hashlib
 import operator
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex.catalog import Catalog
-from bagindex.errors import DamagedIndexError, QueryError
+from bagindex.errors import DamagedIndexError, NotKeptError, QueryError, UnknownImageError
 from bagindex.geometry import Placement, patch_box, shared_area
 from bagindex.images import Rejected, read_picture
 from bagindex.reading import image_pixels
@@ -31,7 +31,16 @@ from bagindex_schemas.records import ClassRecord, Grid, ModelRecord
 if TYPE_CHECKING:
     from bagindex.evidence import Evidence
 
-ImageLike = SupportsIndex | str | os.PathLike[str]
+
+@dataclass(frozen=True)
+class PictureBytes:
+    """A picture that is no file here, such as one that was sent: what it is called, and the bytes of its file."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+ImageLike = SupportsIndex | str | os.PathLike[str] | PictureBytes
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class ImageEvidence:
         if data is None:
             self.subject = _stored_subject(catalog, image_id)
         else:
-            name = path_text(os.fsencode(image))  # type: ignore[arg-type]  # an integer is no file
+            name = image.name if isinstance(image, PictureBytes) else path_text(os.fsencode(image))  # type: ignore[arg-type]  # an integer is no file
             try:
                 picture = read_picture(data, catalog.manifest.plan.transform)
             except Rejected as error:
@@ -198,7 +207,7 @@ class ImageEvidence:
 
     def _needed_pixels(self, what: str) -> NDArray[np.uint8]:
         if self.pixels is None:
-            raise QueryError(
+            raise NotKeptError(
                 f"{what} must be computed, and this index keeps no pixels to compute it from: give the picture's "
                 f"file instead of {self.subject.name!r}, or build with --pixels"
                 + ("" if "evidence" in self.record.keep.tables else " or --keep evidence")
@@ -265,8 +274,10 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int, bytes | None]:
 
     What a text may mean is tried in this order: an id, a path of the index, the end of one, a file; `./17` is a file.
     """
+    if isinstance(image, PictureBytes):
+        return _by_bytes(catalog, image.data, image.name)
     if not isinstance(image, str | os.PathLike):
-        return _by_id(catalog, operator.index(image)), None
+        return find_image(catalog, operator.index(image)), None
     name, path = path_text(os.fsencode(image)), Path(image)
     is_id = isinstance(image, str) and name.isdecimal() and name.isascii()
     sql = "SELECT image_id FROM images WHERE image_id = ?" if is_id else "SELECT image_id FROM images WHERE path = ?"
@@ -281,15 +292,11 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int, bytes | None]:
             data = path.read_bytes()
         except OSError as error:
             raise QueryError(f"{name} cannot be read: {error.strerror or error}") from None
-        # The same bytes give the same evidence, and that is stored.
-        sql = "SELECT image_id FROM images WHERE sha256 = ? ORDER BY NOT ends_with(?, '/' || path), image_id"
-        parameters = [hashlib.sha256(data).hexdigest(), path_text(os.fsencode(path.absolute()))]
-        same = catalog.connection.execute(sql, parameters).fetchone()
-        return (same[0], None) if same else (-1, data)
+        return _by_bytes(catalog, data, path_text(os.fsencode(path.absolute())))
     if ends:
         raise QueryError(f"several images of the index end in {name!r}: say {ends[0][1]!r}, {ends[1][1]!r} or an id")
     if is_id:
-        return _by_id(catalog, int(name)), None
+        return find_image(catalog, int(name)), None
     sql = "SELECT code, message FROM rejects WHERE path = ?"
     if rejected := catalog.connection.execute(sql, [name]).fetchone():
         raise QueryError(f"{name} could not be indexed ({rejected[0]}: {rejected[1]})")
@@ -297,16 +304,30 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int, bytes | None]:
     raise QueryError(f'{name!r} is {what}: `bagindex sql "SELECT image_id, path FROM images"` lists its images')
 
 
-def _by_id(catalog: Catalog, image_id: int) -> int:
+def _by_bytes(catalog: Catalog, data: bytes, name: str) -> tuple[int, bytes | None]:
+    # The same bytes give the same evidence, and that is stored.
+    sql = "SELECT image_id FROM images WHERE sha256 = ? ORDER BY NOT ends_with(?, '/' || path), image_id"
+    same = catalog.connection.execute(sql, [hashlib.sha256(data).hexdigest(), name]).fetchone()
+    return (same[0], None) if same else (-1, data)
+
+
+def find_image(catalog: Catalog, image_id: int) -> int:
+    """The id itself.
+
+    Raises:
+        UnknownImageError: the index has no such image.
+    """
     if -(2**63) <= image_id < 2**63:
         if catalog.connection.execute("SELECT 1 FROM images WHERE image_id = ?", [image_id]).fetchone():
             return image_id
         sql = "SELECT path, code, message FROM rejects WHERE image_id = ?"
         if rejected := catalog.connection.execute(sql, [image_id]).fetchone():
-            raise QueryError(f"image {image_id}, {rejected[0]}, could not be indexed ({rejected[1]}: {rejected[2]})")
+            raise UnknownImageError(
+                f"image {image_id}, {rejected[0]}, could not be indexed ({rejected[1]}: {rejected[2]})"
+            )
     last = catalog.connection.execute("SELECT max(image_id) FROM images").fetchall()[0][0]
     has = "it has no images" if last is None else f"ids go up to {last}"
-    raise QueryError(f"there is no image {image_id} in this index: {has}")
+    raise UnknownImageError(f"there is no image {image_id} in this index: {has}")
 
 
 def _stored_subject(catalog: Catalog, image_id: int) -> Subject:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from bagindex import output
-from bagindex.errors import BagindexError, QueryError
+from bagindex.errors import BagindexError, QueryError, UnknownModelError
 from bagindex.geometry import cut, locate, patch_box
 from bagindex.labels import find_class
 from bagindex.store import IndexDirectory
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bagindex.info import IndexInfo
     from bagindex.maps import ImageEvidence, ImageLike
     from bagindex.results import PlacedPatch
+    from bagindex.sandbox.pool import SqlPool
     from bagindex.similarity.ann import Neighbours
     from bagindex.stored import StoredEvidence, StoredFeatures
     from bagindex.words.vocabulary import Vocabulary
@@ -39,6 +40,7 @@ class Opened:
         self._directory = directory
         self._manifest = directory.manifest()
         self._opened: Catalog | None = None
+        self._pool: SqlPool | None = None
         self._features: dict[str, StoredFeatures] = {}
         self._evidence: dict[str, StoredEvidence] = {}
         self._vocabularies: dict[str, Vocabulary] = {}
@@ -74,6 +76,9 @@ class Opened:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
         self._features.clear()
         self._evidence.clear()
         self._vocabularies.clear()
@@ -112,6 +117,14 @@ class Opened:
     def _unlabelled(self) -> bool:
         return self._catalog.connection.execute("SELECT count(label) = 0 FROM images").fetchall() == [(True,)]
 
+    @property
+    def _sandbox(self) -> SqlPool:
+        from bagindex.sandbox.pool import SqlPool
+
+        if self._pool is None:
+            self._pool = SqlPool(self._directory.root, workers=1)
+        return self._pool
+
     def _model(self, name: str | None) -> ModelRecord:
         models = self._catalog.models
         if name is None and len(models) == 1:
@@ -119,7 +132,7 @@ class Opened:
         if name is None:
             raise QueryError(f"this index has several models: say --model, one of {', '.join(models)}")
         if name not in models:
-            raise QueryError(f"this index has no model {name!r}: it has {', '.join(models)}")
+            raise UnknownModelError(f"this index has no model {name!r}: it has {', '.join(models)}")
         return models[name]
 
     def _evidence_of(self, image: ImageLike, model: str | None, device: str = "auto") -> ImageEvidence:

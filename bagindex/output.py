@@ -31,6 +31,11 @@ def to_json(rows: Rows) -> str:
     return "[" + ",\n ".join(lines) + "]\n"
 
 
+def to_json_value(value: Any) -> str:
+    """One value, on one line; as for `to_json`."""
+    return json.dumps(_plain(value), ensure_ascii=False)
+
+
 def to_csv(columns: Sequence[str], rows: Rows) -> str:
     """RFC 4180 with a header and LF; lists and structures as JSON, NULL as nothing."""
     text = io.StringIO()

@@ -242,14 +242,25 @@ class Questions(Opened):
             tuple(make_explanation(self._evidence_of(each, model, device), pair, **drawn) for each in images)  # type: ignore[arg-type]
         )
 
-    def sql(self, query: str) -> QueryResult:
+    def sql(self, query: str, *, safe: bool = False, explain: bool = False) -> QueryResult:
         """Run one query that reads: tables `classes`, `models`, `images`, `rejects`; views `evidence`,
         `image_evidence`, `predictions`, `features`, `pixels`, `words`, `word_evidence`, `patch_words`; macros
         `evidence_of(class)`, `margin(a, b)`, `words_of(class)`, `image_words(image_id)`, `confusions()`.
 
+        Args:
+            query: the SQL.
+            safe: the query is a stranger's: only harmless functions, at most 3 seconds, 10,000 rows and 8 MiB, in a
+                process of its own that can write nothing, and read nothing but the index. See `bagindex.sandbox`.
+            explain: say how the query would be run, and do not run it.
+
         Raises:
-            QueryError: it is no SQL, more than one statement, or would write.
+            QueryError: it is no SQL, more than one statement, or would write; `safe`, it is not allowed or
+                takes too long (TimeLimitError).
         """
         from bagindex.query import run
+        from bagindex.results import QueryResult
 
-        return run(self._catalog, query)
+        if safe:
+            answer = self._sandbox.run(query, explain=explain)
+            return QueryResult(answer.table, answer.truncated)
+        return run(self._catalog, f"EXPLAIN {query}" if explain else query)

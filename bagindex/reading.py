@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bagindex.decoding import Decoder
-from bagindex.errors import DamagedIndexError, QueryError, SourceError
+from bagindex.errors import DamagedIndexError, NotKeptError, SourceError
 from bagindex.images import Rejected
 from bagindex.listing import Listing, known_files
 from bagindex.sources import Source
@@ -65,11 +65,11 @@ def image_pixels(
     """The stored inputs of some images, uint8 [height, width, RGB].
 
     Raises:
-        QueryError: the index keeps no pixels.
+        NotKeptError: the index keeps no pixels.
         DamagedIndexError: they are not where they should be.
     """
     if not manifest.plan.pixels:
-        raise QueryError("this index keeps no pixels to show: build it anew with --pixels --restart")
+        raise NotKeptError("this index keeps no pixels to show: build it anew with --pixels --restart")
     firsts = [shard.first for shard in manifest.shards]
     wanted: dict[int, set[int]] = {}
     for image_id in image_ids:

@@ -263,9 +263,14 @@ class TopPatches(PatchList[Patch]):
 
 @dataclass(frozen=True)
 class QueryResult(Tabular):
-    """The rows that a query gives."""
+    """The rows that a query gives.
+
+    Attributes:
+        truncated: whether a safe query had more, which were left out.
+    """
 
     table: pa.Table
+    truncated: bool = False
 
     def __len__(self) -> int:
         """Number of rows."""

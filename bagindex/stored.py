@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bagindex.arrays import MappedArrays, array_offsets
 from bagindex.catalog import Catalog
-from bagindex.errors import DamagedIndexError, QueryError
+from bagindex.errors import DamagedIndexError, NotKeptError, QueryError
 from bagindex.geometry import patch_ids
 from bagindex.store import IndexDirectory
 from bagindex.text import first_line
@@ -41,7 +41,7 @@ class StoredPatches:
             QueryError: the index does not keep that table.
         """
         if self.table not in record.keep.tables:
-            raise QueryError(
+            raise NotKeptError(
                 f"this index does not keep {self.table} of {record.name}, which this needs: run the same build with "
                 f"--keep {self.table}, which fills it in"
             )

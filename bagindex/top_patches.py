@@ -13,7 +13,7 @@ from enum import StrEnum
 from bagindex.catalog import Catalog
 from bagindex.choosing import images_of, rows
 from bagindex.described import describe
-from bagindex.errors import QueryError
+from bagindex.errors import NotKeptError, QueryError
 from bagindex.geometry import Box, locate, patch_box, shared_area
 from bagindex.results import Patch
 from bagindex_schemas.records import ClassRecord, ModelRecord
@@ -119,7 +119,7 @@ def _several(
     catalog: Catalog, model: ModelRecord, question: Question, image_ids: Sequence[int]
 ) -> list[tuple[int, float]]:
     if "evidence" not in model.keep.tables:
-        raise QueryError(
+        raise NotKeptError(
             f"this index keeps only the strongest patch of each image for {model.name}: "
             "ask for --per-image 1, or build with --keep evidence"
         )

@@ -18,6 +18,7 @@ from bagindex_cli import (
     look,
     pictures,
     query,
+    serve,
     similar,
     train,
     weights,
@@ -55,7 +56,7 @@ def options(
         os.environ["BAGINDEX_DEBUG"] = "1"
 
 
-for module in (demo, build, query, figures, pictures, similar, words, accounts, look, change, train, weights):
+for module in (demo, build, query, figures, pictures, similar, words, accounts, serve, look, change, train, weights):
     module.register(app)
 
 

@@ -49,6 +49,7 @@ def test_imports_go_one_way(folder: str) -> None:
                 assert inner <= {
                     *("bagindex.errors", "bagindex.text", "bagindex.output", "bagindex.observer"),
                     *("bagindex.build", "bagindex.info", "bagindex.plan"),
+                    *("bagindex.service", "bagindex.service.asking"),
                 }, path
 
 

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, SupportsIndex
 
-from bagindex.errors import QueryError, SettingsError
+from bagindex.errors import QueryError, SettingsError, UnknownPatchError
 from bagindex.opened import Opened
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class SimilarityQuestions(Opened):
             image_id, row, col = locate(grid, patch_id)
             if not len(known) or image_id not in known:
                 last = f"they go up to {(int(known[-1]) + 1) * grid.patches - 1}" if len(known) else "it has none"
-                raise QueryError(f"{record.name} has no patch {patch_id} in this index: {last}")
+                raise UnknownPatchError(f"{record.name} has no patch {patch_id} in this index: {last}")
             evidence = self._evidence_of(image_id, record.name, device)
         else:
             evidence = self._evidence_of(image, record.name, device)  # type: ignore[arg-type]  # one of them is given

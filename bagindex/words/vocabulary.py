@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bagindex import derived
-from bagindex.errors import DamagedIndexError, QueryError
+from bagindex.errors import DamagedIndexError, NotKeptError, QueryError
 from bagindex.geometry import patch_ids
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredPatches
@@ -74,18 +74,18 @@ def open_vocabulary(directory: IndexDirectory, stored: StoredPatches, classes: i
     found = derived.open_newest(directory, model, derived.WORDS, WordsRecord)
     if found is None:
         if "features" not in stored.record.keep.tables:
-            raise QueryError(
+            raise NotKeptError(
                 f"{model} has no visual words, which are made of features: run the same build with --keep features, "
                 "which fills them in, and then `bagindex words`"
             )
-        raise QueryError(f"{model} has no visual words yet: `bagindex words --model {model}` makes them")
+        raise NotKeptError(f"{model} has no visual words yet: `bagindex words --model {model}` makes them")
     folder, record = found
     try:
         words = pq.read_table(folder / "words.parquet", columns=["patches", "images", "similarity", "typical"])
         assigned = pq.read_table(folder / "patch_words.parquet")
         means = pq.read_table(folder / "word_evidence.parquet", columns=["mean_logit"])["mean_logit"].to_numpy()
         if not np.array_equal(assigned["patch_id"].to_numpy(), patch_ids(stored.record.grid, stored.image_ids)):
-            raise QueryError(
+            raise NotKeptError(
                 "images have come since the visual words were made: make them again, `bagindex words --again`"
             )
         return Vocabulary(

@@ -1,0 +1,276 @@
+"""What can be looked through in an index: classes, models, images page by page, pixels of images and patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bagindex import output
+from bagindex.errors import DamagedIndexError, QueryError, UnknownImageError, UnknownPatchError
+from bagindex.geometry import Box, cut, locate, patch_box
+from bagindex.opened import Opened
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from bagindex_schemas.records import ModelRecord
+
+_KINDS = {"text": "string", "integer": "int64", "number": "float64", "truth": "bool_"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of the rows of a list.
+
+    Attributes:
+        rows: these rows, as JSON objects would have them.
+        total: how many there are in all.
+        offset: place of the first of these among all.
+        types: the columns and what is in them: `text`, `integer`, `number`, `truth`.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    total: int
+    offset: int
+    types: Mapping[str, str]
+
+    def __len__(self) -> int:
+        """Number of rows on the page."""
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        """A table."""
+        return output.table_text(list(self.types), self.rows, f"{len(self.rows):,} of {self.total:,}")
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The rows as JSON objects would have them."""
+        return [dict(row) for row in self.rows]
+
+    def to_arrow(self) -> pa.Table:
+        """The rows as an Arrow table."""
+        import pyarrow as pa
+
+        schema = pa.schema([(name, getattr(pa, _KINDS[kind])()) for name, kind in self.types.items()])
+        return pa.Table.from_pylist(self.to_dicts(), schema=schema)
+
+
+_CLASS = {"class_id": "integer", "name": "text", "wnid": "text", "images": "integer", "predicted": "integer"}
+_IMAGE = {
+    **{"image_id": "integer", "path": "text", "label": "integer", "label_name": "text"},
+    **{"predicted": "integer", "predicted_name": "text", "probability": "number", "correct": "truth"},
+    **{"width": "integer", "height": "integer"},
+}
+
+
+class BrowseQuestions(Opened):
+    """What can be looked through in an opened index."""
+
+    def model_records(self) -> Sequence[ModelRecord]:
+        """The models that can be asked, each with what it keeps."""
+        return tuple(self._catalog.models.values())
+
+    @property
+    def version(self) -> str:
+        """What the index's pixels depend on, beside their ids: sixteen hexadecimal digits of the plan's digest."""
+        return self._manifest.plan.digest()[:16]
+
+    @property
+    def image_count(self) -> int:
+        """How many images there are."""
+        return int(self._catalog.connection.execute("SELECT count(*) FROM images").fetchall()[0][0])
+
+    @property
+    def keeps_pixels(self) -> bool:
+        """Whether patches and images can be shown."""
+        return self._manifest.plan.pixels
+
+    def browse_classes(self, search: str = "", *, offset: int = 0, limit: int = 100, model: str | None = None) -> Page:
+        """The classes, each with how many images have it as their label, and of how many it is the prediction.
+
+        Args:
+            search: only classes in whose name or wnid this stands, in capitals or not.
+            offset: how many to pass over.
+            limit: how many at most.
+            model: whose predictions; may be left out where there is one.
+
+        Raises:
+            QueryError: a number is out of its range, or there is no such model.
+        """
+        _check(offset, limit)
+        connection = self._catalog.connection
+        predictions = self._catalog.relation(self._model(model), "predictions")
+        labels = dict(connection.execute("SELECT label, count(*) FROM images GROUP BY 1").fetchall())
+        guesses = dict(connection.execute(f"SELECT predicted, count(*) FROM {predictions} GROUP BY 1").fetchall())
+        wanted = search.casefold()
+        found = [
+            each for each in self.classes if wanted in each.name.casefold() or wanted in (each.wnid or "").casefold()
+        ]
+        rows = [
+            {
+                **{"class_id": each.class_id, "name": each.name, "wnid": each.wnid},
+                **{"images": labels.get(each.class_id, 0), "predicted": guesses.get(each.class_id, 0)},
+            }
+            for each in found[offset : offset + limit]
+        ]
+        return Page(rows, len(found), offset, _CLASS)
+
+    def browse_images(
+        self,
+        *,
+        label: str | int | None = None,
+        predicted: str | int | None = None,
+        class_: str | int | None = None,
+        correct: bool | None = None,
+        labelled: bool | None = None,
+        where: str | None = None,
+        offset: int = 0,
+        limit: int = 100,
+        model: str | None = None,
+    ) -> Page:
+        """The images and what a model predicts of them, by image_id.
+
+        Args:
+            label, predicted: only images with that label, or that prediction: a class by name, wnid or id.
+            class_: only images with that label or that prediction.
+            correct: only images whose prediction is their label, or is not; those without a label are neither.
+            labelled: only images that have a label, or that have none.
+            where: as for `top_patches`.
+            offset: how many to pass over.
+            limit: how many at most.
+            model: which model; may be left out where there is one.
+
+        Raises:
+            UnknownClassError: no such class.
+            QueryError: no such model, `where` is no condition, or a number is out of its range.
+        """
+        from bagindex.choosing import images_of, rows
+
+        _check(offset, limit)
+        record = self._model(model)
+        conditions = []
+        if label is not None:
+            conditions.append(f"label = {self.find_class(label).class_id}")
+        if predicted is not None:
+            conditions.append(f"predicted = {self.find_class(predicted).class_id}")
+        if class_ is not None:
+            class_id = self.find_class(class_).class_id
+            conditions.append(f"(label = {class_id} OR predicted = {class_id})")
+        if correct is not None:
+            conditions.append(f"label {'=' if correct else '<>'} predicted")
+        if labelled is not None:
+            conditions.append(f"label IS {'NOT ' if labelled else ''}NULL")
+        chosen = images_of(self._catalog, record, conditions, where, predictions=True)
+        total = int(rows(self._catalog, f"SELECT count(*) FROM ({chosen})", {})[0][0])
+        sql = f"""
+            SELECT i.image_id, i.path, i.label, i.label_name, p.predicted, c.name, p.probability,
+                   i.label = p.predicted, i.width, i.height
+            FROM (SELECT image_id FROM ({chosen}) ORDER BY image_id LIMIT {limit} OFFSET {offset})
+            JOIN images AS i USING (image_id)
+            JOIN {self._catalog.relation(record, "predictions")} AS p USING (image_id)
+            JOIN classes AS c ON c.class_id = p.predicted ORDER BY image_id"""
+        found = [dict(zip(_IMAGE, row, strict=True)) for row in rows(self._catalog, sql, {})]
+        return Page(found, total, offset, _IMAGE)
+
+    def image(self, image_id: int, *, model: str | None = None) -> dict[str, Any]:
+        """What there is to say of an image: its file, its label, and the five classes that a model finds most probable.
+
+        Args:
+            image_id: its id.
+            model: which model; may be left out where there is one.
+
+        Returns:
+            The columns of `browse_images`, and `sha256`, `original_label`, `model`, `logits` (of the five) and `top`.
+
+        Raises:
+            UnknownImageError: the index has no such image.
+        """
+        import numpy as np
+
+        from bagindex.maps import softmax
+
+        record = self._model(model)
+        evidence = self._evidence_of(image_id, record.name)
+        subject, logits = evidence.subject, evidence.logits
+        probabilities = softmax(logits)
+        predictions = self._catalog.relation(record, "predictions")
+        sql = f"""
+            SELECT sha256, bytes, original_label, probability
+            FROM images JOIN {predictions} USING (image_id) WHERE image_id = ?"""
+        row = self._catalog.connection.execute(sql, [image_id]).fetchall()[0]
+        best = np.argsort(-logits, kind="stable")[:5]
+        predicted = evidence.predicted
+        return {
+            "image_id": image_id,
+            "path": subject.name,
+            "label": None if subject.label is None else subject.label.class_id,
+            "label_name": None if subject.label is None else subject.label.name,
+            "predicted": predicted.class_id,
+            "predicted_name": predicted.name,
+            "probability": row[3],
+            "correct": None if subject.label is None else subject.label == predicted,
+            "width": subject.placement.width,
+            "height": subject.placement.height,
+            "sha256": row[0],
+            "bytes": row[1],
+            "original_label": row[2],
+            "model": record.name,
+            "top": [
+                {
+                    **{"class": self.classes[i].name, "class_id": i},
+                    **{"logit": float(logits[i]), "probability": float(probabilities[i])},
+                }
+                for i in best.tolist()
+            ],
+        }
+
+    def pixels(self, image_id: int) -> NDArray[np.uint8]:
+        """The model's input before normalisation, uint8 [height, width, RGB].
+
+        Raises:
+            UnknownImageError: the index has no such image.
+            NotKeptError: the index keeps no pixels.
+        """
+        from bagindex.maps import find_image
+
+        find_image(self._catalog, image_id)
+        found = self._pixels([image_id])
+        if image_id not in found:
+            raise DamagedIndexError(f"the pixels of image {image_id} are missing: run `bagindex verify`")
+        return found[image_id]
+
+    def place_of(self, patch_id: int, *, model: str | None = None) -> tuple[int, Box]:
+        """The image of a patch, by its id, and the box of the model's input that the patch sees.
+
+        Raises:
+            UnknownPatchError: the index has no such patch.
+        """
+        from bagindex.maps import find_image
+
+        record = self._model(model)
+        image_id, row, col = locate(record.grid, patch_id)
+        try:
+            find_image(self._catalog, image_id)
+        except UnknownImageError:
+            raise UnknownPatchError(
+                f"{record.name} has no patch {patch_id} in this index: a patch is its image's id × "
+                f"{record.grid.patches}, and its place"
+            ) from None
+        return image_id, patch_box(record.grid, row, col)
+
+    def patch_pixels(self, patch_id: int, *, model: str | None = None) -> NDArray[np.uint8]:
+        """The pixels of a patch, uint8 [q, q, RGB].
+
+        Raises:
+            UnknownPatchError: the index has no such patch.
+            NotKeptError: the index keeps no pixels.
+        """
+        image_id, box = self.place_of(patch_id, model=model)
+        return cut(self.pixels(image_id), box)
+
+
+def _check(offset: int, limit: int) -> None:
+    if not (0 <= offset < 2**62 and 1 <= limit < 2**31):
+        raise QueryError("an offset starts at 0 and a limit at 1")

@@ -1,0 +1,159 @@
+"""`Service`: the opened indexes, the threads that ask them, and what is kept of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bagindex import Index
+from bagindex.errors import SettingsError
+from bagindex.service.metrics import Metrics
+from bagindex.service.pictures import Kept
+from bagindex.service.pools import About, IndexPool
+from bagindex.service.problems import Problem, Texts
+from bagindex.service.settings import Settings
+from bagindex.service.strangers import Strangers
+from bagindex.service.work import Workers
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_Result = TypeVar("_Result")
+_PNG_BYTES = 64_000_000
+_PIXEL_BYTES = 96_000_000
+_CONDITIONS = 1_000
+
+
+class Service:
+    """What all routes share.
+
+    Args:
+        indexes: what to serve, by name or path; nothing means what `Index.open` takes.
+        settings: how.
+
+    Raises:
+        BagindexError: an index cannot be opened, or two go by one name.
+    """
+
+    def __init__(self, indexes: Sequence[str | Path], settings: Settings) -> None:
+        self.settings = settings
+        self.pools: dict[str, IndexPool] = {}
+        self.remarks: list[str] = []
+        for which in indexes or (None,):
+            index = Index.open(which)
+            if index.remark:
+                self.remarks.append(index.remark)
+            path = index.path.resolve()
+            if path.name in self.pools:
+                raise SettingsError(f"two indexes are called {path.name!r}: move one of them to another name")
+            pool = self.pools[path.name] = IndexPool(path.name, path)
+            pool.ask(lambda opened: opened.models)
+        self.texts = Texts({name: pool.path for name, pool in self.pools.items()})
+        self.quick = Workers("quick", settings.threads, settings.queue)
+        self.slow = Workers("slow", settings.slow_threads, settings.slow_queue)
+        self._conditions: Kept[bool] = Kept(_CONDITIONS, lambda _: 1)
+        self.pngs: Kept[bytes] = Kept(_PNG_BYTES, len)
+        self._pixels: Kept[NDArray[np.uint8]] = Kept(_PIXEL_BYTES, lambda value: int(value.nbytes))
+        self.strangers = Strangers(settings)
+        # The sandbox has a queue of its own: threads only wait for it, and must not be those of other questions.
+        self.waiting = Workers("sql", (settings.sql_workers + settings.sql_queue) * len(self.pools), 0)
+        self.metrics = Metrics(
+            {
+                "bagindex_questions_waiting": ("Questions that run or wait.", lambda: self.quick.taken),
+                "bagindex_slow_questions_waiting": ("Figures and computations that run or wait.", self._slow_taken),
+                "bagindex_indexes_free": ("Openings of indexes that wait for a question.", self._free),
+                "bagindex_sql_pools": ("Indexes whose SQL was asked.", lambda: len(self.strangers)),
+                "bagindex_pictures_bytes": ("Bytes of PNG files that are kept.", lambda: self.pngs.bytes),
+            }
+        )
+        self.stopping = False
+
+    def pool(self, name: str | None) -> IndexPool:
+        """The index that is meant; without a name, the only one.
+
+        Raises:
+            Problem: there is none of that name, or there are several.
+        """
+        if name is None:
+            if len(self.pools) == 1:
+                return next(iter(self.pools.values()))
+            raise Problem(422, "which-index", f"say which index: index= one of {', '.join(self.pools)}")
+        if name not in self.pools:
+            raise Problem(404, "unknown-index", f"there is no such index here: one of {', '.join(self.pools)}")
+        return self.pools[name]
+
+    async def ask(self, name: str | None, question: Callable[[Index], _Result], *, slow: bool = False) -> _Result:
+        """Put a question to an index, in a thread.
+
+        Raises:
+            Problem: there is no such index, or too much waits already.
+            BagindexError: what the question raises.
+        """
+        pool = self.pool(name)
+        return await (self.slow if slow else self.quick).run(partial(pool.ask, question))
+
+    async def about(self, name: str | None) -> tuple[IndexPool, About]:
+        """An index, and what the addresses of its pictures depend on."""
+        pool = self.pool(name)
+        found = pool.about()
+        if found is None:
+            found = await self.quick.run(partial(pool.ask, lambda _: pool.current_about))
+        return pool, found
+
+    def pixels(self, index: Index, image_id: int) -> NDArray[np.uint8]:
+        """The model's input, uint8 [height, width, RGB]; of images that were asked for lately from memory."""
+        key = index.path, index.version, image_id
+        found = self._pixels.get(key)
+        if found is None:
+            found = index.pixels(image_id)
+            self._pixels.put(key, found)
+        return found
+
+    async def sql(self, name: str | None, query: str, explain: bool) -> Any:
+        """Run a query in the sandbox; see `bagindex.sandbox.pool.SqlPool.run`.
+
+        Raises:
+            Problem: SQL is off, or too much waits already.
+            QueryError: it is refused, or fails.
+        """
+        pool = self.pool(name)
+        return await self.waiting.run(partial(self.strangers.run, pool, query, explain))
+
+    async def condition(self, name: str | None, text: str | None) -> str | None:
+        """A free SQL condition, once it is known to be harmless; nothing of an empty one.
+
+        Raises:
+            Problem: SQL is off, or too much waits already.
+            QueryError: it is refused, or fails.
+        """
+        if text is None or not text.strip():
+            return None
+        pool = self.pool(name)
+        key = pool.name, pool.stamp(), text
+        if self._conditions.get(key) is None:
+            await self.waiting.run(partial(self.strangers.check_condition, pool, text))
+            self._conditions.put(key, True)
+        return text
+
+    def ready(self) -> Mapping[str, bool]:
+        """Whether each index can be asked."""
+        return {name: pool.ready() and not self.stopping for name, pool in self.pools.items()}
+
+    def close(self) -> None:
+        """Take on nothing more, and close what is free."""
+        self.stopping = True
+        self.quick.close()
+        self.slow.close()
+        self.waiting.close()
+        self.strangers.close()
+        for pool in self.pools.values():
+            pool.close()
+
+    def _slow_taken(self) -> float:
+        return self.slow.taken
+
+    def _free(self) -> float:
+        return sum(pool.free for pool in self.pools.values())

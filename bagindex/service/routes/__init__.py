@@ -1,0 +1,1 @@
+"""The routes, by topic; each calls `Index` and nothing else."""

@@ -1,0 +1,74 @@
+"""SQL, in a sandbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from bagindex.errors import QueryError
+from bagindex.service import shapes
+from bagindex.service.answers import ARROW, as_arrow, as_json
+from bagindex.service.asking import Service
+from bagindex.service.parameters import IndexName
+from bagindex.service.routes.adding import add, kind_of
+
+_OUTCOMES = {
+    "RefusedError": "refused",
+    "TimeLimitError": "time-limit",
+    "BusyError": "busy",
+    "StartError": "busy",
+    "Problem": "off",
+}
+
+
+def register(app: FastAPI, service: Service) -> None:
+    """Add the route."""
+
+    async def sql(request: Request, question: shapes.SqlQuestion, index: IndexName = None) -> Response:
+        """Run one query that reads, in DuckDB's SQL.
+
+        Of too many rows the first are given, and `truncated` says so.
+        """
+        kind = kind_of(request, arrow=True)
+        outcome = "failed"
+        service.metrics.sql_running.inc()
+        try:
+            response = _answer(await service.sql(index, question.sql, question.explain), kind)
+            outcome = "answered"
+        except Exception as error:
+            outcome = _OUTCOMES.get(type(error).__name__, "failed")
+            raise
+        finally:
+            service.metrics.sql_running.dec()
+            service.metrics.sql.labels(outcome).inc()
+        return response
+
+    add(app, "/sql", sql, shapes.SqlAnswer, arrow=True, post=True, failures=(501,))
+
+
+def _answer(answer: Any, kind: str) -> Response:
+    import pyarrow as pa
+
+    try:
+        return _written(answer, kind)
+    except (pa.ArrowException, OverflowError, ValueError):
+        raise QueryError("a value is beyond what an answer can hold: CAST it AS VARCHAR") from None
+
+
+def _written(answer: Any, kind: str) -> Response:
+    table = answer.table
+    if kind == ARROW:
+        said = {"X-Bagindex-Truncated": str(answer.truncated).lower()}
+        return as_arrow(table, {**said, "X-Bagindex-Milliseconds": f"{answer.milliseconds:.3f}"})
+    columns = [column.to_pylist() for column in table.columns]
+    return as_json(
+        {
+            "columns": [{"name": field.name, "type": str(field.type)} for field in table.schema],
+            # Rows without names: two columns of a query may have one name.
+            "rows": [list(row) for row in zip(*columns, strict=True)],
+            "truncated": answer.truncated,
+            "milliseconds": answer.milliseconds,
+        }
+    )

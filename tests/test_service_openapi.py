@@ -1,0 +1,128 @@
+"""The OpenAPI document says what the service does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import schemathesis
+
+from bagindex import Index
+from bagindex.service import account_shapes, shapes
+from bagindex.service.app import create_app, openapi
+from bagindex.service.routes.adding import examples
+from make_openapi import text
+from serving import API, Running, running, stand_in
+
+SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
+DOCUMENT: dict[str, Any] = json.loads((SCHEMAS / "openapi.json").read_text())
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+# Of every value at every bound there are thousands, of which a figure each takes minutes.
+SCHEMA.config.phases.coverage.enabled = False
+FAST = SCHEMA.exclude(path_regex=r"\.(svg|pdf|html)$|/figure3|/report|/(explain|shortcuts|confusions|words).*png$")
+SHAPES = {
+    "indexes": shapes.Indexes,
+    "info": shapes.Info,
+    "models": shapes.ModelList,
+    "classes": shapes.ClassList,
+    "images": shapes.ImageList,
+    "image": shapes.ImageShape,
+    "top_patches": shapes.TopPatchList,
+    "similar": shapes.SimilarList,
+    "similar_of_picture": shapes.SimilarList,
+    "heatmap": shapes.HeatmapShape,
+    "heatmap_of_picture": shapes.HeatmapShape,
+    "explain": shapes.ExplanationShape,
+    "explain_picture": shapes.ExplanationShape,
+    "explain_confused": shapes.ExplanationList,
+    "words": account_shapes.WordListShape,
+    "why": account_shapes.WhyShape,
+    "why_of_picture": account_shapes.WhyShape,
+    "flip": account_shapes.FlipShape,
+    "flip_of_picture": account_shapes.FlipShape,
+    "without": account_shapes.WithoutShape,
+    "shortcuts": account_shapes.ShortcutList,
+    "confusions": account_shapes.ConfusionList,
+    "sql": shapes.SqlAnswer,
+}
+
+
+@pytest.fixture(autouse=True)
+def _sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def service(planted_words: Index) -> Iterator[Running]:
+    """The planted pictures, with words."""
+    with running([planted_words]) as found:
+        yield found
+
+
+def test_the_file_is_what_the_code_says(service: Running) -> None:
+    written = (SCHEMAS / "openapi.json").read_text(encoding="utf-8")
+    assert written == text(openapi(create_app(service.service))), "run `python tests/make_openapi.py INDEX`"
+    assert service.client.get("/openapi.json").json() == DOCUMENT
+
+
+def test_every_answer_in_json_has_an_example() -> None:
+    assert examples().keys() == SHAPES.keys()
+    for name, shape in SHAPES.items():
+        shape.model_validate(examples()[name])
+    for path, operations in DOCUMENT["paths"].items():
+        for operation in operations.values():
+            assert operation["summary"], path
+            content = operation["responses"]["200"]["content"].get("application/json")
+            if content is not None and path.startswith(API):
+                assert content["example"], path
+                assert content["schema"]["$ref"], path
+
+
+def test_every_question_has_its_route() -> None:
+    paths = {path.removeprefix(API) for path in DOCUMENT["paths"]}
+    for name in ("top-patches", "figure3", "report.html", "heatmap", "explain", "explain/confused", "similar", "words",
+                 "why", "flip", "without", "shortcuts", "confusions", "info", "models", "classes", "images", "sql",
+                 "indexes", "patches/{id_}.png", "images/{id_}.png", "images/{id_}", "heatmap.png"):  # fmt: skip
+        assert f"/{name}" in paths, name
+    sent = {path for path, operations in DOCUMENT["paths"].items() if "post" in operations}
+    assert sent == {f"{API}/{name}" for name in ("explain", "similar", "heatmap", "why", "flip", "sql")}
+
+
+def test_documents_refer_to_what_is_there() -> None:
+    def references(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from ([value["$ref"]] if isinstance(value.get("$ref"), str) else [])
+            for each in value.values():
+                yield from references(each)
+        elif isinstance(value, list):
+            for each in value:
+                yield from references(each)
+
+    for reference in references(DOCUMENT):
+        found: Any = DOCUMENT
+        for part in reference.removeprefix("#/").split("/"):
+            found = found[part]
+    assert "cdn" not in json.dumps(DOCUMENT)
+
+
+@FAST.parametrize()
+@hypothesis.settings(
+    max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck), database=None
+)
+def test_whatever_is_asked(case: Any, service: Running) -> None:
+    answer = case.call(base_url=service.address)
+    assert answer.status_code < 500, answer.text
+    case.validate_response(answer, excluded_checks=_OTHERS)
+
+
+# What these look for is tested elsewhere, or is not so: a request with a strange class is right, and answered with 404.
+_OTHERS = [
+    check
+    for check in schemathesis.checks.CHECKS.get_all()
+    if check.__name__
+    not in ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
+]
