@@ -120,14 +120,7 @@ class Catalog:
         self.manifest = directory.manifest()
         self._directory = directory
         try:
-            # Without python_enable_replacements, a name in a query could mean one of our own Python variables.
-            config: dict[str, str | bool | int | float | list[str]] = {
-                "python_enable_replacements": False,
-                # What a query spills must not lie in the index, nor fill the disk.
-                "temp_directory": str(Path(tempfile.gettempdir()) / f"bagindex-spill-{os.getpid()}"),
-                "max_temp_directory_size": "20GB",
-            }
-            self.connection = duckdb.connect(path, read_only=True, config=config)
+            self.connection = _connect(path)
             _without_bar(self.connection)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
@@ -264,9 +257,21 @@ def _state(
     return digest.hexdigest()
 
 
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    """A connection that reads a catalog. Within a process, DuckDB opens a file with one configuration only."""
+    # Without python_enable_replacements, a name in a query could mean one of our own Python variables.
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "python_enable_replacements": False,
+        # What a query spills must not lie in the index, nor fill the disk.
+        "temp_directory": str(Path(tempfile.gettempdir()) / f"bagindex-spill-{os.getpid()}"),
+        "max_temp_directory_size": "20GB",
+    }
+    return duckdb.connect(path, read_only=True, config=config)
+
+
 def _current_state(directory: IndexDirectory) -> str | None:
     try:
-        with duckdb.connect(current(directory), read_only=True) as connection:
+        with _connect(current(directory)) as connection:
             rows = connection.execute("SELECT digest FROM stored.state").fetchall()
     except (IncompleteIndexError, DamagedIndexError, duckdb.Error):
         return None
