@@ -10,6 +10,7 @@ from bagindex import output
 from bagindex.errors import DamagedIndexError, QueryError, UnknownImageError, UnknownPatchError
 from bagindex.geometry import Box, cut, locate, patch_box
 from bagindex.opened import Opened
+from bagindex.results import Tabular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,7 @@ _KINDS = {"text": "string", "integer": "int64", "number": "float64", "truth": "b
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(Tabular):
     """Some of the rows of a list.
 
     Attributes:

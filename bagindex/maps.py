@@ -75,6 +75,7 @@ class ImageEvidence:
     Args:
         directory, catalog: the index.
         record: the model.
+        evidence: gives what is stored of its evidence.
         image: id or path of an image of the index, or a picture file.
         device: where the model runs, when it must.
 
@@ -83,12 +84,19 @@ class ImageEvidence:
     """
 
     def __init__(
-        self, directory: IndexDirectory, catalog: Catalog, record: ModelRecord, image: ImageLike, device: str = "auto"
+        self,
+        directory: IndexDirectory,
+        catalog: Catalog,
+        record: ModelRecord,
+        evidence: Callable[[], StoredEvidence],
+        image: ImageLike,
+        device: str = "auto",
     ) -> None:
         self._directory = directory
         self._catalog = catalog
         self._manifest = catalog.manifest
         self.record = record
+        self._evidence = evidence
         self._device = device
         self._file_pixels: NDArray[np.uint8] | None = None
         image_id, data = _find(catalog, image)
@@ -163,7 +171,7 @@ class ImageEvidence:
         if not self.stored:
             evidence: NDArray[np.float16] = self._computed.evidence[0].T.reshape(-1, grid.rows, grid.cols)
             return evidence[list(class_ids)].astype(np.float32)
-        stored = StoredEvidence(self._directory, self._catalog, self.record)
+        stored = self._evidence()
         place = int(stored.places(np.array([self.subject.image_id]))[0])
         return stored.of_image(place, class_ids).reshape(-1, grid.rows, grid.cols).astype(np.float32)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -114,7 +115,9 @@ class Opened:
             self._opened = Catalog(self._directory)
         return self._opened
 
-    def _unlabelled(self) -> bool:
+    @property
+    def unlabelled(self) -> bool:
+        """Whether no image has a label, so that no class is right or wrong."""
         return self._catalog.connection.execute("SELECT count(label) = 0 FROM images").fetchall() == [(True,)]
 
     @property
@@ -138,7 +141,9 @@ class Opened:
     def _evidence_of(self, image: ImageLike, model: str | None, device: str = "auto") -> ImageEvidence:
         from bagindex.maps import ImageEvidence
 
-        return ImageEvidence(self._directory, self._catalog, self._model(model), image, device)
+        record = self._model(model)
+        stored = partial(self._stored_evidence, record)
+        return ImageEvidence(self._directory, self._catalog, record, stored, image, device)
 
     def _stored_features(self, record: ModelRecord) -> StoredFeatures:
         from bagindex.stored import StoredFeatures

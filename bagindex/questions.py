@@ -24,11 +24,6 @@ MOST_CLASSES = 20
 class Questions(Opened):
     """What can be asked of an opened index."""
 
-    @property
-    def unlabelled(self) -> bool:
-        """Whether no image has a label, so that no class is right or wrong."""
-        return self._unlabelled()
-
     def verify(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> VerifyReport:
         """Check every file's hash, and that the stored numbers are the models' evidence.
 

@@ -73,7 +73,7 @@ def words(
             opened.find_class(class_)  # a word that is misspelt must not cost the making
         if output is not None:
             check_ending(output, _ENDINGS)
-        if not opened.info().pixels and (show or (output is not None and output.suffix.lower() in _PICTURES)):
+        if not opened.keeps_pixels and (show or (output is not None and output.suffix.lower() in _PICTURES)):
             raise QueryError("this index keeps no pixels to show: ask for a table, or a .json, .csv or .parquet file")
         _make(opened, count, again, model)
         result = opened.words(class_, wrong_class=wrong_class, k=k, model=model)

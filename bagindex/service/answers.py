@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from starlette.responses import Response
@@ -16,19 +16,14 @@ from bagindex.service.problems import Problem
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from bagindex.results import Tabular
+
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 PICTURES = {
     **{"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"},
     **{"html": "text/html; charset=utf-8"},
 }
-
-
-class Tabular(Protocol):
-    """What has a table."""
-
-    def to_arrow(self) -> pa.Table:
-        """The table."""
 
 
 def accepted(request: Request, offers: Sequence[str]) -> str:

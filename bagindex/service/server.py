@@ -186,7 +186,7 @@ class _Server(uvicorn.Server):
 
 def _leave(interrupted: bool) -> None:
     """End at once, though threads may still compute for those who have gone."""
-    if any(thread.name.startswith("bagindex-") and thread.is_alive() for thread in threading.enumerate()):
+    if any(thread.name.startswith("bagindex-") for thread in threading.enumerate()):
         # Python waits for threads at its end, and a question may take minutes.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -60,7 +60,7 @@ class WordQuestions(Opened):
         record = self._model(model)
         asked = None if class_ is None else self.find_class(class_)
         vocabulary = self._words_of(record)
-        if asked is not None and self._unlabelled():
+        if asked is not None and self.unlabelled:
             raise QueryError(
                 "no image of this index has a label, so none is of a right or a wrong class: ask without a class, or "
                 "give labels with `bagindex relabel`"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, Query, Request
 from starlette.responses import Response
@@ -101,27 +102,24 @@ def register(app: FastAPI, service: Service) -> None:
         """
         kind = kind_of(request, ["png"], arrow=True)
         met = await service.condition(index, where)
-        place = _box(box), _point(at)
-
-        def ask(opened: Index) -> Response:
-            found = opened.similar(
-                patch,
-                image=image,
-                box=place[0],
-                at=place[1],
-                k=k,
-                other_images=other_images,
-                overlap=overlap,
-                per_image=per_image,
-                class_=class_,
-                wrong_class=wrong_class,
-                where=met,
-                metric=metric,
-                exact=exact,
-                model=model,
-            )
-            return _similar(found, kind)
-
+        ask = partial(
+            _similar,
+            kind,
+            patch=patch,
+            image=image,
+            box=_box(box),
+            at=_point(at),
+            k=k,
+            other_images=other_images,
+            overlap=overlap,
+            per_image=per_image,
+            class_=class_,
+            wrong_class=wrong_class,
+            where=met,
+            metric=metric,
+            exact=exact,
+            model=model,
+        )
         return await service.ask(index, ask, slow=exact or kind == "png")
 
     async def similar_of_picture(
@@ -144,25 +142,22 @@ def register(app: FastAPI, service: Service) -> None:
         kind = kind_of(request, ["png"], arrow=True)
         met = await service.condition(index, where)
         sent: PictureBytes = await read_upload(picture)
-        place = _box(box), _point(at)
-
-        def ask(opened: Index) -> Response:
-            found = opened.similar(
-                image=sent,
-                box=place[0],
-                at=place[1],
-                k=k,
-                overlap=overlap,
-                per_image=per_image,
-                class_=class_,
-                wrong_class=wrong_class,
-                where=met,
-                metric=metric,
-                exact=exact,
-                model=model,
-            )
-            return _similar(found, kind)
-
+        ask = partial(
+            _similar,
+            kind,
+            image=sent,
+            box=_box(box),
+            at=_point(at),
+            k=k,
+            overlap=overlap,
+            per_image=per_image,
+            class_=class_,
+            wrong_class=wrong_class,
+            where=met,
+            metric=metric,
+            exact=exact,
+            model=model,
+        )
         return await service.ask(index, ask, slow=True)
 
     async def patch(
@@ -245,7 +240,8 @@ def _patches(found: TopPatches, kind: str) -> Response:
     return table(kind, found, {} if kind == ARROW else {"question": found.question, "patches": found.to_dicts()})
 
 
-def _similar(found: SimilarPatches, kind: str) -> Response:
+def _similar(kind: str, opened: Index, **question: Any) -> Response:
+    found = opened.similar(**question)
     return _sheet(found) if kind == "png" else table(kind, found, found.to_dict() if kind == JSON else {})
 
 
