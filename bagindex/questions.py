@@ -44,9 +44,11 @@ class Questions(Opened):
         k: int = 7,
         per_image: int = 1,
         overlap: bool = False,
+        label: str | int | None = None,
         predicted_as: str | int | None = None,
         misclassified: bool = False,
         where: str | None = None,
+        offset: int = 0,
         model: str | None = None,
     ) -> TopPatches:
         """The patches with most evidence for a class: the paper's Figure 3.
@@ -59,9 +61,11 @@ class Questions(Opened):
             k: how many patches.
             per_image: how many of one image at most; more than one do not overlap, unless `overlap` allows it.
             overlap: see `per_image`.
+            label: only images with that label: a class by name, wnid or id.
             predicted_as: only images that the model predicts as this class.
             misclassified: only labelled images that the model predicts as another class.
             where: an SQL condition on the columns of `images`, `predicted`, `predicted_name` and `probability`.
+            offset: how many of the strongest to pass over; ranks go on after them.
             model: which model; may be left out where there is one.
 
         Raises:
@@ -77,8 +81,10 @@ class Questions(Opened):
             class_=self.find_class(class_),
             images=Images.WRONG_CLASS if wrong_class else Images.ANY if any_class else Images.RIGHT_CLASS,
             k=k,
+            offset=offset,
             per_image=per_image,
             overlap=overlap,
+            label=None if label is None else self.find_class(label),
             predicted_as=None if predicted_as is None else self.find_class(predicted_as),
             misclassified=misclassified,
             where=where,

@@ -40,6 +40,7 @@ def top_patches(
         int, typer.Option(metavar="N", min=1, help="How many of one image at most; they do not overlap.")
     ] = 1,
     overlap: Annotated[bool, typer.Option("--overlap", help="Let patches of one image overlap.")] = False,
+    label: Annotated[str | None, typer.Option(metavar="CLASS", help="Only images with that label.")] = None,
     predicted_as: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Only images that the model predicts as CLASS.")
     ] = None,
@@ -49,6 +50,7 @@ def top_patches(
     where: Annotated[
         str | None, typer.Option(metavar="SQL", help='Only images of which this holds, e.g. "width > 500".')
     ] = None,
+    offset: Annotated[int, typer.Option(metavar="N", min=0, help="How many of the strongest to pass over.")] = 0,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Which of the index's models.")] = None,
     index: IndexOption = None,
     format_: FormatOption = Format.TABLE,
@@ -72,9 +74,11 @@ def top_patches(
             k=k,
             per_image=per_image,
             overlap=overlap,
+            label=label,
             predicted_as=predicted_as,
             misclassified=misclassified,
             where=where,
+            offset=offset,
             model=model,
         )
         if not result:

@@ -67,6 +67,7 @@ TOP: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"images": "wrong_class", "k": 3}, {"wrong_class": True, "k": 3}),
     ({"images": "any", "per_image": 3, "overlap": True}, {"any_class": True, "per_image": 3, "overlap": True}),
     ({"images": "wrong_class", "misclassified": True}, {"wrong_class": True, "misclassified": True}),
+    ({"images": "any", "label": "tree", "k": 3, "offset": 2}, {"any_class": True, "label": "tree", "k": 3, "offset": 2}),
     ({"images": "any", "predicted_as": "tree"}, {"any_class": True, "predicted_as": "tree"}),
     ({"where": "probability < 0.9", "model": "bagnet33"}, {"where": "probability < 0.9", "model": "bagnet33"}),
 ]
@@ -271,6 +272,9 @@ def test_accept() -> None:
         ("/top-patches", {"class": "fish", "index": "../x"}, 404, "unknown-index"),
         ("/top-patches", {"class": "fish", "k": 1001}, 422, "bad-parameters"),
         ("/top-patches", {"class": "fish", "k": 0}, 422, "bad-parameters"),
+        ("/top-patches", {"class": "fish", "label": "nothing"}, 404, "unknown-class"),
+        ("/top-patches", {"class": "fish", "offset": 10**9}, 422, "cannot-answer"),
+        ("/top-patches", {"class": "fish", "offset": 9_994, "per_image": 2}, 422, "bad-parameters"),
         ("/top-patches", {"class": "fish", "images": "some"}, 422, "bad-parameters"),
         ("/top-patches", {}, 422, "bad-parameters"),
         ("/top-patches", {"class": "fish", "where": "nonsense ="}, 422, None),

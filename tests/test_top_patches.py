@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from bagindex import Index
 from bagindex.build import BuildSettings, build
 from bagindex.errors import QueryError, UnknownClassError
+from bagindex.results import Patch
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
 from fakes import LinearCompute, MemorySource
@@ -42,6 +43,8 @@ questions = st.fixed_dictionaries(
         "predicted_as": st.none() | st.integers(0, 2),
         "misclassified": st.booleans(),
         "least_id": st.none() | st.integers(0, 9),
+        "label": st.none() | st.integers(0, 2),
+        "offset": st.integers(0, 9),
     }
 )
 
@@ -86,6 +89,8 @@ def brute_force(
             continue
         if question["misclassified"] and truth in (predicted, None):
             continue
+        if question["label"] is not None and truth != question["label"]:
+            continue
         if question["least_id"] is not None and image < question["least_id"]:
             continue
         candidates += [(-float(rounded[image, cell, c]), image * CELLS + cell) for cell in range(CELLS)]
@@ -99,7 +104,7 @@ def brute_force(
         if near and not question["overlap"]:
             continue
         chosen.append((patch_id, -negative))
-    return chosen[: question["k"]]
+    return chosen[question["offset"] :][: question["k"]]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -119,11 +124,13 @@ def test_against_brute_force(made: tuple[Any, ...], asked: list[dict[str, Any]])
                 overlap=question["overlap"],
                 predicted_as=None if predicted_as is None else CLASSES[predicted_as],
                 misclassified=question["misclassified"],
+                label=None if question["label"] is None else CLASSES[question["label"]],
+                offset=question["offset"],
                 where=None if least is None else f"image_id >= {least} -- or not",
             )
             expected = brute_force(table, labels, broken, question)
             assert [(patch.patch_id, patch.logit) for patch in found] == expected
-            assert [patch.rank for patch in found] == list(range(1, len(expected) + 1))
+            assert [patch.rank for patch in found] == [question["offset"] + i for i in range(1, len(expected) + 1)]
             assert [patch.label_name for patch in found] == [labels[patch.image_id] for patch in found]
 
 
@@ -187,7 +194,23 @@ def test_condition_that_closes_our_parenthesis_stays_a_condition(index: Index) -
     assert len(every) < len(index.top_patches("tench", k=99, any_class=True))
 
 
+@pytest.mark.parametrize("per_image", [1, 3])
+def test_pages_are_parts_of_the_whole(index: Index, per_image: int) -> None:
+    def asked(k: int, offset: int) -> list[Patch]:
+        found = index.top_patches("tench", any_class=True, per_image=per_image, overlap=True, k=k, offset=offset)
+        return list(found)
+
+    whole = asked(10_000, 0)
+    assert len(whole) == 12 * per_image
+    assert [patch for offset in range(0, len(whole), 5) for patch in asked(5, offset)] == whole
+    assert asked(5, len(whole)) == []
+    assert "labelled tench" in index.top_patches("tench", any_class=True, label="tench").question
+
+
 def test_options_out_of_range(index: Index) -> None:
+    for options in ({"offset": -1}, {"offset": 10**9}):
+        with pytest.raises(QueryError, match="--offset"):
+            index.top_patches("tench", **options)
     for options in ({"k": 0}, {"per_image": 0}, {"wrong_class": True, "any_class": True}, {"model": "vgg16"}):
         with pytest.raises(QueryError):
             index.top_patches("tench", **options)  # type: ignore[arg-type]

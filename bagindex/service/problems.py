@@ -39,7 +39,7 @@ _STATUS: Sequence[tuple[type[errors.BagindexError], int, str]] = (
 _OPTIONS = {
     **{"--any": "images=any", "--at": "at", "--alpha": "alpha", "--beneath": "beneath", "--box": "box", "-k": "k"},
     **{"--image": "image", "--metric": "metric", "--model": "model", "--per-image": "per_image", "--vs": "vs"},
-    **{"--where": "where"},
+    **{"--offset": "offset", "--where": "where"},
 }
 _OPTION = re.compile(r"(?<![\w-])(" + "|".join(sorted(_OPTIONS, key=len, reverse=True)) + r")(?![\w-])")
 _ABSOLUTE = re.compile(r"(?<![\w./:])/(?!/)[^\s'\"`,;:()<>|]+")

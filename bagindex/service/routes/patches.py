@@ -22,6 +22,7 @@ from bagindex.service.parameters import (
     ModelName,
     NeededClass,
     Numbers,
+    Offset,
     PathId,
     Picture,
     Version,
@@ -36,6 +37,8 @@ from bagindex.similarity.results import SimilarPatches
 Images = Literal["right_class", "wrong_class", "any"]
 Metric = Literal["cosine", "l2"]
 PerImage = Annotated[int, Query(description="How many of one image at most.", ge=1, le=1_000)]
+_MOST_SEVERAL = 10_000
+"""Patches that are looked for where an image may have several: all those before are found too."""
 Tag = Annotated[str | None, Header(alias="If-None-Match", include_in_schema=False)]
 
 
@@ -49,16 +52,23 @@ def register(app: FastAPI, service: Service) -> None:
         k: Count = 7,
         per_image: PerImage = 1,
         overlap: Annotated[bool, Query(description="Let patches of one image overlap.")] = False,
+        label: Annotated[str | None, Query(description="Only images with this label.", max_length=500)] = None,
         predicted_as: Annotated[
             str | None, Query(description="Only images that are predicted as this class.", max_length=500)
         ] = None,
         misclassified: Annotated[bool, Query(description="Only images that the model gets wrong.")] = False,
         where: Where = None,
+        offset: Offset = 0,
         model: ModelName = None,
         index: IndexName = None,
     ) -> Response:
-        """The patches with most evidence for a class: the paper's Figure 3."""
+        """The patches with most evidence for a class: the paper's Figure 3.
+
+        With `offset`, those that come after so many; of several per image, up to the 10,000th.
+        """
         kind = kind_of(request, ["png"], arrow=True)
+        if per_image > 1 and offset + k > _MOST_SEVERAL:
+            raise Problem(422, "bad-parameters", f"with per_image, k + offset goes up to {_MOST_SEVERAL:,}")
         met = await service.condition(index, where)
 
         def ask(opened: Index) -> Response:
@@ -69,9 +79,11 @@ def register(app: FastAPI, service: Service) -> None:
                 k=k,
                 per_image=per_image,
                 overlap=overlap,
+                label=label,
                 predicted_as=predicted_as,
                 misclassified=misclassified,
                 where=met,
+                offset=offset,
                 model=model,
             )
             return _patches(found, kind)
