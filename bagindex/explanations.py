@@ -325,12 +325,18 @@ class Explanations(Sequence[Explanation]):
         output.save(path, writers)
 
     def render(self, kind: str = "png", dpi: int = style.DPI) -> bytes:
-        """The picture as a `png`, `svg` or `pdf` file."""
+        """The picture as a `png`, `svg` or `pdf` file.
+
+        Raises:
+            QueryError: there is nothing to draw.
+        """
+        if not self.explanations:
+            raise QueryError("there is nothing to draw: no more images are confused so")
         with style.style():
             return style.to_bytes(explain_figure([each.block() for each in self]), kind, dpi)
 
-    def _repr_png_(self) -> bytes:
-        return self.render("png", 150)
+    def _repr_png_(self) -> bytes | None:
+        return self.render("png", 150) if self.explanations else None
 
 
 def _patches(count: int) -> str:

@@ -224,9 +224,15 @@ class ImageEvidence:
 
 
 def confused(
-    catalog: Catalog, record: ModelRecord, label: ClassRecord, predicted: ClassRecord, count: int
+    catalog: Catalog, record: ModelRecord, label: ClassRecord, predicted: ClassRecord, count: int, offset: int = 0
 ) -> list[int]:
     """Ids of the images of one class that the model takes for another, the most probable first.
+
+    Args:
+        catalog, record: the index and the model.
+        label, predicted: the two classes.
+        count: how many at most.
+        offset: how many to pass over; beyond the last, none is left, which is no error.
 
     Raises:
         QueryError: there is none, or both classes are one.
@@ -235,11 +241,13 @@ def confused(
         raise QueryError(f"an image labelled {label.name!r} and predicted {label.name!r} is not confused")
     if count < 1:
         raise QueryError("-k starts at 1")
+    if not 0 <= offset < 2**62:
+        raise QueryError("--offset starts at 0")
     sql = f"""
         SELECT image_id FROM images JOIN {catalog.relation(record, "predictions")} USING (image_id)
-        WHERE label = ? AND predicted = ? ORDER BY probability DESC, image_id LIMIT {count}"""
+        WHERE label = ? AND predicted = ? ORDER BY probability DESC, image_id LIMIT {count} OFFSET {offset}"""
     rows = catalog.connection.execute(sql, [label.class_id, predicted.class_id]).fetchall()
-    if not rows:
+    if not rows and (not offset or not confused(catalog, record, label, predicted, 1)):
         raise QueryError(
             f'no image labelled {label.name!r} is predicted {predicted.name!r}: `bagindex sql "SELECT label_name, '
             'predicted_name, count(*) FROM predictions WHERE NOT correct GROUP BY ALL ORDER BY 3 DESC"` shows '

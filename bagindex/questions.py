@@ -214,6 +214,7 @@ class Questions(Opened):
         predicted: str | int,
         *,
         k: int = 3,
+        offset: int = 0,
         patches: int = 3,
         overlap: bool = False,
         beneath: str | None = None,
@@ -227,6 +228,7 @@ class Questions(Opened):
             label: the images' class.
             predicted: what the model takes them for.
             k: how many images at most.
+            offset: how many to pass over.
             patches, overlap, beneath, alpha, model, device: as for `explain`.
 
         Raises:
@@ -237,7 +239,7 @@ class Questions(Opened):
         from bagindex.maps import confused
 
         pair = self.find_class(label), self.find_class(predicted)
-        images = confused(self._catalog, self._model(model), *pair, k)
+        images = confused(self._catalog, self._model(model), *pair, k, offset)
         drawn = {"patches": patches, "overlap": overlap, "beneath": beneath, "alpha": alpha}
         return Explanations(
             tuple(make_explanation(self._evidence_of(each, model, device), pair, **drawn) for each in images)  # type: ignore[arg-type]

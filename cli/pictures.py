@@ -114,6 +114,7 @@ def explain(
         typer.Option(metavar="A B", help="Images labelled A that the model takes for B, instead of IMAGE."),
     ] = None,
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many images, with --confused.")] = 3,
+    offset: Annotated[int, typer.Option(metavar="N", min=0, help="How many images to pass over, with --confused.")] = 0,
     patches: Annotated[int, typer.Option(metavar="N", min=1, help="How many patches to show for each class.")] = 3,
     overlap: Annotated[bool, typer.Option("--overlap", help="Let the patches that are shown overlap.")] = False,
     beneath: BeneathOption = None,
@@ -142,6 +143,7 @@ def explain(
             confusions = opened.explain_confused(
                 *confused,
                 k=k,
+                offset=offset,
                 patches=patches,
                 overlap=overlap,
                 beneath=beneath,
@@ -150,6 +152,8 @@ def explain(
                 device=device,
             )
             result, save = list(confusions), confusions.save
+            if not result:
+                remark("no more images are confused so")
         else:
             explanation = opened.explain(
                 image or "",
@@ -171,7 +175,9 @@ def explain(
     elif format_ is Format.JSON:
         print_rows((), [each.to_dict() for each in result], format_)
     elif format_ is Format.CSV:
-        print_rows(result[0].all_columns, [row for each in result for row in each.table_rows()], format_)
+        print_rows(
+            result[0].all_columns if result else (), [row for each in result for row in each.table_rows()], format_
+        )
     else:
         for each in result:
             print_rows(each.columns, each.table_rows(), format_, title=each.image.name)

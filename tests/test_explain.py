@@ -139,16 +139,29 @@ def test_confused_images(run, tmp_path: Path) -> None:  # type: ignore[no-untype
         assert [each.image.image_id for each in found] == [3, 1]
         assert all([record.name for record in each.classes] == ["cat", "dog"] for each in found)
         assert [each.margin for each in found] == [pytest.approx(5), pytest.approx(1)]
+        assert [each.image.image_id for each in index.explain_confused("cat", "dog", k=2, offset=1)] == [1, 4]
+        assert index.explain_confused("cat", "dog", offset=3).to_dicts() == []
+        for options in ({"offset": -1}, {"k": 0}):
+            with pytest.raises(QueryError, match="starts at"):
+                index.explain_confused("cat", "dog", **options)
+        with pytest.raises(QueryError, match="nothing to draw"):
+            index.explain_confused("cat", "dog", offset=3).render()
         with pytest.raises(QueryError, match="is not confused"):
             index.explain_confused("cat", "cat")
-        with pytest.raises(QueryError, match=r"no image labelled 'dog' is predicted 'cat'.* what is taken for what"):
-            index.explain_confused("dog", "cat")
+        for offset in (0, 1):
+            with pytest.raises(
+                QueryError, match=r"no image labelled 'dog' is predicted 'cat'.* what is taken for what"
+            ):
+                index.explain_confused("dog", "cat", offset=offset)
     file = tmp_path / "confused.svg"
     asked = ["explain", "--confused", "cat", "dog", "-i", tmp_path / "i"]
     assert run(*asked, "-k", 2, "-o", file).status == 0
     assert file.read_bytes().count(b">predicted dog<") == 2
     assert [each["image_id"] for each in json.loads(run(*asked, "--format", "json").out)] == [3, 1, 4]
     assert run(*asked).out.count("leads by") == 3
+    assert run(*asked, "--offset", 2).out.count("leads by") == 1
+    beyond = run(*asked, "--offset", 3, "--format", "json")
+    assert (beyond.out, "no more images" in beyond.err) == ("[]\n", True)
 
 
 def test_patches_that_are_shown(planted_index: Index) -> None:

@@ -67,7 +67,10 @@ TOP: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"images": "wrong_class", "k": 3}, {"wrong_class": True, "k": 3}),
     ({"images": "any", "per_image": 3, "overlap": True}, {"any_class": True, "per_image": 3, "overlap": True}),
     ({"images": "wrong_class", "misclassified": True}, {"wrong_class": True, "misclassified": True}),
-    ({"images": "any", "label": "tree", "k": 3, "offset": 2}, {"any_class": True, "label": "tree", "k": 3, "offset": 2}),
+    (
+        {"images": "any", "label": "tree", "k": 3, "offset": 2},
+        {"any_class": True, "label": "tree", "k": 3, "offset": 2},
+    ),
     ({"images": "any", "predicted_as": "tree"}, {"any_class": True, "predicted_as": "tree"}),
     ({"where": "probability < 0.9", "model": "bagnet33"}, {"where": "probability < 0.9", "model": "bagnet33"}),
 ]
@@ -115,6 +118,10 @@ def test_images_that_are_confused_are_explained(tmp_path: Path) -> None:
     with worded_index(tmp_path / "i", table, ["cat"] * 3, words) as index, running([index]) as service:
         found = service.json("/explain/confused", label="cat", predicted="dog", k=2)
         assert found["explanations"] == plain(index.explain_confused("cat", "dog", k=2).to_dicts())
+        assert service.json("/explain/confused", label="cat", predicted="dog", k=2, offset=1) == {
+            "explanations": plain(index.explain_confused("cat", "dog", k=2, offset=1).to_dicts())
+        }
+        service.problem("/explain/confused.png", 422, "cannot-answer", label="cat", predicted="dog", offset=99)
         service.problem("/explain/confused", 422, "cannot-answer", label="dog", predicted="cat")
         for path in ("/explain/confused.svg?label=cat&predicted=dog", "/confusions.svg"):
             assert service.get(path).content.startswith(b"<?xml")

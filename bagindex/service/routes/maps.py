@@ -20,6 +20,7 @@ from bagindex.service.parameters import (
     ImageId,
     IndexName,
     ModelName,
+    Offset,
     Pair,
     Picture,
     read_upload,
@@ -105,6 +106,7 @@ def register(app: FastAPI, service: Service) -> None:
         label: Annotated[str, Query(description="The images' class.", max_length=500, examples=["fish"])],
         predicted: Annotated[str, Query(description="What they are taken for.", max_length=500, examples=["tree"])],
         k: Annotated[int, Query(description="How many images.", ge=1, le=25)] = 3,
+        offset: Offset = 0,
         patches: Shown = 3,
         overlap: Overlap = False,
         beneath: Beneath = None,
@@ -116,9 +118,8 @@ def register(app: FastAPI, service: Service) -> None:
         kind = kind_of(request, _KINDS)
 
         def ask(opened: Index) -> Response:
-            found = opened.explain_confused(
-                label, predicted, k=k, patches=patches, overlap=overlap, beneath=beneath, alpha=alpha, model=model
-            )
+            drawn: dict[str, Any] = {"patches": patches, "overlap": overlap, "beneath": beneath, "alpha": alpha}
+            found = opened.explain_confused(label, predicted, k=k, offset=offset, model=model, **drawn)
             if kind != JSON:
                 return _drawn(found, kind)
             return as_json({"explanations": found.to_dicts()})
