@@ -1,21 +1,18 @@
-"""What can be looked through in an index: classes, models, images page by page, pixels of images and patches."""
+"""What can be looked through in an index, page by page: classes, models, images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bagindex import output
-from bagindex.errors import DamagedIndexError, QueryError, UnknownImageError, UnknownPatchError
-from bagindex.geometry import Box, cut, locate, patch_box
+from bagindex.errors import QueryError, SettingsError
 from bagindex.opened import Opened
 from bagindex.results import Tabular
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
 
     from bagindex_schemas.records import ModelRecord
 
@@ -58,7 +55,18 @@ class Page(Tabular):
         return pa.Table.from_pylist(self.to_dicts(), schema=schema)
 
 
-_CLASS = {"class_id": "integer", "name": "text", "wnid": "text", "images": "integer", "predicted": "integer"}
+_CLASS = {
+    **{"class_id": "integer", "name": "text", "wnid": "text"},
+    **{"images": "integer", "predicted": "integer", "correct": "integer"},
+}
+_ORDERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "id": lambda row: row["class_id"],
+    "name": lambda row: (row["name"].casefold(), row["name"]),
+    "images": lambda row: row["images"],
+    "predicted": lambda row: row["predicted"],
+    "correct": lambda row: row["correct"],
+    "accuracy": lambda row: row["correct"] / max(1, row["images"]),
+}
 _IMAGE = {
     **{"image_id": "integer", "path": "text", "label": "integer", "label_name": "text"},
     **{"predicted": "integer", "predicted_name": "text", "probability": "number", "correct": "truth"},
@@ -88,35 +96,69 @@ class BrowseQuestions(Opened):
         """Whether patches and images can be shown."""
         return self._manifest.plan.pixels
 
-    def browse_classes(self, search: str = "", *, offset: int = 0, limit: int = 100, model: str | None = None) -> Page:
-        """The classes, each with how many images have it as their label, and of how many it is the prediction.
+    def right_images(self, model: str | None = None) -> tuple[int, int]:
+        """Of how many images a model predicts the label, and how many have one.
+
+        Raises:
+            QueryError: there is no such model.
+        """
+        predictions = self._catalog.relation(self._model(model), "predictions")
+        counts = "count(*) FILTER (label = predicted), count(label)"
+        sql = f"SELECT {counts} FROM images JOIN {predictions} USING (image_id)"
+        right, labelled = self._catalog.connection.execute(sql).fetchall()[0]
+        return int(right), int(labelled)
+
+    def browse_classes(
+        self,
+        search: str = "",
+        *,
+        order: str = "id",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 100,
+        model: str | None = None,
+    ) -> Page:
+        """The classes, each with how many images have it as their label, of how many it is the prediction, and of how
+        many it is both.
 
         Args:
-            search: only classes in whose name or wnid this stands, in capitals or not.
+            search: only classes in whose name or wnid this stands, in capitals or not; those whose name begins with it
+                come first.
+            order: what they are sorted by: `id`, `name`, `images`, `predicted`, `correct`, or `accuracy`, which is
+                correct / images; classes without images have none, and come last. Of equal ones the smaller id is
+                first.
+            descending: the largest first, or the last of the alphabet.
             offset: how many to pass over.
             limit: how many at most.
             model: whose predictions; may be left out where there is one.
 
         Raises:
+            SettingsError: `order` is none of these.
             QueryError: a number is out of its range, or there is no such model.
         """
         _check(offset, limit)
+        if order not in _ORDERS:
+            raise SettingsError(f"classes are ordered by {', '.join(_ORDERS)}, not by {order!r}")
         connection = self._catalog.connection
         predictions = self._catalog.relation(self._model(model), "predictions")
         labels = dict(connection.execute("SELECT label, count(*) FROM images GROUP BY 1").fetchall())
-        guesses = dict(connection.execute(f"SELECT predicted, count(*) FROM {predictions} GROUP BY 1").fetchall())
+        sql = f"""
+            SELECT predicted, count(*), count(*) FILTER (label = predicted)
+            FROM {predictions} JOIN images USING (image_id) GROUP BY 1"""
+        guesses = {class_id: counts for class_id, *counts in connection.execute(sql).fetchall()}
         wanted = search.casefold()
         found = [
             each for each in self.classes if wanted in each.name.casefold() or wanted in (each.wnid or "").casefold()
         ]
-        rows = [
-            {
-                **{"class_id": each.class_id, "name": each.name, "wnid": each.wnid},
-                **{"images": labels.get(each.class_id, 0), "predicted": guesses.get(each.class_id, 0)},
-            }
-            for each in found[offset : offset + limit]
-        ]
-        return Page(rows, len(found), offset, _CLASS)
+        rows: list[dict[str, Any]] = []
+        for each in found:
+            predicted, correct = guesses.get(each.class_id, (0, 0))
+            values = each.class_id, each.name, each.wnid, labels.get(each.class_id, 0), predicted, correct
+            rows.append(dict(zip(_CLASS, values, strict=True)))
+        rows.sort(key=_ORDERS[order], reverse=descending)
+        without = order == "accuracy"
+        rows.sort(key=lambda row: (not row["name"].casefold().startswith(wanted), without and not row["images"]))
+        return Page(rows[offset : offset + limit], len(rows), offset, _CLASS)
 
     def browse_images(
         self,
@@ -226,50 +268,6 @@ class BrowseQuestions(Opened):
                 for i in best.tolist()
             ],
         }
-
-    def pixels(self, image_id: int) -> NDArray[np.uint8]:
-        """The model's input before normalisation, uint8 [height, width, RGB].
-
-        Raises:
-            UnknownImageError: the index has no such image.
-            NotKeptError: the index keeps no pixels.
-        """
-        from bagindex.maps import find_image
-
-        find_image(self._catalog, image_id)
-        found = self._pixels([image_id])
-        if image_id not in found:
-            raise DamagedIndexError(f"the pixels of image {image_id} are missing: run `bagindex verify`")
-        return found[image_id]
-
-    def place_of(self, patch_id: int, *, model: str | None = None) -> tuple[int, Box]:
-        """The image of a patch, by its id, and the box of the model's input that the patch sees.
-
-        Raises:
-            UnknownPatchError: the index has no such patch.
-        """
-        from bagindex.maps import find_image
-
-        record = self._model(model)
-        image_id, row, col = locate(record.grid, patch_id)
-        try:
-            find_image(self._catalog, image_id)
-        except UnknownImageError:
-            raise UnknownPatchError(
-                f"{record.name} has no patch {patch_id} in this index: a patch is its image's id × "
-                f"{record.grid.patches}, and its place"
-            ) from None
-        return image_id, patch_box(record.grid, row, col)
-
-    def patch_pixels(self, patch_id: int, *, model: str | None = None) -> NDArray[np.uint8]:
-        """The pixels of a patch, uint8 [q, q, RGB].
-
-        Raises:
-            UnknownPatchError: the index has no such patch.
-            NotKeptError: the index keeps no pixels.
-        """
-        image_id, box = self.place_of(patch_id, model=model)
-        return cut(self.pixels(image_id), box)
 
 
 def _check(offset: int, limit: int) -> None:

@@ -12,6 +12,7 @@ from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
 from bagindex.browsing import BrowseQuestions
 from bagindex.errors import SettingsError
+from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
 from bagindex.questions import Questions
 from bagindex.similarity.questions import SimilarityQuestions
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-class Index(BrowseQuestions, Questions, SimilarityQuestions, WordQuestions, AccountQuestions):
+class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, WordQuestions, AccountQuestions):
     """An index of patches and their evidence.
 
     Make one with `Index.build`, open one with `Index.open`. It reads only, may be used as a context manager, and

@@ -104,6 +104,12 @@ def test_similar(service: Running, index: Index, asked: dict[str, Any], same: di
     assert table.equals(expected.to_arrow(), check_metadata=True)
 
 
+def test_a_patch(service: Running, index: Index) -> None:
+    assert service.json("/patches/1000") == plain(index.patch(1000))
+    found = service.json("/patches/1000", k=2, model="bagnet33", **{"class": ["fish", "tree"]})
+    assert found == plain(index.patch(1000, ["fish", "tree"], k=2))
+
+
 def test_heatmap_and_explanation(service: Running, index: Index) -> None:
     found = service.json("/heatmap", image=17, **{"class": ["fish", "tree"]})
     expected = index.heatmap(17, classes=["fish", "tree"])
@@ -156,12 +162,19 @@ def test_lists(service: Running, index: Index) -> None:
     info = service.json("/info")
     assert "path" not in info
     assert info["images"] == 48
-    assert service.json("/models")["models"][0]["words"] == 64
+    assert served["sql"] is True
+    (model,) = service.json("/models")["models"]
+    assert (model["words"], model["correct"], model["labelled"]) == (64, *index.right_images())
     assert service.arrow("/models").num_rows == 1
     found = service.json("/classes", search="IS")
     assert [each["name"] for each in found["classes"]] == [c.name for c in index.classes if "is" in c.name]
     assert service.json("/classes", offset=4, limit=1)["classes"][0]["class_id"] == 4
     assert service.arrow("/classes").num_rows == 6
+    for order in ("id", "name", "images", "predicted", "correct", "accuracy"):
+        for descending in (False, True):
+            page = index.browse_classes("e", order=order, descending=descending, offset=1, limit=3)
+            found = service.json("/classes", search="e", order=order, descending=descending, offset=1, limit=3)
+            assert found == {"classes": page.rows, "total": page.total, "offset": 1}
     for asked, condition in (
         ({}, "true"),
         ({"label": "fish"}, "label_name = 'fish'"),
@@ -297,6 +310,10 @@ def test_accept() -> None:
         ("/images/3.png", {"box": "1,2,nan,4"}, 422, "bad-parameters"),
         ("/images/3.png", {"patch": 1}, 422, "bad-parameters"),
         ("/patches/9999999.png", {}, 404, "unknown-patch"),
+        ("/patches/9999999", {}, 404, "unknown-patch"),
+        ("/patches/3", {"class": "nothing"}, 404, "unknown-class"),
+        ("/patches/x", {}, 422, "bad-parameters"),
+        ("/classes", {"order": "colour"}, 422, "bad-parameters"),
         ("/similar", {"patch": 9999999}, 404, "unknown-patch"),
         ("/similar", {}, 422, "cannot-answer"),
         ("/similar", {"image": 3, "at": "100000,5"}, 422, "cannot-answer"),
@@ -465,6 +482,7 @@ def test_sql_that_takes_too_long_or_finds_no_room(service: Running, sandbox_is_s
 
 def test_without_sql(planted_index: Index) -> None:
     with running([planted_index], Settings(sql=False)) as service:
+        assert service.json("/indexes")["indexes"][0]["sql"] is False
         check_problem(service.client.post(API + "/sql", json={"sql": "SELECT 1"}), 403, "sql-off")
         service.problem("/images", 403, "sql-off", where="width > 1")
 
@@ -497,8 +515,13 @@ def test_an_index_without_labels(tmp_path: Path) -> None:
     worded_index(tmp_path / "i", table, [None] * 3, np.zeros((3, 6), int)).close()
     with running([tmp_path / "i"]) as service:
         assert service.json("/indexes")["indexes"][0]["labelled"] is False
+        assert (service.json("/models")["models"][0]["correct"], service.json("/models")["models"][0]["labelled"]) == (
+            None,
+            0,
+        )
         assert service.json("/top-patches", **{"class": "cat"})["patches"] == []
         assert len(service.json("/top-patches", **{"class": "cat", "images": "any"})["patches"]) == 3
+        assert [each["correct"] for each in service.json("/classes")["classes"]] == [0, 0, 0]
         assert service.json("/images", labelled=True)["total"] == 0
         assert service.json("/images/0")["correct"] is None
         assert service.json("/why", image=0)["label"] is None

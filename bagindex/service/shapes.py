@@ -42,6 +42,7 @@ class ServedIndex(Shape):
     labelled: bool
     pixels: bool = Field(description="Whether patches and images can be shown.")
     version: str = Field(description="What the pixels depend on: for the parameter `v` of pictures.")
+    sql: bool = Field(description="Whether this service answers SQL.")
 
 
 class Indexes(Shape):
@@ -89,6 +90,8 @@ class ModelShape(Shape):
     grid: GridShape
     keep: str
     words: int | None = Field(description="How many visual words were asked for; null where there are none.")
+    correct: int | None = Field(description="Images whose label it predicts; null where none has a label.")
+    labelled: int = Field(description="Images that have a label.")
 
 
 class ModelList(Shape):
@@ -98,13 +101,14 @@ class ModelList(Shape):
 
 
 class ClassShape(Shape):
-    """A class: `images` have it as their label, `predicted` as their prediction."""
+    """A class: `images` have it as their label, `predicted` as their prediction, `correct` as both."""
 
     class_id: int
     name: str
     wnid: str | None
     images: int
     predicted: int
+    correct: int
 
 
 class ClassList(Shape):
@@ -161,10 +165,9 @@ _Box = Field(min_length=4, max_length=4, description="x0, y0, x1, y1 in the mode
 _SourceBox = Field(min_length=4, max_length=4, description="The same in the file, after EXIF rotation.")
 
 
-class PlacedShape(Shape):
-    """A patch in an answer."""
+class WherePatch(Shape):
+    """A patch: its image, and where in it."""
 
-    rank: int
     model: str
     patch_id: int
     image_id: int
@@ -177,6 +180,29 @@ class PlacedShape(Shape):
     col: int
     box: list[int] = _Box
     source_box: list[float] = _SourceBox
+
+
+class PlacedShape(WherePatch):
+    """A patch in an answer."""
+
+    rank: int
+
+
+class ClassLogit(Shape):
+    """A patch's logit for a class."""
+
+    class_: str = Field(alias="class")
+    class_id: int
+    logit: float
+
+
+class PatchAccount(WherePatch):
+    """What there is to say of a patch."""
+
+    correct: bool | None
+    word: int | None = Field(description="Its visual word; null where there are none.")
+    word_patches: int | None = Field(description="How many patches of the index are that word.")
+    logits: list[ClassLogit] = Field(description="The largest, then those asked for; none where too little is kept.")
 
 
 class PatchShape(PlacedShape):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request
 from starlette.responses import Response
@@ -14,13 +14,16 @@ from bagindex.service.asking import Service
 from bagindex.service.parameters import ClassName, Count, IndexName, ModelName, Offset, PathId, Where
 from bagindex.service.routes.adding import add, kind_of
 
+Order = Literal["id", "name", "images", "predicted", "correct", "accuracy"]
+
 
 def register(app: FastAPI, service: Service) -> None:
     """Add the routes."""
 
     async def indexes() -> Response:
         """The indexes that are served."""
-        return as_json({"indexes": [await service.ask(name, _served) for name in service.pools]})
+        served = [await service.ask(name, _served) for name in service.pools]
+        return as_json({"indexes": [{**each, "sql": service.settings.sql} for each in served]})
 
     async def info(index: IndexName = None) -> Response:
         """What an index holds: source, models, settings, sizes."""
@@ -39,16 +42,22 @@ def register(app: FastAPI, service: Service) -> None:
     async def classes(
         request: Request,
         search: Annotated[str, Query(description="Stands in the name or wnid.", max_length=200)] = "",
+        order: Annotated[Order, Query(description="What they are sorted by; accuracy is correct / images.")] = "id",
+        descending: Annotated[bool, Query(description="The largest first.")] = False,
         offset: Offset = 0,
         limit: Count = 100,
         model: ModelName = None,
         index: IndexName = None,
     ) -> Response:
-        """The classes, with how many images have them as label and as prediction."""
+        """The classes, with how many images have them as label, as prediction, and as both.
+
+        Those whose name begins with `search` come first; by accuracy, classes without images come last.
+        """
         kind = kind_of(request, arrow=True)
 
         def ask(opened: Index) -> Response:
-            page = opened.browse_classes(search, offset=offset, limit=limit, model=model)
+            sort: dict[str, Any] = {"order": order, "descending": descending}
+            page = opened.browse_classes(search, **sort, offset=offset, limit=limit, model=model)
             return table(kind, page, {"classes": page.to_dicts(), "total": page.total, "offset": page.offset})
 
         return await service.ask(index, ask)
@@ -121,12 +130,17 @@ def _info(index: Index) -> dict[str, Any]:
 
 
 def _models(index: Index) -> list[dict[str, Any]]:
-    return [
-        {
-            **record.model_dump(include={"name", "architecture", "width", "parameters", "feature_size"}),
-            "grid": record.grid.model_dump(),
-            "keep": record.keep.value,
-            "words": index.words_made(record.name),
-        }
-        for record in index.model_records()
-    ]
+    found = []
+    for record in index.model_records():
+        right, labelled = index.right_images(record.name)
+        found.append(
+            {
+                **record.model_dump(include={"name", "architecture", "width", "parameters", "feature_size"}),
+                "grid": record.grid.model_dump(),
+                "keep": record.keep.value,
+                "words": index.words_made(record.name),
+                "correct": right if labelled else None,
+                "labelled": labelled,
+            }
+        )
+    return found

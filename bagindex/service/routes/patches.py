@@ -13,9 +13,10 @@ from bagindex.geometry import Box, cut
 from bagindex.maps import PictureBytes
 from bagindex.results import TopPatches
 from bagindex.service import pictures, shapes
-from bagindex.service.answers import ARROW, JSON, as_picture, table
+from bagindex.service.answers import ARROW, JSON, as_json, as_picture, table
 from bagindex.service.asking import Service
 from bagindex.service.parameters import (
+    Classes,
     ClassName,
     Count,
     IndexName,
@@ -174,6 +175,16 @@ def register(app: FastAPI, service: Service) -> None:
 
     async def patch(
         id_: PathId,
+        class_: Classes = [],  # noqa: B006 (FastAPI copies it)
+        k: Count = 5,
+        model: ModelName = None,
+        index: IndexName = None,
+    ) -> Response:
+        """A patch: its image, its place, its visual word, its largest logits and those for some classes."""
+        return as_json(await service.ask(index, lambda opened: opened.patch(id_, class_, k=k, model=model)))
+
+    async def patch_png(
+        id_: PathId,
         model: ModelName = None,
         index: IndexName = None,
         v: Version = None,
@@ -242,7 +253,9 @@ def register(app: FastAPI, service: Service) -> None:
     add(app, "/top-patches", top_patches, shapes.TopPatchList, **several)  # type: ignore[arg-type]
     add(app, "/similar", similar, shapes.SimilarList, **several)  # type: ignore[arg-type]
     add(app, "/similar", similar_of_picture, shapes.SimilarList, post=True, **several)  # type: ignore[arg-type]
-    add(app, "/patches/{id_}.png", patch, None, kinds=["png"], failures=(304,))
+    # A patch's picture before the patch: the latter's path fits both.
+    add(app, "/patches/{id_}.png", patch_png, None, kinds=["png"], failures=(304,))
+    add(app, "/patches/{id_}", patch, shapes.PatchAccount)
     add(app, "/images/{id_}.png", image_png, None, kinds=["png"], failures=(304,))
 
 
