@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+_CLASSES = 20
 _SHOWN = 60
 """Rows of a longer table that are printed."""
 
@@ -167,8 +168,20 @@ def shortcuts(
 
 
 def confusions(
+    class_: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CLASS", help="With --matrix: this class and what it is confused with.", show_default=False
+        ),
+    ] = None,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Counts of labels and predictions; needs no visual words.")
+    ] = False,
     k: Annotated[
-        int | None, typer.Option("-k", metavar="N", min=1, help="How many pairs of classes; else all.")
+        int | None,
+        typer.Option(
+            "-k", metavar="N", min=1, help="How many pairs of classes, else all; with --matrix classes, else 20."
+        ),
     ] = None,
     model: ModelOption = None,
     index: IndexOption = None,
@@ -178,11 +191,22 @@ def confusions(
 ) -> None:
     """What the model takes for what, and the visual words that decide it.
 
-    FILE ends in .png, .svg or .pdf (their patches), .json, .csv or .parquet (the numbers).
+    FILE ends in .png, .svg or .pdf (their patches, not with --matrix), .json, .csv or .parquet (the numbers).
 
         bagindex confusions -k 10 -o confusions.png
+        bagindex confusions --matrix dress
     """
+    if class_ is not None and not matrix:
+        raise typer.BadParameter("CLASS goes with --matrix")
     with open_index(index) as opened:
+        if matrix:
+            counts = opened.confusion_matrix(class_, k=_CLASSES if k is None else k, model=model)
+            if output is None and format_ is Format.TABLE:
+                print_rows(counts.matrix_columns, counts.matrix_rows(), format_, title=counts.title)
+                _say(counts, format_)
+            else:
+                _give(counts, format_, output, None)
+            return
         found = opened.confusions(k=k, model=model)
         _give(found, format_, output, found if show and found.confusions else None)
 

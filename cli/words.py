@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,8 +24,12 @@ from bagindex_cli.screen import Steps
 from bagindex_cli.terminal import canvas
 from bagindex_cli.terminal import show as draw
 
+if TYPE_CHECKING:
+    from bagindex.words.one import WordPatches
+
 _COUNT = 256
 _SHOWN = 20
+_PATCHES = 24
 _PICTURES = (".png", ".html")
 _ENDINGS = (*_PICTURES, ".json", ".csv", ".parquet")
 
@@ -49,6 +54,10 @@ def words(
     wrong_class: Annotated[
         bool, typer.Option("--wrong-class", help="First what contributes most in images of other classes.")
     ] = False,
+    word: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="One word's patches, those with most evidence for CLASS.")
+    ] = None,
+    offset: Annotated[int, typer.Option(metavar="N", min=0, help="How many patches to pass over, with --word.")] = 0,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Which of the index's models.")] = None,
     index: IndexOption = None,
     format_: FormatOption = Format.TABLE,
@@ -63,12 +72,23 @@ def words(
 
         bagindex words -o words.png
         bagindex words dress --wrong-class -o dress.html
+        bagindex words --word 18 -o word.png
 
-    FILE ends in .png, .html, .json, .csv or .parquet.
+    With --word, of each image that has the word its strongest patch: for CLASS, else for what the word says most.
+
+    FILE ends in .png, .html (not with --word), .json, .csv or .parquet.
     """
     if wrong_class and class_ is None:
         raise typer.BadParameter("--wrong-class is about a CLASS: name one")
+    if word is not None and (wrong_class or again or count is not None):
+        raise typer.BadParameter("--word shows one that there is: leave out -n, --again and --wrong-class")
+    if offset and word is None:
+        raise typer.BadParameter("--offset is about the patches of a --word")
     with open_index(index) as opened:
+        if word is not None:
+            patches = opened.word(word, class_, k=k or _PATCHES, offset=offset, model=model)
+            _give(patches, format_, output, show)
+            return
         if class_ is not None:
             opened.find_class(class_)  # a word that is misspelt must not cost the making
         if output is not None:
@@ -91,6 +111,21 @@ def words(
                 remark(f"{len(table)} of {len(result)} words; -k lists more, --format csv and -o FILE all")
         else:
             print_rows(list(result.to_dicts()[0]), result.to_dicts(), format_)
+
+
+def _give(patches: WordPatches, format_: Format, output: Path | None, show: bool) -> None:
+    """Draw, write or print a word's patches."""
+    if show and patches and (found := canvas()):
+        draw(patches.picture(found.width, coarse=found.coarse))
+    if output is not None:
+        patches.save(output)
+        remark(f"wrote {output}")
+    elif format_ is Format.TABLE:
+        print_rows(patches.columns, patches.table_rows(), format_, title=patches.title)
+        if len(patches) < patches.total:
+            remark(f"{len(patches)} of {patches.total} images; -k and --offset list others")
+    else:
+        print_rows(patches.fields(), patches.to_dicts(), format_)
 
 
 def _make(opened: Index, count: int | None, again: bool, model: str | None) -> None:

@@ -139,11 +139,17 @@ def test_words_and_accounts(service: Running, index: Index) -> None:
     assert found["words"] == plain(words.to_dicts())
     assert (found["right_logit"], found["wrong_logit"]) == (words.right_logit, words.wrong_logit)
     assert service.arrow("/words", **{"class": "fish", "k": 5}).equals(words.to_arrow())
+    one = index.word(7, "fish", k=5, offset=2)
+    assert service.json("/words/7", k=5, offset=2, **{"class": "fish"}) == plain(one.to_dict())
+    assert service.json("/words/7") == plain(index.word(7).to_dict())
+    assert service.arrow("/words/7", k=5, offset=2, **{"class": "fish"}).equals(one.to_arrow())
     assert service.json("/why", image=17, vs="fish,tree", k=2) == plain(index.why(17, vs="fish,tree", k=2).to_dict())
     assert service.json("/why", image=17, **{"class": 1}) == plain(index.why(17, class_=1).to_dict())
     assert service.json("/flip", image=17) == plain(index.flip(17).to_dict())
     assert service.json("/without", word=[3, 4]) == plain(index.without([3, 4]).to_dict())
     assert service.json("/shortcuts", **{"class": "fish"})["shortcuts"] == plain(index.shortcuts("fish").to_dicts())
+    assert service.json("/confusion-matrix", k=3) == plain(index.confusion_matrix(k=3).to_dict())
+    assert service.json("/confusion-matrix", **{"class": 2}) == plain(index.confusion_matrix(2).to_dict())
     assert service.json("/confusions")["confusions"] == plain(index.confusions().to_dicts())
     for path, asked, account in (
         ("/why", {"image": 17}, index.why(17)),
@@ -151,6 +157,7 @@ def test_words_and_accounts(service: Running, index: Index) -> None:
         ("/without", {"word": 3}, index.without(3)),
         ("/shortcuts", {}, index.shortcuts()),
         ("/confusions", {}, index.confusions()),
+        ("/confusion-matrix", {}, index.confusion_matrix()),
     ):
         assert service.arrow(path, **asked).equals(account.to_arrow()), path
 
@@ -323,6 +330,10 @@ def test_accept() -> None:
         ("/explain", {"image": 3, "vs": "fish,fish"}, 422, "cannot-answer"),
         ("/why", {"image": 3, "vs": "fish,tree", "class": "fish"}, 422, "cannot-answer"),
         ("/words", {"wrong_class": True}, 422, "cannot-answer"),
+        ("/words/64", {}, 422, "cannot-answer"),
+        ("/words/x", {}, 422, "bad-parameters"),
+        ("/words/3", {"class": "nothing"}, 404, "unknown-class"),
+        ("/confusion-matrix", {"k": 1}, 422, "bad-parameters"),
         ("/without", {"word": 64}, 422, "cannot-answer"),
         ("/without", {}, 422, "bad-parameters"),
         ("/heatmap.gif", {"image": 3}, 404, "no-such-route"),
@@ -527,6 +538,8 @@ def test_an_index_without_labels(tmp_path: Path) -> None:
         assert service.json("/why", image=0)["label"] is None
         assert "--" not in service.problem("/shortcuts", 422, "cannot-answer")["detail"]
         service.problem("/confusions", 422, "cannot-answer")
+        service.problem("/confusion-matrix", 422, "cannot-answer")
+        assert service.json("/words/0")["labels"] == []
         assert service.json("/without", word=0)["labelled"] == 0
 
 
@@ -545,6 +558,9 @@ def test_an_index_of_summaries(planted_folder: Path, tmp_path: Path, pixels: boo
         service.problem("/top-patches", 409, "not-kept", **{"class": "fish", "per_image": 2})
         service.problem("/similar", 409, "not-kept", patch=1)
         service.problem("/words", 409, "not-kept")
+        service.problem("/words/0", 409, "not-kept")
+        assert service.json("/confusion-matrix")["classes"]
+        assert service.json("/patches/5")["word"] is None
         service.problem("/shortcuts", 409, "not-kept")
         if pixels:
             assert service.json("/heatmap", image=0)["maps"]

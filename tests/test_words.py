@@ -35,6 +35,7 @@ from fakes import LinearCompute, MemorySource
 from pages import Page
 from test_build import contents
 from test_grow import Growing
+from wordy import worded_index
 
 COUNT = 24
 HOSTILE = ('it\'s "quoted", $and', "日本語 class\nwith a line", "<b>; DROP TABLE images --")
@@ -196,6 +197,50 @@ def test_what_a_word_says(index: Index) -> None:
         assert [each.class_id for each in word.says] == best.tolist()
         assert [each.evidence for each in word.says] == pytest.approx(relative[best], abs=1e-9)
         assert [each.class_ for each in word.says] == [index.classes[i].name for i in best]
+
+
+def test_one_word(index: Index) -> None:
+    it = stored(index)
+    per_image = it.vocabulary.of_patches.shape[1]
+    for number in (0, it.vocabulary.count - 1):
+        listed = next(each for each in index.words() if each.word == number)
+        for class_ in (None, 2):
+            found = index.word(number, class_, k=10_000)
+            class_id = listed.says[0].class_id if class_ is None else class_
+            assert (found.word, found.class_.class_id, found.total) == (listed, class_id, listed.images)
+            expected = []
+            labels: dict[int, list[int]] = {}
+            for place, image_id in enumerate(it.image_ids.tolist()):
+                cells = np.flatnonzero(it.vocabulary.of_patches[place] == number)
+                if not len(cells):
+                    continue
+                logits = it.evidence[class_id, place, cells]
+                expected.append((-float(logits.max()), image_id * per_image + int(cells[logits.argmax()])))
+                labels.setdefault(int(it.labels[place]), []).append(len(cells))
+            assert [(-each.logit, each.patch_id) for each in found] == sorted(expected)
+            assert [each.rank for each in found] == list(range(1, len(expected) + 1))
+            assert {each.class_.class_id: (each.images, each.patches) for each in found.labels} == {
+                label: (len(counts), sum(counts)) for label, counts in labels.items() if label >= 0
+            }
+            sizes = [each.patches for each in found.labels]
+            assert sizes == sorted(sizes, reverse=True)
+            pages = [index.word(number, class_, k=7, offset=offset) for offset in range(0, len(expected) + 7, 7)]
+            assert [each for page in pages for each in page] == list(found)
+    for options in ({"k": 0}, {"offset": -1}, {"word": it.vocabulary.count}, {"word": -1}):
+        with pytest.raises(QueryError):
+            index.word(**{"word": 0, **options})
+    with pytest.raises(UnknownClassError):
+        index.word(0, "nothing")
+
+
+def test_a_word_of_unlabelled_images(tmp_path: Path) -> None:
+    words = np.array([[0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
+    table = np.random.default_rng(2).normal(size=(3, 6, 3))
+    with worded_index(tmp_path / "i", table, [None] * 3, words) as index:
+        found = index.word(0, "cat")
+        assert (found.labels, found.total) == ((), 2)
+        assert found.to_arrow().num_rows == 2
+        assert index.word(0, "cat", offset=2).to_dicts() == []
 
 
 def test_two_makes_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
@@ -671,4 +716,16 @@ def test_command(planted_index: Index, tmp_path: Path, run) -> None:  # type: ig
         assert (done.status, done.out) == (0, "")
         assert (tmp_path / f"w.{ending}").stat().st_size > 1000
     assert run("words", "--wrong-class", *where).status == 2
+    one = run("words", "--word", 3, "fish", "-k", 2, "--offset", 1, *where)
+    assert one.out.startswith("word 3, most evidence for fish in each image (bagnet33): ")
+    assert "2 of " in one.err
+    with Index.open(tmp_path / "i") as opened:
+        assert json.loads(run("words", "--word", 3, "--format", "json", *where).out) == opened.word(3).to_dicts()
+    for ending in ("png", "csv", "json", "parquet"):
+        assert run("words", "--word", 3, "-o", tmp_path / f"o.{ending}", *where).status == 0
+        assert (tmp_path / f"o.{ending}").stat().st_size > 1000
+    assert json.loads((tmp_path / "o.json").read_text())["word"] == 3
+    assert run("words", "--word", 3, "-n", 5, *where).status == 2
+    assert run("words", "--offset", 3, *where).status == 2
+    assert "they go from 0 to 5" in run("words", "--word", 6, *where).err
     assert run("words", "--model", "other", *where).status == 1

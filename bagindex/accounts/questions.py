@@ -12,6 +12,7 @@ from bagindex.opened import Opened
 if TYPE_CHECKING:
     from bagindex.accounts.confusions import Confusions
     from bagindex.accounts.flip import Flip
+    from bagindex.accounts.matrix import ConfusionMatrix
     from bagindex.accounts.shortcuts import Shortcuts
     from bagindex.accounts.why import Why
     from bagindex.accounts.without import Without
@@ -145,3 +146,23 @@ class AccountQuestions(Opened):
         record = self._model(model)
         evidence, words = self._stored_evidence(record), self._words_of(record)
         return confusions(self._catalog, evidence, words, k, partial(self._crops_of, record))
+
+    def confusion_matrix(
+        self, class_: str | int | None = None, *, k: int = 20, model: str | None = None
+    ) -> ConfusionMatrix:
+        """How often each class is taken for each other: of all classes, or where there are more than `k`, of those of
+        the most frequent confusions. It needs neither words nor evidence.
+
+        Args:
+            class_: only this class and those that it is confused with most, in either direction.
+            k: how many classes at most.
+            model: which model; may be left out where there is one.
+
+        Raises:
+            UnknownClassError: no such class.
+            QueryError: no image has a label, or `k` is out of range.
+        """
+        from bagindex.accounts.matrix import confusion_matrix
+
+        found = None if class_ is None else self.find_class(class_)
+        return confusion_matrix(self._catalog, self._model(model), found, k)

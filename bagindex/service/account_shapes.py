@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, create_model
 
-from bagindex.service.shapes import Shape
+from bagindex.service.shapes import PatchShape, Shape
 
 
 class SayingShape(Shape):
@@ -37,6 +37,33 @@ class WordListShape(Shape):
     right_logit: float | None
     wrong_logit: float | None
     words: list[WordShape]
+
+
+class WordLabelShape(Shape):
+    """A word in the images of a class."""
+
+    class_: str = Field(alias="class")
+    class_id: int
+    images: int
+    patches: int
+
+
+class WordPatchesShape(Shape):
+    """A visual word, and the patches that say most for a class, each of another image."""
+
+    question: str
+    model: str
+    word: int
+    patches: int
+    images: int
+    similarity: float
+    typical: list[int]
+    says: list[SayingShape]
+    class_: str = Field(alias="class")
+    class_id: int
+    labels: list[WordLabelShape]
+    found: list[PatchShape]
+    total: int = Field(description="Images that have the word.")
 
 
 class PartShape(Shape):
@@ -111,6 +138,27 @@ class WithoutShape(Shape):
     said: str
     classes: list[dict[str, Any]]
     changed: list[dict[str, Any]]
+
+
+class MatrixClassShape(Shape):
+    """A class: `images` have it as their label, of which `correct` are predicted as it."""
+
+    class_: str = Field(alias="class")
+    class_id: int
+    images: int
+    correct: int
+
+
+class MatrixShape(Shape):
+    """How often each class is taken for each other."""
+
+    title: str
+    model: str
+    classes: list[MatrixClassShape]
+    counts: list[list[int]] = Field(description="Rows are labels, columns predictions, in the order of the classes.")
+    others: list[int] = Field(description="By row: images that are predicted as a class that is not shown.")
+    wrong: int = Field(description="All wrong images of the index.")
+    shown: int = Field(description="Wrong images in the matrix's cells.")
 
 
 def _account(name: str, rows: str, about: str) -> type[Shape]:

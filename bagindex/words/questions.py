@@ -9,7 +9,8 @@ from bagindex.errors import QueryError
 from bagindex.opened import Opened
 
 if TYPE_CHECKING:
-    from bagindex.words.results import Part, Saying, WordList
+    from bagindex.words.one import WordPatches
+    from bagindex.words.results import Part, Saying, Word, WordList
     from bagindex.words.vocabulary import Vocabulary
     from bagindex_schemas.records import ClassRecord, ModelRecord
 
@@ -53,7 +54,7 @@ class WordQuestions(Opened):
             QueryError: no words were made (see `Index.make_words`), images have come since, or `wrong_class` without a
                 class.
         """
-        from bagindex.words.results import Word, WordList
+        from bagindex.words.results import WordList
 
         if wrong_class and class_ is None:
             raise QueryError("wrong_class is about a class: name one")
@@ -71,17 +72,7 @@ class WordQuestions(Opened):
             sides, logits = self._contributions(record, vocabulary, asked)
         says = self._says(vocabulary)
         words = [
-            Word(
-                word=word,
-                patches=int(vocabulary.patches[word]),
-                images=int(vocabulary.images[word]),
-                similarity=float(vocabulary.similarity[word]),
-                typical=vocabulary.typical[word],
-                says=says[word],
-                right=sides[0][word],
-                wrong=sides[1][word],
-            )
-            for word in range(vocabulary.count)
+            _word(vocabulary, word, says[word], sides[0][word], sides[1][word]) for word in range(vocabulary.count)
         ]
         question = f"visual words ({record.name})"
         if asked is not None:
@@ -94,6 +85,40 @@ class WordQuestions(Opened):
             question, record.name, asked, tuple(words), None, logits[0], logits[1], partial(self._crops_of, record)
         )
         return found if k is None else found.first(k)
+
+    def word(
+        self,
+        word: int,
+        class_: str | int | None = None,
+        *,
+        k: int = 24,
+        offset: int = 0,
+        model: str | None = None,
+    ) -> WordPatches:
+        """A visual word: what it says, in which labels' images it is, and its patches.
+
+        Args:
+            word: its number.
+            class_: name, wnid or id of the class whose evidence counts; by default the one that the word says most.
+            k: how many patches: of each image that has the word, the one with most evidence.
+            offset: how many of the strongest to pass over; ranks go on after them.
+            model: which model; may be left out where there is one.
+
+        Raises:
+            UnknownClassError: no such class.
+            QueryError: no such word, no words were made, images have come since, or a number is out of its range.
+        """
+        from bagindex.words.one import word_patches
+
+        if not (1 <= k < 2**31 and 0 <= offset < 2**62):
+            raise QueryError("-k starts at 1 and --offset at 0")
+        record = self._model(model)
+        vocabulary = self._words_of(record)
+        says = self._says(vocabulary)[vocabulary.check(word)]
+        asked = self.classes[says[0].class_id] if class_ is None else self.find_class(class_)
+        found = _word(vocabulary, word, says)
+        evidence = self._stored_evidence(record)
+        return word_patches(self._catalog, evidence, vocabulary, found, asked, k, offset, self._crops)
 
     def _says(self, vocabulary: Vocabulary) -> list[tuple[Saying, ...]]:
         """The classes for which each word's mean evidence is most above the mean of all patches."""
@@ -144,3 +169,20 @@ class WordQuestions(Opened):
                 ]
             )
         return sides, logits
+
+
+def _word(
+    vocabulary: Vocabulary, word: int, says: tuple[Saying, ...], right: Part | None = None, wrong: Part | None = None
+) -> Word:
+    from bagindex.words.results import Word
+
+    return Word(
+        word=word,
+        patches=int(vocabulary.patches[word]),
+        images=int(vocabulary.images[word]),
+        similarity=float(vocabulary.similarity[word]),
+        typical=vocabulary.typical[word],
+        says=says,
+        right=right,
+        wrong=wrong,
+    )

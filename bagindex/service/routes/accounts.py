@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import Response
 
 from bagindex import Index
 from bagindex.accounts.shown import Account, PicturedAccount
 from bagindex.maps import PictureBytes
 from bagindex.service import account_shapes as shapes
-from bagindex.service.answers import ARROW, JSON, as_arrow, as_json, as_picture
+from bagindex.service.answers import ARROW, JSON, as_arrow, as_json, as_picture, table
 from bagindex.service.asking import Service
 from bagindex.service.parameters import (
     ClassName,
@@ -19,6 +19,7 @@ from bagindex.service.parameters import (
     ImageId,
     IndexName,
     ModelName,
+    Offset,
     Pair,
     Picture,
     read_upload,
@@ -55,6 +56,27 @@ def register(app: FastAPI, service: Service) -> None:
             return _words(opened.words(class_, wrong_class=wrong_class, k=k, model=model), kind)
 
         return await service.ask(index, ask, slow=kind in _SLOW)
+
+    async def word(
+        request: Request,
+        word: Annotated[int, Path(description="Its number.", ge=0, le=2**31, examples=[3])],
+        class_: ClassName = None,
+        k: Count = 24,
+        offset: Offset = 0,
+        model: ModelName = None,
+        index: IndexName = None,
+    ) -> Response:
+        """A visual word: what it says, in which labels' images it is, and of each image its strongest patch.
+
+        Strongest for `class`; by default for the class that the word says most.
+        """
+        kind = kind_of(request, arrow=True)
+
+        def ask(opened: Index) -> Response:
+            found = opened.word(word, class_, k=k, offset=offset, model=model)
+            return table(kind, found, found.to_dict() if kind == JSON else {})
+
+        return await service.ask(index, ask)
 
     async def why(
         request: Request,
@@ -128,7 +150,27 @@ def register(app: FastAPI, service: Service) -> None:
 
         return await service.ask(index, ask, slow=kind in _SLOW)
 
+    async def confusion_matrix(
+        request: Request,
+        class_: ClassName = None,
+        k: Annotated[int, Query(description="How many classes at most.", ge=2, le=200)] = 20,
+        model: ModelName = None,
+        index: IndexName = None,
+    ) -> Response:
+        """How often each class is taken for each other: all classes, or those of the most frequent confusions.
+
+        With `class`, that class and those that it is confused with most, in either direction.
+        """
+        kind = kind_of(request, arrow=True)
+
+        def ask(opened: Index) -> Response:
+            found = opened.confusion_matrix(class_, k=k, model=model)
+            return _given(found, kind, found.to_dict() if kind == JSON else {})
+
+        return await service.ask(index, ask)
+
     add(app, "/words", words, shapes.WordListShape, kinds=["png", "html"], arrow=True)
+    add(app, "/words/{word}", word, shapes.WordPatchesShape, arrow=True)
     add(app, "/why", why, shapes.WhyShape, kinds=_KINDS, arrow=True)
     add(app, "/why", why_of_picture, shapes.WhyShape, kinds=_KINDS, arrow=True, post=True)
     add(app, "/flip", flip, shapes.FlipShape, kinds=_KINDS, arrow=True)
@@ -136,6 +178,7 @@ def register(app: FastAPI, service: Service) -> None:
     add(app, "/without", without, shapes.WithoutShape, arrow=True)
     add(app, "/shortcuts", shortcuts, shapes.ShortcutList, kinds=_KINDS, arrow=True)
     add(app, "/confusions", confusions, shapes.ConfusionList, kinds=_KINDS, arrow=True)
+    add(app, "/confusion-matrix", confusion_matrix, shapes.MatrixShape, arrow=True)
 
 
 async def _why(
