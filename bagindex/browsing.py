@@ -108,6 +108,11 @@ class BrowseQuestions(Opened):
         right, labelled = self._catalog.connection.execute(sql).fetchall()[0]
         return int(right), int(labelled)
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the models' input."""
+        return self._manifest.plan.transform.crop_height, self._manifest.plan.transform.crop_width
+
     def browse_classes(
         self,
         search: str = "",
@@ -230,20 +235,14 @@ class BrowseQuestions(Opened):
         Raises:
             UnknownImageError: the index has no such image.
         """
-        import numpy as np
-
-        from bagindex.maps import softmax
-
         record = self._model(model)
         evidence = self._evidence_of(image_id, record.name)
-        subject, logits = evidence.subject, evidence.logits
-        probabilities = softmax(logits)
+        subject = evidence.subject
         predictions = self._catalog.relation(record, "predictions")
         sql = f"""
             SELECT sha256, bytes, original_label, probability
             FROM images JOIN {predictions} USING (image_id) WHERE image_id = ?"""
         row = self._catalog.connection.execute(sql, [image_id]).fetchall()[0]
-        best = np.argsort(-logits, kind="stable")[:5]
         predicted = evidence.predicted
         return {
             "image_id": image_id,
@@ -260,13 +259,7 @@ class BrowseQuestions(Opened):
             "bytes": row[1],
             "original_label": row[2],
             "model": record.name,
-            "top": [
-                {
-                    **{"class": self.classes[i].name, "class_id": i},
-                    **{"logit": float(logits[i]), "probability": float(probabilities[i])},
-                }
-                for i in best.tolist()
-            ],
+            "top": [each.to_dict() for each in evidence.top()],
         }
 
 

@@ -15,7 +15,7 @@ from bagindex.errors import OutputError, SettingsError
 from bagindex.figures import maps as drawing
 from bagindex.figures import style
 from bagindex.figures.heatmap import MOST_PANELS, Overlay, Panel, heatmap_figure
-from bagindex.maps import ImageEvidence, Subject, softmax
+from bagindex.maps import ImageEvidence, Likely, Subject, softmax
 from bagindex_schemas.records import ClassRecord, Grid
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Heatmap:
         image: which image.
         model: the model's name.
         grid: the model's patch grid.
-        predicted: what the model predicts.
+        top: the most probable of all classes, the prediction first.
         classes: the classes that were asked for.
         dense: whether there is a value for every pixel (that of the patch around it), or for every patch of the grid.
         values: patch logits, float32 [C, rows, cols], or [C, height, width] where it is dense.
@@ -50,7 +50,7 @@ class Heatmap:
     image: Subject
     model: str
     grid: Grid
-    predicted: ClassRecord
+    top: tuple[Likely, ...]
     classes: tuple[ClassRecord, ...]
     dense: bool
     values: NDArray[np.float32]
@@ -65,6 +65,11 @@ class Heatmap:
 
     columns = ("class", "logit", "probability", "least", "most", "colours_end", "image_id", "image")
     """Columns of the printed table."""
+
+    @property
+    def predicted(self) -> ClassRecord:
+        """What the model predicts."""
+        return self.top[0].class_
 
     def boxes(self) -> NDArray[np.int64]:
         """The pixels that each value's patch sees, (x0, y0, x1, y1): int64 [rows, cols, 4].
@@ -249,7 +254,7 @@ def make_heatmap(
         image=evidence.subject,
         model=evidence.record.name,
         grid=evidence.record.grid,
-        predicted=predicted,
+        top=evidence.top(),
         classes=tuple(evidence.classes[class_id] for class_id in ids),
         dense=dense,
         values=values,

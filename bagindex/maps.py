@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,30 @@ class Subject:
     def patch_id(self, grid: Grid, cell: int) -> int | None:
         """The id of the patch in a cell of the grid, row-major; None where the image is not in the index."""
         return None if self.image_id is None else self.image_id * grid.patches + cell
+
+
+@dataclass(frozen=True)
+class Likely:
+    """A class that a model finds probable in an image.
+
+    Attributes:
+        class_: the class.
+        logit: the image's.
+        probability: the softmax over all classes.
+    """
+
+    class_: ClassRecord
+    logit: float
+    probability: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object would have it."""
+        return {
+            "class": self.class_.name,
+            "class_id": self.class_.class_id,
+            "logit": self.logit,
+            "probability": self.probability,
+        }
 
 
 class ImageEvidence:
@@ -144,6 +168,12 @@ class ImageEvidence:
     def predicted(self) -> ClassRecord:
         """The class with the largest logit; the first of equal ones."""
         return self.classes[int(self.logits.argmax())]
+
+    def top(self, count: int = 5) -> tuple[Likely, ...]:
+        """The most probable classes, the first of equal ones first."""
+        probabilities = softmax(self.logits)
+        best = np.argsort(-self.logits, kind="stable")[:count].tolist()
+        return tuple(Likely(self.classes[i], float(self.logits[i]), float(probabilities[i])) for i in best)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -32,6 +32,13 @@ class Problem(BaseModel):
     errors: list[Wrong] | None = None
 
 
+class SizeShape(Shape):
+    """The size of a picture in pixels."""
+
+    height: int
+    width: int
+
+
 class ServedIndex(Shape):
     """An index that is served."""
 
@@ -41,6 +48,7 @@ class ServedIndex(Shape):
     images: int
     labelled: bool
     pixels: bool = Field(description="Whether patches and images can be shown.")
+    input: SizeShape = Field(description="Of the models' input.")
     version: str = Field(description="What the pixels depend on: for the parameter `v` of pictures.")
     sql: bool = Field(description="Whether this service answers SQL.")
 
@@ -276,7 +284,11 @@ class HeatmapShape(Shape):
     image: str
     model: str
     predicted: str
+    top: list[TopClass]
     grid: GridShape
+    source_box: list[float] = Field(
+        min_length=4, max_length=4, description="What the model saw of the file, after EXIF rotation: x0, y0, x1, y1."
+    )
     maps: list[MapShape]
 
 

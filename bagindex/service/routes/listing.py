@@ -118,6 +118,7 @@ def _served(index: Index) -> dict[str, Any]:
         "images": index.image_count,
         "labelled": not index.unlabelled,
         "pixels": index.keeps_pixels,
+        "input": dict(zip(("height", "width"), index.input_size, strict=True)),
         "version": index.version,
     }
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from bagindex import Index
 from bagindex.explanations import Explanation, Explanations
+from bagindex.geometry import to_source
 from bagindex.heatmaps import Heatmap
 from bagindex.maps import PictureBytes
 from bagindex.service import shapes
@@ -176,6 +177,8 @@ def _map(found: Heatmap) -> dict[str, Any]:
         "image": found.image.name,
         "model": found.model,
         "predicted": found.predicted.name,
+        "top": [each.to_dict() for each in found.top],
+        "source_box": to_source((0, 0, found.shape[1], found.shape[0]), found.image.placement),
         "grid": found.grid.model_dump(),
         "maps": found.to_dicts(),
     }

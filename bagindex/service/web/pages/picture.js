@@ -1,0 +1,139 @@
+// A picture of one's own: what the model sees in it, and what in the index looks like it.
+
+import { html, useEffect, useRef, useState } from "../preact.js";
+import { sendPicture } from "../api.js";
+import { useChoice } from "../choice.js";
+import { logit, percent } from "../text.js";
+import { address, change, changed } from "../url.js";
+import { Account } from "../parts/evidence.js";
+import { Picture, Scale } from "../parts/picture.js";
+import { Problem, Waiting } from "../parts/said.js";
+import { ClassSearch } from "../parts/search.js";
+import { Tiles, whose } from "../parts/tiles.js";
+
+const NEIGHBOURS = 12;
+let held = null;
+const hearers = new Set();
+
+/** Take a picture that was dropped or pasted; it stays in the browser's memory, and is in no address. */
+export function hold(file) {
+  held = file;
+  for (const hear of hearers) hear(file);
+}
+
+export function PicturePage({ query }) {
+  const choice = useChoice();
+  const [file, setFile] = useState(held);
+  useEffect(() => {
+    document.title = `Your picture · ${choice.index} · bagindex`;
+  }, [choice.index]);
+  useEffect(() => {
+    hearers.add(setFile);
+    return () => hearers.delete(setFile);
+  }, []);
+  const take = (event) => {
+    if (event.target.files[0]) hold(event.target.files[0]);
+    event.target.value = "";
+  };
+  return html`<h1 tabindex="-1">Your picture</h1>
+    <p class=${file ? "" : "target"}>
+      <label class="button">Choose a picture<input type="file" accept="image/*" class="unseen" onChange=${take} /></label>
+      <span class="faint"> or drop one anywhere, or paste it. It is looked at by this service and kept nowhere.</span></p>
+    ${file && html`<${Seen} key=${`${file.name} ${file.size} ${file.lastModified} ${choice.model}`} file=${file} query=${query} />`}`;
+}
+
+/** The answer to a question about the picture: `{data, error}`. */
+function useSent(path, values, file, read) {
+  const [state, setState] = useState({});
+  const key = path && JSON.stringify([path, values]);
+  useEffect(() => {
+    if (!key) return undefined;
+    let wanted = true;
+    sendPicture(path, values, file)
+      .then(read)
+      .then(
+        (data) => wanted && setState({ key, data }),
+        (error) => wanted && setState({ key, error }),
+      );
+    return () => (wanted = false);
+  }, [key, file]);
+  return state;
+}
+
+const asJson = (response) => response.json();
+const asAddress = async (response) => URL.createObjectURL(await response.blob());
+
+function Seen({ file, query }) {
+  const choice = useChoice();
+  const about = { index: choice.index, model: choice.model };
+  const input = useSent("/input.png", about, file, asAddress);
+  const first = useSent("/heatmap", about, file, asJson);
+  const name = query.get("show") ?? first.data?.predicted;
+  const other = useSent(first.data && name !== first.data.predicted ? "/heatmap" : null, { ...about, class: name }, file, asJson);
+  const [heat, setHeat] = useState(true);
+  const [cell, setCell] = useState(null);
+  useEffect(() => () => input.data && URL.revokeObjectURL(input.data), [input.data]);
+  const error = input.error ?? first.error ?? other.error;
+  if (error) return html`<${Problem} error=${error} />`;
+  if (!first.data || !input.data) return html`<${Waiting}>The model looks at it…</${Waiting}>`;
+  const seen = first.data;
+  const map = name === seen.predicted ? seen.maps[0] : other.data?.maps[0]?.class === name ? other.data.maps[0] : null;
+  const runner = seen.top.find((each) => each.class !== seen.predicted);
+  const against = name === seen.predicted ? runner : { class: name, class_id: map?.class_id };
+  const { grid } = seen;
+  const box = cell && boxAt(grid, cell);
+  return html`<div class="seen">
+    <div class="picture-side">
+      <${Picture} src=${input.data} ...${choice.input} grid=${grid} map=${heat ? map : null} box=${box} alt=${`${file.name}, as the model sees it`} picked=${(row, col) => setCell({ row, col })} />
+      <div class="under"><label><input type="checkbox" checked=${heat} onChange=${(event) => setHeat(event.target.checked)} /> evidence for</label> <b>${name}</b> ${map && html`<${Scale} end=${map.colours_end} />`}</div>
+    </div>
+    <div class="grow">
+      <h2>${seen.predicted} <span class="number faint">${percent(seen.top[0].probability)}</span></h2>
+      <div class="classes" role="group" aria-label="Show evidence for">
+        ${seen.top.map((each) => html`<a key=${each.class_id} class="chip" href=${changed({ show: each.class })} aria-current=${each.class === name ? "true" : undefined} title=${`logit ${logit(each.logit)}`}>${each.class} <span class="number">${percent(each.probability)}</span></a>`)}
+        <${ClassSearch} label="Another class" hidden hint="another class…" chosen=${(chosen) => change({ show: chosen })} />
+      </div>
+      ${map && against?.class_id !== undefined && html`<${Reasons} key=${against.class_id} file=${file} about=${about} ids=${[seen.top[0].class_id, against.class_id]} names=${[seen.predicted, against.class]} src=${input.data} pick=${setCell} />`}
+      ${cell ? html`<${Alike} key=${`${cell.row} ${cell.col}`} file=${file} about=${about} at=${inFile(seen.source_box, choice.input, box)} />` : html`<p class="faint">Click on the picture, or on a patch, to see what in the index looks like that place.</p>`}
+    </div>
+  </div>`;
+}
+
+const boxAt = (grid, { row, col }) => [col * grid.stride, row * grid.stride, col * grid.stride + grid.receptive_field, row * grid.stride + grid.receptive_field];
+
+function Reasons({ file, about, ids, names, src, pick }) {
+  const answer = useSent("/why", { ...about, vs: ids.join(","), k: 4 }, file, asJson);
+  const crops = (parts) => html`<ul class="tiles compact">${parts.map(
+    (part) => html`<li key=${`${part.row} ${part.col}`}><button type="button" class="tile" onClick=${() => pick(part)} aria-label=${`Row ${part.row}, column ${part.col}`}><${Crop} src=${src} box=${part.box} /><span class="number">${logit(part.contribution, 3)}</span></button></li>`,
+  )}</ul>`;
+  return html`<section><h3>Why ${names[0]} and not ${names[1]}?</h3>
+    ${answer.error ? html`<${Problem} error=${answer.error} />` : answer.data ? html`<${Account} why=${answer.data} crops=${crops} />` : html`<${Waiting} />`}</section>`;
+}
+
+/** A box of a picture that is in no index. */
+function Crop({ src, box }) {
+  const canvas = useRef(null);
+  const [x0, y0, x1, y1] = box;
+  useEffect(() => {
+    const image = new Image();
+    image.onload = () => canvas.current?.getContext("2d").drawImage(image, x0, y0, x1 - x0, y1 - y0, 0, 0, x1 - x0, y1 - y0);
+    image.src = src;
+  }, [src, x0, y0]);
+  return html`<canvas class="pixels" ref=${canvas} width=${x1 - x0} height=${y1 - y0} aria-hidden="true" />`;
+}
+
+/** The middle of a box of the model's input as a point of the file, which is what the service asks for. */
+function inFile([left, top, right, bottom], { width, height }, [x0, y0, x1, y1]) {
+  return [left + (((x0 + x1) / 2) * (right - left)) / width, top + (((y0 + y1) / 2) * (bottom - top)) / height];
+}
+
+/** What in the index looks like a place in the picture. */
+function Alike({ file, about, at }) {
+  const answer = useSent("/similar", { ...about, at: at.join(","), k: NEIGHBOURS }, file, asJson);
+  return html`<section><h3>What in the index looks like this to the model?</h3>
+    ${answer.error
+      ? html`<${Problem} error=${answer.error} />`
+      : answer.data
+        ? html`<${Tiles} label="Similar patches" size="compact" items=${answer.data.patches.map((each) => ({ id: each.patch_id, said: each.cosine.toFixed(3), more: whose(each), name: `Cosine ${each.cosine.toFixed(3)}, ${whose(each).join(" ")}` }))} />`
+        : html`<${Waiting} />`}</section>`;
+}
