@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessException
 
 from bagindex import errors
 from bagindex.compute import find_device
@@ -79,7 +79,7 @@ def launch(job: Job, devices: Devices) -> tuple[EpochRecord, ...]:
         # A partial function: Fabric looks into arguments, and refuses frozen dataclasses there.
         epochs: tuple[EpochRecord, ...] = fabric.launch(partial(_run_reporting, job=job, problems=problems))
         return epochs
-    except ProcessRaisedException:
+    except ProcessException:
         if problems.empty():
             raise
         kind, text = problems.get()
@@ -93,3 +93,7 @@ def _run_reporting(fabric: Fabric, job: Job, problems: SimpleQueue[tuple[str, st
     except BagindexError as error:
         problems.put((type(error).__name__, str(error)))
         raise
+    finally:
+        # Fabric leaves this to the interpreter's end, except with NCCL. A thread of the group that then still holds a tensor
+        # ends the process with SIGABRT (pytorch/pytorch#179291), and a training that was done counts as failed.
+        torch.distributed.destroy_process_group()
