@@ -94,6 +94,6 @@ def _run_reporting(fabric: Fabric, job: Job, problems: SimpleQueue[tuple[str, st
         problems.put((type(error).__name__, str(error)))
         raise
     finally:
-        # Fabric leaves this to the interpreter's end, except with NCCL. A thread of the group that then still holds a tensor
-        # ends the process with SIGABRT (pytorch/pytorch#179291), and a training that was done counts as failed.
+        # Fabric leaves this to the interpreter's end, except with NCCL. A thread of the group that then still holds a
+        # tensor ends the process with SIGABRT (pytorch/pytorch#179291), and a training that was done counts as failed.
         torch.distributed.destroy_process_group()

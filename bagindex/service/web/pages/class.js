@@ -12,15 +12,15 @@ import { StartPage } from "./start.js";
 
 const SIZE = 24;
 const SIDES = {
-  right_class: { mark: "right", title: (name) => `In images of ${name}`, about: "their label is the class" },
-  wrong_class: { mark: "wrong", title: () => "In images of other classes", about: "evidence in the wrong place" },
-  any: { mark: "any", title: () => "In all images", about: "whatever their label" },
+  right_class: { mark: "right", title: (name) => `In images of ${name}`, about: (name) => `labelled ${name}` },
+  wrong_class: { mark: "wrong", title: () => "In images of other classes", about: () => "labelled otherwise" },
+  any: { mark: "any", title: () => "In all images", about: () => "whatever their label" },
 };
 const SHOWN = [
   ["both", "Both"],
   ["right_class", "Of the class"],
   ["wrong_class", "Of others"],
-  ["any", "All together"],
+  ["any", "All"],
 ];
 const PER_IMAGE = [1, 2, 3, 5, 10];
 
@@ -60,7 +60,7 @@ function Side({ name, side, model, several, query }) {
   const other = model === choice.model ? {} : { model };
   return html`<section class=${`side-of ${SIDES[side].mark}`}>
     <h2>${SIDES[side].title(name)}${several && html` <span class="model">${model}</span>`}</h2>
-    <p class="faint">${SIDES[side].about}</p>
+    <p class="faint">${SIDES[side].about(name)}</p>
     ${items.length > 0 && html`<${Tiles} label=${`${SIDES[side].title(name)}${several ? `, ${model}` : ""}`} items=${items} model=${model} values=${other} eager=${12} />`}
     ${list.error
       ? html`<${Problem} error=${list.error} />`

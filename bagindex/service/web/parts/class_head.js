@@ -8,6 +8,7 @@ import { to } from "../url.js";
 import { Problem } from "./said.js";
 
 const MIXED_UP = 5;
+const FILES = ["png", "svg", "pdf"];
 
 /** The class's name, how often the model gets it right, what it is mixed up with, and its pages. */
 export function ClassHead({ name, page }) {
@@ -25,13 +26,14 @@ export function ClassHead({ name, page }) {
     <h1 tabindex="-1">${name}</h1>
     ${answer.error && html`<${Problem} error=${answer.error} />`}
     ${place >= 0 && html`<${Numbers} matrix=${matrix} place=${place} />`}
-    <nav class="tabs" aria-label=${`About ${name}`}>
-      ${pages.map(([where, title]) => html`<a key=${where} href=${to(where, { class: name })} aria-current=${where === page ? "page" : undefined}>${title}</a>`)}
-      <span class="gap" />
-      <span class="faint">Figure 3:
-        ${["png", "svg", "pdf"].map((kind) => html` <a key=${kind} href=${addressOf(`/figure3.${kind}`, { index: choice.index, class: name })} download=${`figure3.${kind}`}>${kind.toUpperCase()}</a>`)}
-        · <a href=${addressOf("/report.html", { index: choice.index, class: name })} target="_blank">report</a></span>
-    </nav>
+    <div class="under-head">
+      <nav class="tabs" aria-label=${`About ${name}`}>
+        ${pages.map(([where, title]) => html`<a key=${where} href=${to(where, { class: name })} aria-current=${where === page ? "page" : undefined}>${title}</a>`)}
+      </nav>
+      <p class="faint">Figure 3 as
+        ${FILES.map((kind) => html` <a key=${kind} href=${addressOf(`/figure3.${kind}`, { index: choice.index, class: name })} download=${`figure3.${kind}`}>${kind.toUpperCase()}</a>`)}
+        · <a href=${addressOf("/report.html", { index: choice.index, class: name })} target="_blank">report</a></p>
+    </div>
   </div>`;
 }
 
