@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bagindex.maps import ImageLike
     from bagindex_schemas.records import ModelRecord
 
 
@@ -97,6 +98,23 @@ class LookQuestions(Opened):
         if image_id not in found:
             raise DamagedIndexError(f"the pixels of image {image_id} are missing: run `bagindex verify`")
         return found[image_id]
+
+    def input_of(self, image: ImageLike, *, model: str | None = None) -> NDArray[np.uint8]:
+        """What the models see of an image, or of a picture that is not in the index: after the resize and the crop,
+        before normalisation, uint8 [height, width, RGB].
+
+        Args:
+            image: as for `heatmap`.
+            model: one that there is; all of an index have the same input.
+
+        Raises:
+            QueryError: it is neither an image of the index nor a picture, or there is no such model.
+            NotKeptError: it is an image of the index, which keeps no pixels.
+        """
+        found = self._evidence_of(image, next(iter(self._catalog.models)) if model is None else model).pixels
+        if found is None:
+            raise NotKeptError("this index keeps no pixels to show: build it anew with --pixels --restart")
+        return found
 
     def place_of(self, patch_id: int, *, model: str | None = None) -> tuple[int, Box]:
         """The image of a patch, by its id, and the box of the model's input that the patch sees.

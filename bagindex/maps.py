@@ -29,6 +29,7 @@ from bagindex.text import path_text
 from bagindex_schemas.records import ClassRecord, Grid, ModelRecord
 
 if TYPE_CHECKING:
+    from bagindex.computing import Computing
     from bagindex.evidence import Evidence
 
 
@@ -100,8 +101,9 @@ class ImageEvidence:
         directory, catalog: the index.
         record: the model.
         evidence: gives what is stored of its evidence.
+        computing: runs the model, when it must.
         image: id or path of an image of the index, or a picture file.
-        device: where the model runs, when it must.
+        device: where the model runs.
 
     Raises:
         QueryError: it is neither an image of the index nor a picture.
@@ -113,6 +115,7 @@ class ImageEvidence:
         catalog: Catalog,
         record: ModelRecord,
         evidence: Callable[[], StoredEvidence],
+        computing: Computing,
         image: ImageLike,
         device: str = "auto",
     ) -> None:
@@ -121,31 +124,35 @@ class ImageEvidence:
         self._manifest = catalog.manifest
         self.record = record
         self._evidence = evidence
+        self._computing = computing
         self._device = device
         self._file_pixels: NDArray[np.uint8] | None = None
         image_id, data = _find(catalog, image)
-        if data is None:
+        if image_id is not None:
             self.subject = _stored_subject(catalog, image_id)
-        else:
+        # Of an image of the index the file is needed only where its pixels are not stored.
+        if data is not None and (image_id is None or not self._manifest.plan.pixels):
             name = image.name if isinstance(image, PictureBytes) else path_text(os.fsencode(image))  # type: ignore[arg-type]  # an integer is no file
             try:
                 picture = read_picture(data, catalog.manifest.plan.transform)
             except Rejected as error:
                 raise QueryError(f"{name} is no picture that can be indexed: {error.message}") from None
-            self.subject = Subject(name, None, None, picture.placement)
             self._file_pixels = picture.pixels
+            if image_id is None:
+                self.subject = Subject(name, None, None, picture.placement)
 
     @cached_property
     def pixels(self) -> NDArray[np.uint8] | None:
         """The model's input before normalisation, uint8 [height, width, RGB]; None where the index keeps none."""
-        if self.subject.image_id is None:
+        if self._file_pixels is not None:
             return self._file_pixels
-        if not self._manifest.plan.pixels:
+        image_id = self.subject.image_id
+        if image_id is None or not self._manifest.plan.pixels:
             return None
-        found = image_pixels(self._directory, self._manifest, [self.subject.image_id])
-        if self.subject.image_id not in found:
-            raise DamagedIndexError(f"the pixels of image {self.subject.image_id} are missing: run `bagindex verify`")
-        return found[self.subject.image_id]
+        found = image_pixels(self._directory, self._manifest, [image_id])
+        if image_id not in found:
+            raise DamagedIndexError(f"the pixels of image {image_id} are missing: run `bagindex verify`")
+        return found[image_id]
 
     @cached_property
     def logits(self) -> NDArray[np.float32]:
@@ -236,12 +243,8 @@ class ImageEvidence:
     @cached_property
     def _computed(self) -> Evidence:
         """What the stored model makes of the picture in float32, as a batch of one."""
-        from bagindex.prepare import open_stored_models
-
         pixels = self._needed_pixels("evidence of its patches")
-        only = self._manifest.model_copy(update={"models": {self.record.name: self.record}})
-        model = open_stored_models(self._directory, only, self._device, 1)[self.record.name]
-        return model.run(np.array(pixels)[None])
+        return self._computing.evidence(self._directory, self._manifest, self.record, pixels, self._device)
 
     def _needed_pixels(self, what: str) -> NDArray[np.uint8]:
         if self.pixels is None:
@@ -315,8 +318,8 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return shares
 
 
-def _find(catalog: Catalog, image: ImageLike) -> tuple[int, bytes | None]:
-    """The id of an image of the index, or the bytes of a file that is not in it.
+def _find(catalog: Catalog, image: ImageLike) -> tuple[int | None, bytes | None]:
+    """The id of an image of the index, and the bytes of a file; one of them at least.
 
     What a text may mean is tried in this order: an id, a path of the index, the end of one, a file; `./17` is a file.
     """
@@ -350,11 +353,11 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int, bytes | None]:
     raise QueryError(f'{name!r} is {what}: `bagindex sql "SELECT image_id, path FROM images"` lists its images')
 
 
-def _by_bytes(catalog: Catalog, data: bytes, name: str) -> tuple[int, bytes | None]:
+def _by_bytes(catalog: Catalog, data: bytes, name: str) -> tuple[int | None, bytes]:
     # The same bytes give the same evidence, and that is stored.
     sql = "SELECT image_id FROM images WHERE sha256 = ? ORDER BY NOT ends_with(?, '/' || path), image_id"
     same = catalog.connection.execute(sql, [hashlib.sha256(data).hexdigest(), name]).fetchone()
-    return (same[0], None) if same else (-1, data)
+    return (same[0] if same else None), data
 
 
 def find_image(catalog: Catalog, image_id: int) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bagindex.catalog import Catalog
+    from bagindex.computing import Computing
     from bagindex.info import IndexInfo
     from bagindex.maps import ImageEvidence, ImageLike
     from bagindex.results import PlacedPatch
@@ -45,6 +46,8 @@ class Opened:
         self._features: dict[str, StoredFeatures] = {}
         self._evidence: dict[str, StoredEvidence] = {}
         self._vocabularies: dict[str, Vocabulary] = {}
+        self._own_computing: Computing | None = None
+        self._shared_computing: Computing | None = None
         self._indexes: dict[tuple[str, Metric], tuple[tuple[Neighbours | None, AnnRecord] | None, bool]] = {}
 
     @property
@@ -84,6 +87,12 @@ class Opened:
         self._evidence.clear()
         self._vocabularies.clear()
         self._indexes.clear()
+        if self._own_computing is not None:
+            self._own_computing.close()
+
+    def share(self, computing: Computing) -> None:
+        """Run stored models by what other openings of the index use too, so that each is loaded once."""
+        self._shared_computing = computing
 
     def __enter__(self) -> Self:
         """The index itself."""
@@ -143,7 +152,17 @@ class Opened:
 
         record = self._model(model)
         stored = partial(self._stored_evidence, record)
-        return ImageEvidence(self._directory, self._catalog, record, stored, image, device)
+        return ImageEvidence(self._directory, self._catalog, record, stored, self._computing, image, device)
+
+    @property
+    def _computing(self) -> Computing:
+        from bagindex.computing import Computing
+
+        if self._shared_computing is not None:
+            return self._shared_computing
+        if self._own_computing is None:
+            self._own_computing = Computing()
+        return self._own_computing
 
     def _stored_features(self, record: ModelRecord) -> StoredFeatures:
         from bagindex.stored import StoredFeatures

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bagindex import Index, output
+from bagindex import Index, output, prepare
+from bagindex.compute import BagNetCompute
+from bagindex.computing import PICTURES, Computing
 from bagindex.errors import SettingsError
 from bagindex.maps import PictureBytes
 from bagindex.service import pictures, work
@@ -403,6 +405,67 @@ def test_a_picture_that_is_sent(service: Running, index: Index) -> None:
     assert drawn.content.startswith(PNG)
 
 
+def test_what_the_model_sees_of_a_picture(service: Running, index: Index, planted_folder: Path) -> None:
+    data = (planted_folder / "pictures" / service.json("/images/3")["path"]).read_bytes()
+    wide = io.BytesIO()
+    Image.effect_noise((300, 200), 40).save(wide, "PNG")
+    for sent in (data, wide.getvalue()):
+        answer = send(service, "/input.png", sent)
+        assert answer.headers["content-type"] == "image/png"
+        assert unlike(index.input_of(PictureBytes("a.png", sent)), answer.content) == 0
+    assert unlike(index.pixels(3), send(service, "/input.png", data).content) == 0
+    assert unlike(index.input_of(3), send(service, "/input.png", data).content) == 0
+    check_problem(send(service, "/input.png", b"no picture"), 422, "cannot-answer")
+    check_problem(send(service, "/input.png", data, model="nothing"), 404, "unknown-model")
+
+
+def test_four_questions_about_a_picture_compute_once(planted_words: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    load, run = prepare.open_stored_models, BagNetCompute.run
+
+    def counted_load(*arguments: Any, **options: Any) -> Any:
+        done.append("load")
+        return load(*arguments, **options)
+
+    def counted_run(*arguments: Any) -> Any:
+        done.append("run")
+        return run(*arguments)
+
+    monkeypatch.setattr(prepare, "open_stored_models", counted_load)
+    monkeypatch.setattr(BagNetCompute, "run", counted_run)
+    with running([planted_words]) as service, ThreadPoolExecutor(4) as pool:
+        for number in range(2):
+            data = io.BytesIO()
+            Image.effect_noise((300, 280), 30 + number).save(data, "PNG")
+            asked: list[tuple[str, dict[str, Any]]] = [
+                *((path, {}) for path in ("/heatmap", "/why", "/explain", "/flip")),
+                ("/similar", {"at": "150,140"}),
+            ]
+            answers = list(pool.map(lambda each: send(service, each[0], data.getvalue(), **each[1]), asked))  # noqa: B023
+            assert [each.status_code for each in answers] == [200] * 5
+        assert sorted(done) == ["load", "run", "run"]
+
+
+def test_few_models_and_pictures_are_kept(planted_words: Index, planted_folder: Path) -> None:
+    computing = Computing()
+    with Index.open(planted_words.path) as index:
+        (record,) = index.model_records()
+        alone = index._directory, index._manifest, record
+        shape = index.pixels(0).shape
+        inputs = [np.full(shape, 40 * number, np.uint8) for number in range(PICTURES + 1)]
+        first = computing.evidence(*alone, inputs[0])
+        assert computing.evidence(*alone, inputs[0].copy()) is first
+        for each in inputs[1:]:
+            computing.evidence(*alone, each)
+        again = computing.evidence(*alone, inputs[0])
+        assert again is not first
+        np.testing.assert_array_equal(again.evidence, first.evidence)
+        other = record.model_copy(update={"weights_sha256": "0" * 64})
+        assert computing.evidence(index._directory, index._manifest, other, inputs[0]) is not again
+        computing.close()
+        assert computing.evidence(*alone, inputs[0]) is not again
+
+
 def test_a_picture_of_the_index_is_recognised(service: Running, planted_folder: Path) -> None:
     path = service.json("/images/3")["path"]
     answer = send(service, "/why", (planted_folder / "pictures" / path).read_bytes())
@@ -570,6 +633,10 @@ def test_an_index_of_summaries(planted_folder: Path, tmp_path: Path, pixels: boo
             service.problem("/patches/5.png", 409, "not-kept")
             service.problem("/images/0.png", 409, "not-kept")
             service.problem("/figure3.png", 409, "not-kept", **{"class": "fish"})
+            # Of an image of the index that is sent there is something to compute from.
+            data = (planted_folder / "pictures" / service.json("/images/0")["path"]).read_bytes()
+            assert send(service, "/heatmap", data).json()["image_id"] == 0
+            assert send(service, "/input.png", data).content.startswith(PNG)
             assert service.get("/report.html", **{"class": "fish"}).status_code == 200
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from bagindex import Index
+from bagindex.computing import Computing
 from bagindex.errors import BagindexError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class IndexPool:
         self._free: list[_Opened] = []
         self._about: About | None = None
         self._closed = False
+        self._computing = Computing()
 
     def ask(self, question: Callable[[Index], _Result]) -> _Result:
         """Put a question to an opening that no other thread has.
@@ -119,6 +121,7 @@ class IndexPool:
             free, self._free = self._free, []
         for each in free:
             each.index.close()
+        self._computing.close()
 
     def _take(self, stamp: Stamp) -> _Opened:
         with self._lock:
@@ -135,6 +138,7 @@ class IndexPool:
         # Stamped before it is opened: what changes in between is seen as a change.
         stamp = self.stamp()
         index = Index.open(self.path)
+        index.share(self._computing)
         models = tuple(record.name for record in index.model_records())
         about = About(self.stamp(models), index.version, models)
         if self._about is None:

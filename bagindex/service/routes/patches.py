@@ -249,12 +249,22 @@ def register(app: FastAPI, service: Service) -> None:
             service.pngs.put(key, data)
         return Response(data, headers={"ETag": etag, **headers}, media_type="image/png")
 
+    async def input_of_picture(picture: Picture, model: ModelName = None, index: IndexName = None) -> Response:
+        """What the models see of a picture that is sent: after the resize and the crop."""
+        sent = await read_upload(picture)
+
+        def ask(opened: Index) -> Response:
+            return as_picture(pictures.encode(opened.input_of(sent, model=model)), "png")
+
+        return await service.ask(index, ask, slow=True)
+
     several = {"kinds": ["png"], "arrow": True}
     add(app, "/top-patches", top_patches, shapes.TopPatchList, **several)  # type: ignore[arg-type]
     add(app, "/similar", similar, shapes.SimilarList, **several)  # type: ignore[arg-type]
     add(app, "/similar", similar_of_picture, shapes.SimilarList, post=True, **several)  # type: ignore[arg-type]
     # A patch's picture before the patch: the latter's path fits both.
     add(app, "/patches/{id_}.png", patch_png, None, kinds=["png"], failures=(304,))
+    add(app, "/input.png", input_of_picture, None, kinds=["png"], post=True)
     add(app, "/patches/{id_}", patch, shapes.PatchAccount)
     add(app, "/images/{id_}.png", image_png, None, kinds=["png"], failures=(304,))
 
