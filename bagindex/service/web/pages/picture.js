@@ -3,8 +3,8 @@
 import { html, useEffect, useRef, useState } from "../preact.js";
 import { sendPicture } from "../api.js";
 import { useChoice } from "../choice.js";
-import { logit, percent } from "../text.js";
-import { address, change, changed } from "../url.js";
+import { logit, percent, signed } from "../text.js";
+import { change, changed } from "../url.js";
 import { Account } from "../parts/evidence.js";
 import { Picture, Scale } from "../parts/picture.js";
 import { Problem, Waiting } from "../parts/said.js";
@@ -88,6 +88,7 @@ function Seen({ file, query }) {
       <div class="under"><label><input type="checkbox" checked=${heat} onChange=${(event) => setHeat(event.target.checked)} /> evidence for</label> <b>${name}</b> ${map && html`<${Scale} end=${map.colours_end} />`}</div>
     </div>
     <div class="grow">
+      ${seen.image_id !== null && html`<p>This very picture is in the index: <a href=${changed({ image: seen.image_id, patch: null })}>${seen.image}</a>.</p>`}
       <h2>${seen.predicted} <span class="number faint">${percent(seen.top[0].probability)}</span></h2>
       <div class="classes" role="group" aria-label="Show evidence for">
         ${seen.top.map((each) => html`<a key=${each.class_id} class="chip" href=${changed({ show: each.class })} aria-current=${each.class === name ? "true" : undefined} title=${`logit ${logit(each.logit)}`}>${each.class} <span class="number">${percent(each.probability)}</span></a>`)}
@@ -104,7 +105,7 @@ const boxAt = (grid, { row, col }) => [col * grid.stride, row * grid.stride, col
 function Reasons({ file, about, ids, names, src, pick }) {
   const answer = useSent("/why", { ...about, vs: ids.join(","), k: 4 }, file, asJson);
   const crops = (parts) => html`<ul class="tiles compact">${parts.map(
-    (part) => html`<li key=${`${part.row} ${part.col}`}><button type="button" class="tile" onClick=${() => pick(part)} aria-label=${`Row ${part.row}, column ${part.col}`}><${Crop} src=${src} box=${part.box} /><span class="number">${logit(part.contribution, 3)}</span></button></li>`,
+    (part) => html`<li key=${`${part.row} ${part.col}`}><button type="button" class="tile" onClick=${() => pick(part)} aria-label=${`Row ${part.row}, column ${part.col}`}><${Crop} src=${src} box=${part.box} /><span class="number">${signed(part.contribution, 3)}</span></button></li>`,
   )}</ul>`;
   return html`<section><h3>Why ${names[0]} and not ${names[1]}?</h3>
     ${answer.error ? html`<${Problem} error=${answer.error} />` : answer.data ? html`<${Account} why=${answer.data} crops=${crops} />` : html`<${Waiting} />`}</section>`;

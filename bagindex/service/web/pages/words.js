@@ -56,7 +56,7 @@ function Words({ query }) {
 
 function WordCard({ of, name }) {
   return html`<li class="card">
-    <h3><a href=${to("/words", { word: of.word, class: name })}>Word ${of.word}</a></h3>
+    <h2><a href=${to("/words", { word: of.word, class: name })}>Word ${of.word}</a></h2>
     <${Tiles} label=${`Typical patches of word ${of.word}`} size="bare" items=${of.typical.slice(0, TYPICAL).map((id) => ({ id, name: `Patch ${id}` }))} />
     ${name === null
       ? html`<p class="mixed">${of.says.map((each) => html`<a key=${each.class_id} class="chip" href=${to("/words", { class: each.class })}>${each.class} <span class="number">${signed(each.evidence, 1)}</span></a>`)}</p>`
