@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -61,8 +63,14 @@ def serve(
         for text in service.remarks:
             remark(text)
         typer.echo(f"serving {', '.join(service.pools)} at {address}")
+        if settings.access.token is not None:
+            # What comes after # a browser keeps to itself: the page takes the token from there.
+            address = f"{address}#token={quote(settings.access.token, safe='')}"
         if made:
             remark(f"requests need the header: Authorization: Bearer {settings.access.token}")
+        # A token that was given is a secret of who gave it: it must not get into a log.
+        if made or (settings.access.token is not None and sys.stderr.isatty()):
+            remark(f"in a browser: {address}")
         if open_:
             import threading
             import webbrowser

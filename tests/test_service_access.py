@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import webbrowser
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from bagindex import Index
 from bagindex.errors import SettingsError
 from bagindex.service import edge, server
 from bagindex.service.access import Access, is_loopback, split_host
+from bagindex.service.asking import Service
 from bagindex.service.problems import Problem
 from bagindex.service.settings import Settings
 from serving import API, Running, check_problem, running, stand_in
@@ -69,7 +73,7 @@ def test_a_token(guarded: Running) -> None:
         {"Authorization": "Bearer \xff"},
     ):
         raw = {name: value.encode("latin-1") for name, value in headers.items()}
-        for path in ("/", API + "/indexes", "/metrics", "/openapi.json", API + "/patches/1.png", "/nothing"):
+        for path in (API + "/indexes", "/metrics", "/openapi.json", API + "/patches/1.png", API + "/x", "/%61pi/v1/x"):
             answer = ask(path, headers=raw)
             check_problem(answer, 401, "unauthorized")
             assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -77,8 +81,67 @@ def test_a_token(guarded: Running) -> None:
     for scheme in ("Bearer", "bearer"):
         assert ask(API + "/indexes", headers={"Authorization": f"{scheme} {TOKEN}"}).status_code == 200
     assert ask(API + f"/indexes?token={TOKEN}").status_code == 401
-    for path in ("/healthz", "/readyz"):
+    assert ask(API + "/indexes", headers={"Cookie": f"token={TOKEN}"}).status_code == 401
+    for path in ("/healthz", "/readyz", "/"):
         assert ask(path).status_code == 200
+    # The page's files are the same for everyone, and nobody's secret.
+    assert guarded.service.pools.keys() & set(re.findall(r"\w+", ask("/").text)) == set()
+    assert ask("/nothing").status_code == 404
+
+
+def sign_in(service: Running, token: str, **headers: str) -> httpx.Response:
+    return httpx.post(f"{service.address}{API}/session", json={"token": token}, headers=headers)
+
+
+def test_signing_in_with_a_browser(guarded: Running, small: Path) -> None:
+    answer = sign_in(guarded, TOKEN)
+    assert (answer.status_code, answer.content) == (204, b"")
+    cookie, *attributes = answer.headers["set-cookie"].split("; ")
+    assert sorted(attributes) == ["HttpOnly", "Path=/", "SameSite=Strict"]
+    assert TOKEN not in answer.headers["set-cookie"]
+    name, value = cookie.split("=")
+
+    def ask(given: str, path: str = API + "/images/1.png", **headers: str) -> int:
+        return httpx.get(guarded.address + path, headers={"Cookie": given, **headers}).status_code
+
+    assert ask(cookie) == 200
+    assert ask(f"other=1;{cookie} ; {name}x=2") == 200
+    assert [ask(cookie, path) for path in ("/metrics", "/openapi.json", API + "/indexes")] == [200] * 3
+    for wrong in ("", name, f"{name}=", f"{name}={TOKEN}", f"{name}={value}x", f"{name}={value[:-1]}", f"x={value}"):
+        assert ask(wrong) == 401
+    odd = {"Cookie": f"{name}=ü".encode("latin-1")}
+    assert httpx.get(guarded.address + API + "/indexes", headers=odd).status_code == 401  # type: ignore[arg-type]
+    # What a page of another site embeds is refused as ever; so is one of another port, which gets the cookie too.
+    assert ask(cookie, **{"Sec-Fetch-Site": "cross-site"}) == 403
+    assert ask(cookie, **{"Sec-Fetch-Site": "same-site"}) == 403
+    assert ask(cookie, **{"Sec-Fetch-Site": "same-origin"}) == 200
+    foreign = {"Origin": "http://localhost:1", "Cookie": cookie}
+    body: dict[str, Any] = {"files": {"picture": b"x"}, "headers": foreign}
+    check_problem(httpx.post(f"{guarded.address}{API}/why", **body), 403, "foreign-origin")
+    check_problem(sign_in(guarded, TOKEN, Origin="http://localhost:1"), 403, "foreign-origin")
+    for token in ("wrong", "", TOKEN + "x", TOKEN[:-1], "größer"):
+        content = json.dumps({"token": token})
+        kind = {"Content-Type": "application/json"}
+        refused = httpx.post(f"{guarded.address}{API}/session", content=content, headers=kind)
+        check_problem(refused, 401, "unauthorized")
+        assert refused.headers["www-authenticate"].startswith("Bearer")
+        assert "set-cookie" not in refused.headers
+    check_problem(httpx.post(f"{guarded.address}{API}/session", json={}), 422, "bad-parameters")
+    check_problem(httpx.post(f"{guarded.address}{API}/session", files={"token": b"x"}), 415, "unsupported-type")
+    out = httpx.delete(f"{guarded.address}{API}/session", headers={"Cookie": cookie})
+    assert out.status_code == 204
+    assert out.headers["set-cookie"].startswith(f"{name}=; ")
+    assert "Max-Age=0" in out.headers["set-cookie"]
+    with running([small], Settings(access=Access(token="another-token-of-this-test"))) as other:
+        theirs = sign_in(other, "another-token-of-this-test").headers["set-cookie"].split("=")[0]
+        assert theirs != name
+        assert httpx.get(f"{other.address}{API}/indexes", headers={"Cookie": cookie}).status_code == 401
+
+
+def test_signing_in_where_no_token_is_needed(service: Running) -> None:
+    for answer in (sign_in(service, "anything"), service.client.delete(API + "/session")):
+        assert answer.status_code == 204
+        assert "set-cookie" not in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -293,6 +356,35 @@ def test_a_port_that_is_taken(run, small: Path) -> None:  # type: ignore[no-unty
     assert "there is no index" in run("serve", "-i", "nothing", "--port", 0).err
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_browser_is_told_the_token(
+    run,
+    small: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,  # type: ignore[no-untyped-def]
+) -> None:
+    opened: list[str] = []
+    service = Service([small], Settings())
+
+    def serve(*_: object, announce: Callable[[str, Service], None], **__: object) -> None:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+        announce("http://127.0.0.1:1/", service)
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and getattr(thread, "_target", None) is webbrowser.open:
+                thread.join()
+
+    monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    result = run("serve", "-i", small, "--open", "--token", "sixteen/and+more#of?it")
+    address = "http://127.0.0.1:1/#token=sixteen%2Fand%2Bmore%23of%3Fit"
+    # A token that was given is shown to a person, and gets into no log.
+    assert result.err == (f"bagindex: in a browser: {address}\n" if terminal else "")
+    assert "token" not in result.out
+    run("serve", "-i", small, "--open")
+    service.close()
+    assert opened == [address, "http://127.0.0.1:1/"]
+
+
 def test_access_to_ipv6() -> None:
     headers = [(b"host", b"[::1]:8400")]
     assert Access(host="::1").check("GET", "/", headers) > 0
@@ -401,6 +493,7 @@ def test_a_token_is_printed_once(small: Path, processes: list[Process]) -> None:
     processes.append(process)
     assert process.process.stderr is not None
     token = process.process.stderr.readline().split()[-1]
+    assert process.process.stderr.readline() == f"bagindex: in a browser: {process.address}/#token={token}\n"
     assert httpx.get(process.address + API + "/indexes").status_code == 401
     headers = {"Authorization": f"Bearer {token}"}
     assert httpx.get(process.address + API + "/indexes", headers=headers).status_code == 200

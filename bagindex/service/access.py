@@ -7,6 +7,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from bagindex.service.problems import Problem
@@ -21,8 +22,11 @@ _FORM = 100_000
 """Bytes that a form may have around the picture."""
 _TEXT = 200_000
 """Bytes of a body that is text."""
-_OPEN = frozenset({"/healthz", "/readyz"})
-"""Asked by what watches over the service, which has no token."""
+_SESSION = "/api/v1/session"
+"""Where the token is shown for a cookie."""
+_GUARDED = frozenset({"/metrics", "/openapi.json"})
+"""What else needs a token, beside all under `/api/`. The rest is asked by what watches over the service, which has no
+token, or it is the page's own files, which are the same for everyone."""
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]+))(?::(\d{1,5}))?")
 
@@ -69,7 +73,7 @@ class Access:
             Problem: the request is refused.
         """
         host = self._check_host(_values(headers, b"host"))
-        if self.token is not None and path not in _OPEN:
+        if self.token is not None and _is_guarded(path) and not self._has_cookie(headers):
             self._check_token(_values(headers, b"authorization"))
         if method not in ("GET", "HEAD", "OPTIONS"):
             _check_origin(host, headers)
@@ -105,12 +109,49 @@ class Access:
         scheme, _, given = values[0].partition(" ") if len(values) == 1 else ("", "", "")
         wanted = (self.token or "").encode()
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("utf-8", "replace"), wanted):
-            raise Problem(
-                401,
-                "unauthorized",
-                "send the header `Authorization: Bearer TOKEN` with the token that the service was started with",
-                {"WWW-Authenticate": 'Bearer realm="bagindex"'},
-            )
+            raise _unauthorized()
+
+    def check_given(self, token: str) -> None:
+        """Check a token that is shown for a cookie; where none is needed, any will do.
+
+        Raises:
+            Problem: it is another one.
+        """
+        if self.token is not None and not hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode()):
+            raise _unauthorized()
+
+    @cached_property
+    def cookie(self) -> tuple[str, str] | None:
+        """Name and value of the cookie that is as good as the token; None where there is no token.
+
+        Cookies do not know ports: the name is the token's, so that two services of one machine leave each other's
+        alone. The value does not tell the token, which may be in use elsewhere.
+        """
+        if self.token is None:
+            return None
+        name, value = (hmac.new(self.token.encode(), what, "sha256").hexdigest() for what in (b"cookie", b"session"))
+        return f"bagindex-{name[:16]}", value
+
+    def _has_cookie(self, headers: Headers) -> bool:
+        if self.cookie is None:
+            return False
+        name, value = self.cookie
+        pairs = [pair.strip().partition("=") for each in _values(headers, b"cookie") for pair in each.split(";")]
+        given = [text.encode() for key, _, text in pairs if key == name]
+        return any(hmac.compare_digest(each, value.encode()) for each in given)
+
+
+def _unauthorized() -> Problem:
+    return Problem(
+        401,
+        "unauthorized",
+        "send the header `Authorization: Bearer TOKEN` with the token that the service was started with",
+        {"WWW-Authenticate": 'Bearer realm="bagindex"'},
+    )
+
+
+def _is_guarded(path: str) -> bool:
+    return path in _GUARDED or (path.startswith("/api/") and path != _SESSION)
 
 
 def too_large(limit: int) -> Problem:
@@ -146,7 +187,7 @@ def _check_type(path: str, values: Sequence[str]) -> int:
     Raises:
         Problem: no route takes that type.
     """
-    text = path.endswith("/sql")
+    text = path.endswith("/sql") or path == _SESSION
     wanted = "application/json" if text else "multipart/form-data"
     given = values[0].split(";")[0].strip().lower() if len(values) == 1 else ""
     if given != wanted:

@@ -12,7 +12,7 @@ from bagindex import __version__
 from bagindex.service import page, problems, shapes
 from bagindex.service.asking import Service
 from bagindex.service.edge import Edge
-from bagindex.service.routes import accounts, figures, health, listing, maps, patches, sql
+from bagindex.service.routes import accounts, figures, health, listing, maps, patches, session, sql
 
 _ABOUT = """Which local image evidence does a BagNet decide on? Questions about an index of every patch that it saw.
 
@@ -41,7 +41,7 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     # An image's picture before the image: the latter's path fits both.
-    for topic in (health, patches, listing, maps, accounts, figures, sql, page):
+    for topic in (health, session, patches, listing, maps, accounts, figures, sql, page):
         topic.register(app, service)
     problems.install(app, service.texts)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]

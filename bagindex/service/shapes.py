@@ -354,6 +354,12 @@ class SqlAnswer(Shape):
     milliseconds: float
 
 
+class SessionToken(Shape):
+    """What the service was started with."""
+
+    token: str = Field(max_length=1_000)
+
+
 class Health(Shape):
     """The state of the service."""
 
