@@ -2,7 +2,11 @@
 
 import { useEffect, useState } from "./preact.js";
 
+/** The event that says that the service wants a token. */
+export const SIGNED_OUT = "bagindex-signed-out";
 const BASE = "/api/v1";
+const BUSY = 503;
+const TRIES = 3;
 const KEPT = 300;
 const answers = new Map();
 
@@ -38,9 +42,22 @@ export async function send(path, values, options = {}) {
     throw new ApiError(0, "unreachable", "The service does not answer. Is `bagindex serve` still running?");
   }
   if (response.ok) return response;
+  if (response.status === 401) dispatchEvent(new Event(SIGNED_OUT));
   const problem = await response.json().catch(() => ({}));
   const said = (problem.errors ?? []).map((each) => `${each.where}: ${each.message}`).join("; ");
   throw new ApiError(response.status, problem.code ?? "failed", said || problem.detail || `The service answered ${response.status}.`);
+}
+
+/** Ask for JSON; where the service has too much to do, again after a while. */
+async function fetched(path, values) {
+  for (let tried = 1; ; tried += 1) {
+    try {
+      return await (await send(path, values)).json();
+    } catch (error) {
+      if (error.status !== BUSY || tried === TRIES) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * tried));
+    }
+  }
 }
 
 /** Ask; the same question is asked once. */
@@ -48,7 +65,7 @@ export function ask(path, values) {
   const key = addressOf(path, values);
   let answer = answers.get(key);
   if (!answer) {
-    answer = { promise: send(path, values).then((response) => response.json()) };
+    answer = { promise: fetched(path, values) };
     answer.promise.then(
       (data) => (answer.data = data),
       () => answers.delete(key), // a failure may pass

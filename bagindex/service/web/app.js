@@ -1,7 +1,7 @@
 // The page: finds out what is asked for, and draws it.
 
 import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useRef, useState } from "./preact.js";
-import { forget, signIn } from "./api.js";
+import { forget, SIGNED_OUT, signIn } from "./api.js";
 import { ChoiceProvider, useChosen } from "./choice.js";
 import { Inspector } from "./inspector.js";
 import { Header } from "./parts/header.js";
@@ -25,8 +25,13 @@ const PAGES = {
 const NARROW = matchMedia("(max-width: 60rem)");
 
 function App() {
+  const [signedOut, setSignedOut] = useState(false);
+  useEffect(() => addEventListener(SIGNED_OUT, () => setSignedOut(true)), []);
+  return signedOut ? html`<${SignIn} done=${() => setSignedOut(false)} />` : html`<${Room} />`;
+}
+
+function Room() {
   const { path, query } = useAddress();
-  const [, again] = useState(0);
   const { choice, error } = useChosen(query);
   const [broken, mended] = useErrorBoundary((problem) => console.error(problem));
   const main = useRef(null);
@@ -39,7 +44,6 @@ function App() {
       drawn.current = path;
     }
   });
-  if (error?.status === 401) return html`<${SignIn} done=${() => again((count) => count + 1)} />`;
   if (error) return html`<main class="alone"><h1>bagindex</h1><${Problem} error=${error} /><p><a href="/">Start anew</a></p></main>`;
   if (!choice) return html`<main class="alone"><${Waiting}>Opening the index…</${Waiting}></main>`;
   const Page = PAGES[path] ?? StartPage;

@@ -142,7 +142,7 @@ function Value({ value, column, model }) {
     if (/(^|_)image_id$/.test(column.name))
       return html`<a class="tile shown" href=${changed({ image: value, patch: null, show: null })}><img class="thumbnail" src=${imagePicture(choice, value)} alt="" loading="lazy" width=${choice.input.width} height=${choice.input.height} /> ${value}</a>`;
   }
-  if (typeof value === "number" && !Number.isInteger(value)) return html`<span title=${value}>${Number(value.toPrecision(6))}</span>`;
+  if (typeof value === "number" && !Number.isInteger(value)) return html`<span title=${value}>${Number(value.toPrecision(8))}</span>`;
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 

@@ -16,7 +16,7 @@ export function usePages(path, values, { size, count = "k", of }) {
     lists.set(key, { items: [], first: null, done: false, waiting: false, error: null });
     if (lists.size > KEPT) lists.delete(lists.keys().next().value);
   }
-  const list = key ? lists.get(key) : { items: [], done: true };
+  const list = key ? lists.get(key) : { items: [], first: null, done: true, waiting: false, error: null };
   const shown = useRef(null);
   shown.current = list;
   const more = () => {
@@ -34,16 +34,14 @@ export function usePages(path, values, { size, count = "k", of }) {
         tell();
       },
       (error) => {
-        list.error = error;
-        list.waiting = false;
-        list.done = true;
-        lists.delete(key);
+        Object.assign(list, { error, waiting: false, done: true });
         tell();
       },
     );
     tell();
   };
   useEffect(() => {
+    if (list.error) Object.assign(list, { error: null, done: false }); // it may have passed
     if (key && !list.items.length) more();
   }, [key]);
   return { ...list, more };

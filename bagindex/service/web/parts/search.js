@@ -9,10 +9,12 @@ const SHOWN = 8;
 const PAUSE = 60;
 
 /** A combobox of classes (ARIA's pattern: the focus stays in the field).
- *  Args: `label` names it; `value` is the class that is chosen; `chosen` hears of another, and of null if it may be
+ *  Args: `label` names it; `value` is the class that is chosen, if one stays so; `chosen` hears of another, and of null if it may be
  *  emptied (`clear`); `hint` stands in the empty field. */
-export function ClassSearch({ label, value = "", chosen, hint, clear = false, id, autofocus = false, hidden = false }) {
+export function ClassSearch({ label, value: given, chosen, hint, clear = false, id, autofocus = false, hidden = false }) {
   const choice = useChoice();
+  const lasting = given !== undefined; // else the field is empty again once a class was chosen
+  const value = given ?? "";
   const made = useId();
   const field = id ?? made;
   const [text, setText] = useState(value);
@@ -22,7 +24,7 @@ export function ClassSearch({ label, value = "", chosen, hint, clear = false, id
   const input = useRef(null);
   const latest = useRef("");
 
-  useEffect(() => setText(value ?? ""), [value]);
+  useEffect(() => setText(value), [value]);
   useEffect(() => {
     if (autofocus) input.current.focus({ preventScroll: true });
   }, []);
@@ -52,7 +54,7 @@ export function ClassSearch({ label, value = "", chosen, hint, clear = false, id
   };
   const take = (name) => {
     hide();
-    setText(clear || name === null ? (name ?? "") : name);
+    setText(lasting ? (name ?? "") : "");
     chosen(name);
   };
   const options = (open && found?.classes) || [];
@@ -68,7 +70,7 @@ export function ClassSearch({ label, value = "", chosen, hint, clear = false, id
     } else if (event.key === "Escape" && open) {
       event.stopPropagation();
       hide();
-      setText(value ?? "");
+      setText(value);
     }
   };
   // Enter may come before the suggestions do: what was typed then decides.
@@ -85,7 +87,7 @@ export function ClassSearch({ label, value = "", chosen, hint, clear = false, id
   const blur = () => {
     hide();
     if (clear && !text.trim() && value) chosen(null);
-    else setText(value ?? "");
+    else setText(value);
   };
   return html`<div class="search">
     <label for=${field} class=${hidden ? "unseen" : ""}>${label}</label>
