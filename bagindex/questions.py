@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bagindex.errors import QueryError
 from bagindex.opened import Opened
@@ -267,3 +267,16 @@ class Questions(Opened):
             answer = self._sandbox.run(query, explain=explain)
             return QueryResult(answer.table, answer.truncated)
         return run(self._catalog, f"EXPLAIN {query}" if explain else query)
+
+    def tables(self) -> dict[str, Any]:
+        """What there is to ask in SQL.
+
+        Returns:
+            `tables`: of each table, view and macro its name, kind, what it is about, and its columns, each with a name,
+            a type and what it is about; of a macro also a `call`. `examples`: queries that this index can answer, each
+            with a title, what it is about, and its `sql`; a column of patches is called patch_id, one of images
+            image_id.
+        """
+        from bagindex.examples import tables
+
+        return tables(self._catalog)

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -23,7 +24,7 @@ from bagindex.computing import PICTURES, Computing
 from bagindex.errors import SettingsError
 from bagindex.maps import PictureBytes
 from bagindex.service import pictures, work
-from bagindex.service.answers import accepted
+from bagindex.service.answers import PARQUET, accepted
 from bagindex.service.asking import Service
 from bagindex.service.problems import Problem, Texts
 from bagindex.service.settings import Settings
@@ -543,6 +544,29 @@ def test_sql_in_arrow(service: Running, index: Index) -> None:
     assert pa.ipc.open_stream(answer.content).read_all().to_pydict() == index.sql(query).to_arrow().to_pydict()
 
 
+def test_sql_in_files(service: Running, index: Index) -> None:
+    query = "SELECT image_id, path, [1, NULL] AS list, {'a': 'é'} AS both, NULL AS nothing FROM images ORDER BY 1"
+    expected = index.sql(query)
+    for kind in ("text/csv", "application/vnd.apache.parquet"):
+        answer = service.client.post(API + "/sql", json={"sql": query}, headers={"Accept": kind})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"].split(";")[0] == kind
+        assert answer.headers["x-bagindex-truncated"] == "false"
+        assert float(answer.headers["x-bagindex-milliseconds"]) >= 0
+        if kind == "text/csv":
+            assert answer.content.decode() == output.to_csv(expected.columns, expected.to_dicts())
+            assert "\n0,chain/" in answer.text
+            assert '"[1, null]","{""a"": ""é""}",\n' in answer.text
+        else:
+            assert pq.read_table(io.BytesIO(answer.content)).to_pylist() == expected.to_dicts()
+    answer = service.client.post(API + "/sql", json={"sql": query}, headers={"Accept": "image/png"})
+    check_problem(answer, 406, "not-acceptable")
+
+
+def test_tables(service: Running, index: Index) -> None:
+    assert service.json("/tables") == index.tables()
+
+
 def test_sql_that_takes_too_long_or_finds_no_room(service: Running, sandbox_is_stand_in: bool) -> None:
     if not sandbox_is_stand_in:
         pytest.skip("the sandbox's own tests have these")
@@ -795,9 +819,10 @@ def test_a_picture_of_very_many_pixels_is_refused(service: Running) -> None:
 def test_values_that_no_answer_can_hold(service: Running, sandbox_is_stand_in: bool, query: str) -> None:
     if sandbox_is_stand_in:
         pytest.skip("the sandbox is not here")
-    for accept in ("application/json", "application/vnd.apache.arrow.stream"):
+    for accept in ("application/json", "application/vnd.apache.arrow.stream", "text/csv", PARQUET):
         answer = service.client.post(API + "/sql", json={"sql": query}, headers={"Accept": accept})
-        assert answer.status_code in ((422,) if accept == "application/json" else (200, 422)), answer.text
+        allowed = (422,) if accept in ("application/json", "text/csv") else (200, 422)
+        assert answer.status_code in allowed, answer.text
 
 
 def test_what_is_kept_is_bounded() -> None:

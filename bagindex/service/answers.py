@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Request
 from starlette.responses import Response
 
-from bagindex.output import to_json_value
+from bagindex.output import to_csv, to_json_value
 from bagindex.service.edge import PAGE_POLICY
 from bagindex.service.problems import Problem
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
+CSV = "text/csv; charset=utf-8"
+PARQUET = "application/vnd.apache.parquet"
 PICTURES = {
     **{"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"},
     **{"html": "text/html; charset=utf-8"},
@@ -71,6 +73,22 @@ def as_arrow(table: pa.Table, headers: Mapping[str, str] | None = None) -> Respo
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return Response(sink.getvalue().to_pybytes(), 200, _varies(headers), ARROW)
+
+
+def as_csv(table: pa.Table, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer as the command line writes it: RFC 4180 with a header, lists and structures as JSON."""
+    text = to_csv([str(name) for name in table.column_names], table.to_pylist())
+    return Response(text.encode("utf-8", "backslashreplace"), 200, _varies(headers), CSV)
+
+
+def as_parquet(table: pa.Table, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer as a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return Response(sink.getvalue().to_pybytes(), 200, _varies(headers), PARQUET)
 
 
 def table(kind: str, value: Tabular, body: Mapping[str, Any]) -> Response:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import File, Path, Query, UploadFile
 
 from bagindex.maps import PictureBytes
 from bagindex.service.access import UPLOAD, UPLOAD_PIXELS, too_large
-from bagindex.service.answers import ARROW, JSON, PICTURES
+from bagindex.service.answers import JSON, PICTURES
 from bagindex.service.problems import MEDIA_TYPE, Problem
 
 MOST = 1_000
@@ -122,24 +123,22 @@ _PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
 
 
 def described(
-    *kinds: str, example: Any = None, arrow: bool = False, json: bool = True, failures: tuple[int, ...] = ()
+    *kinds: str, example: Any = None, types: Sequence[str] = (), json: bool = True, failures: tuple[int, ...] = ()
 ) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's words for a route's answers.
 
     Args:
         kinds: pictures that it gives, by the endings of their files.
         example: of the JSON.
-        arrow: whether it gives Arrow.
+        types: media types of the tables that it gives beside JSON.
         json: whether it gives JSON.
         failures: what may go wrong here, beyond what may go wrong anywhere.
     """
     content: dict[str, Any] = {}
     if json and example is not None:
         content[JSON] = {"example": example}
-    if arrow:
-        content[ARROW] = {"schema": {"type": "string", "format": "binary"}}
-    for kind in kinds:
-        content[PICTURES[kind].split(";")[0]] = {"schema": {"type": "string", "format": "binary"}}
+    for kind in (*types, *(PICTURES[each] for each in kinds)):
+        content[kind.split(";")[0]] = {"schema": {"type": "string", "format": "binary"}}
     found: dict[int | str, dict[str, Any]] = {200: {"description": "The answer.", "content": content}}
     for status in sorted({400, 401, 403, 404, 406, 409, 421, 422, 503, *failures}):
         found[status] = {"description": _MEANS[status]}

@@ -354,6 +354,39 @@ class SqlAnswer(Shape):
     milliseconds: float
 
 
+class ColumnAbout(Shape):
+    """A column."""
+
+    name: str
+    type: str
+    about: str
+
+
+class TableAbout(Shape):
+    """A table, view or macro."""
+
+    name: str
+    kind: str
+    about: str
+    columns: list[ColumnAbout]
+    call: str | None = Field(default=None, description="How a macro is called.")
+
+
+class ExampleQuery(Shape):
+    """A query that this index can answer."""
+
+    title: str
+    about: str
+    sql: str
+
+
+class Tables(Shape):
+    """What there is to ask in SQL."""
+
+    tables: list[TableAbout]
+    examples: list[ExampleQuery]
+
+
 class SessionToken(Shape):
     """What the service was started with."""
 

@@ -26,6 +26,7 @@ def add(
     *,
     kinds: Sequence[str] = (),
     arrow: bool = False,
+    types: Sequence[str] = (),
     post: bool = False,
     failures: tuple[int, ...] = (),
 ) -> None:
@@ -38,6 +39,7 @@ def add(
         shape: of the JSON; None where the answer is a picture only.
         kinds: the endings of the pictures that it gives.
         arrow: whether it gives Arrow.
+        types: further media types that it gives.
         post: whether it takes a body.
         failures: statuses beyond those that any route may have.
     """
@@ -56,7 +58,9 @@ def add(
             endpoint,
             response_model=shape,
             operation_id=name,
-            responses=described(*kinds, example=examples().get(name), arrow=arrow, failures=failures),
+            responses=described(
+                *kinds, example=examples().get(name), types=[ARROW] * arrow + [*types], failures=failures
+            ),
             **common,
         )
     elif not path.endswith(tuple(f".{kind}" for kind in kinds)):

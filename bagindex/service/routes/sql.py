@@ -1,7 +1,8 @@
-"""SQL, in a sandbox."""
+"""SQL, in a sandbox, and what there is to ask."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,10 +10,20 @@ from starlette.responses import Response
 
 from bagindex.errors import QueryError
 from bagindex.service import shapes
-from bagindex.service.answers import ARROW, as_arrow, as_json
+from bagindex.service.answers import (
+    ARROW,
+    CSV,
+    JSON,
+    PARQUET,
+    accepted,
+    as_arrow,
+    as_csv,
+    as_json,
+    as_parquet,
+)
 from bagindex.service.asking import Service
 from bagindex.service.parameters import IndexName
-from bagindex.service.routes.adding import add, kind_of
+from bagindex.service.routes.adding import add
 
 _OUTCOMES = {
     "RefusedError": "refused",
@@ -22,16 +33,22 @@ _OUTCOMES = {
     "Problem": "off",
 }
 
+_TABLES: Mapping[str, Callable[[Any, Mapping[str, str]], Response]] = {
+    ARROW: as_arrow,
+    CSV: as_csv,
+    PARQUET: as_parquet,
+}
+
 
 def register(app: FastAPI, service: Service) -> None:
-    """Add the route."""
+    """Add the routes."""
 
     async def sql(request: Request, question: shapes.SqlQuestion, index: IndexName = None) -> Response:
         """Run one query that reads, in DuckDB's SQL.
 
-        Of too many rows the first are given, and `truncated` says so.
+        Of too many rows the first are given, and `truncated` says so; of an answer that is no JSON, a header.
         """
-        kind = kind_of(request, arrow=True)
+        kind = accepted(request, [JSON, *_TABLES])
         outcome = "failed"
         service.metrics.sql_running.inc()
         try:
@@ -45,7 +62,12 @@ def register(app: FastAPI, service: Service) -> None:
             service.metrics.sql.labels(outcome).inc()
         return response
 
-    add(app, "/sql", sql, shapes.SqlAnswer, arrow=True, post=True, failures=(501,))
+    async def tables(index: IndexName = None) -> Response:
+        """What there is to ask in SQL: tables, views and macros with their columns, and examples."""
+        return as_json(await service.ask(index, lambda opened: opened.tables()))
+
+    add(app, "/tables", tables, shapes.Tables)
+    add(app, "/sql", sql, shapes.SqlAnswer, types=list(_TABLES), post=True, failures=(501,))
 
 
 def _answer(answer: Any, kind: str) -> Response:
@@ -59,9 +81,9 @@ def _answer(answer: Any, kind: str) -> Response:
 
 def _written(answer: Any, kind: str) -> Response:
     table = answer.table
-    if kind == ARROW:
+    if kind in _TABLES:
         said = {"X-Bagindex-Truncated": str(answer.truncated).lower()}
-        return as_arrow(table, {**said, "X-Bagindex-Milliseconds": f"{answer.milliseconds:.3f}"})
+        return _TABLES[kind](table, {**said, "X-Bagindex-Milliseconds": f"{answer.milliseconds:.3f}"})
     columns = [column.to_pylist() for column in table.columns]
     return as_json(
         {
