@@ -85,6 +85,7 @@ export function SqlPage({ query }) {
             ${asked !== null && html`<${Share} keyed />`}
           </div>
         </form>
+        ${asked === null && html`<p class="faint">Pick an example, or ask DuckDB whatever you like: nothing can be changed from here. Columns called patch_id and image_id show as pictures.</p>`}
         ${running && html`<${Waiting}>Running…</${Waiting}>`}
         ${answer && !running && (answer.error ? html`<${Problem} error=${answer.error} />` : html`<${Rows} key=${answer.asked} of=${answer.data} asked=${answer.asked} />`)}
       </section>

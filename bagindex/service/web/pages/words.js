@@ -15,6 +15,11 @@ const STEP = 24;
 const TYPICAL = 6;
 const MOST = 1000;
 const LABELS = 6;
+const BY = [
+  ["right", (name) => `in images of ${name}`],
+  ["wrong", () => "in images of others"],
+  ["shortcuts", () => "possible shortcuts"],
+];
 
 export function WordsPage({ query }) {
   const choice = useChoice();
@@ -28,30 +33,38 @@ export function WordsPage({ query }) {
 function Words({ query }) {
   const choice = useChoice();
   const name = query.get("class");
-  const wrong = query.get("wrong_class") === "true";
+  const by = (name !== null && BY.find(([value]) => value === query.get("by"))?.[0]) || "right";
   const [shown, setShown] = useState(STEP);
-  const answer = useAnswer("/words", { index: choice.index, model: choice.model, class: name, wrong_class: name !== null && wrong, k: MOST });
-  const words = (answer.data?.words ?? []).filter((each) => each.word !== null);
+  const about = { index: choice.index, model: choice.model, class: name, k: MOST };
+  const answer = useAnswer("/words", { ...about, wrong_class: by === "wrong" });
+  const errors = useAnswer(by === "shortcuts" ? "/shortcuts" : null, about);
+  const all = (answer.data?.words ?? []).filter((each) => each.word !== null);
+  const words = by === "shortcuts" ? suspects(all, errors.data) : all;
   useEffect(() => {
     document.title = `Words${name === null ? "" : ` of ${name}`} · ${choice.index} · bagindex`;
     setShown(STEP);
-  }, [name, wrong, choice.index]);
+  }, [name, by, choice.index]);
   return html`${name === null
       ? html`<h1 tabindex="-1">Visual words</h1><p>Patches that look alike to the model, grouped. Each word says for which classes it speaks; the largest come first.</p>`
       : html`<${ClassHead} name=${name} page="/words" />
           <p>${answer.data?.right_logit != null && html`The mean logit for ${name} is <b class="number">${signed(answer.data.right_logit)}</b> in images of ${name}`}${answer.data?.wrong_logit != null && html` and <b class="number">${signed(answer.data.wrong_logit)}</b> in others`}. Each word adds its share of all patches times its mean evidence.</p>`}
     <div class="filters">
       <${ClassSearch} label="Words of the class" value=${name ?? ""} clear hint="all classes" chosen=${(chosen) => change({ class: chosen }, { replace: true })} />
-      ${name !== null &&
+      ${name !== null && choice.labelled &&
       html`<fieldset class="segments"><legend class="unseen">Ranked by what they add</legend>
-        ${[[false, `in images of ${name}`], [true, "in images of others"]].map(
-          ([value, title]) => html`<label key=${title}><input type="radio" name="side" checked=${wrong === value} onChange=${() => change({ wrong_class: value || null }, { replace: true })} /><span>${title}</span></label>`,
-        )}</fieldset>`}
+        ${BY.map(([value, title]) => html`<label key=${value}><input type="radio" name="by" value=${value} checked=${by === value} onChange=${() => change({ by: value === "right" ? null : value }, { replace: true })} /><span>${title(name)}</span></label>`)}</fieldset>`}
     </div>
-    ${answer.error && html`<${Problem} error=${answer.error} />`}
+    ${by === "shortcuts" && html`<p>Words that speak for ${name} in images of other classes; those first without which most wrong answers “${name}” would not have been given. Whether a word is a shortcut or belongs to the class, its patches show.</p>`}
+    ${[answer, errors].map((each) => each.error && html`<${Problem} error=${each.error} />`)}
     ${!answer.data && !answer.error && html`<${Waiting} />`}
     <ul class="cards">${words.slice(0, shown).map((each) => html`<${WordCard} key=${each.word} of=${each} name=${name} />`)}</ul>
     ${shown < words.length && html`<${End} reached=${() => setShown(shown + STEP)} at=${shown} />`}`;
+}
+
+/** The words that decide errors, each with how many. */
+function suspects(words, answer) {
+  const known = new Map(words.map((each) => [each.word, each]));
+  return (answer?.shortcuts ?? []).map((each) => ({ ...known.get(each.word), errors: each.errors, of: each.of }));
 }
 
 function WordCard({ of, name }) {
@@ -63,6 +76,7 @@ function WordCard({ of, name }) {
       : html`<p>${[["right", `in images of ${name}`], ["wrong", "in others"]].map(
           ([side, title]) => html`<span key=${side} class=${side}><b class="number">${of[`${side}_contribution`] == null ? "–" : signed(of[`${side}_contribution`], 3)}</b> ${title}</span><br />`,
         )}</p>`}
+    ${of.errors !== undefined && html`<p>decides <b class="number">${of.errors}</b> of ${count(of.of, "image")} wrongly called ${name}</p>`}
     <p class="faint">${count(of.patches, "patch", "patches")} in ${count(of.images, "image")}</p>
   </li>`;
 }
