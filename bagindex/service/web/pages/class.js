@@ -37,8 +37,18 @@ export function ClassPage({ query }) {
   const models = [choice.model, ...query.getAll("with").filter((each) => each !== choice.model && choice.models.some((model) => model.name === each))];
   return html`<${ClassHead} name=${name} page="/class" />
     <${Filters} query=${query} shown=${shown} models=${models} />
-    <div class="columns" style=${{ "--columns": sides.length * models.length }}>
-      ${models.map((model) => sides.map((side) => html`<${Side} key=${`${model} ${side}`} name=${name} side=${side} model=${model} several=${models.length > 1} query=${query} />`))}
+    <div class="groups" style=${{ "--groups": models.length }}>
+      ${models.map(
+        (model) => html`<section key=${model} class="group" aria-label=${model}>
+          ${models.length > 1 && html`<h2>${model}</h2>`}
+          <div class="columns" style=${{ "--columns": sides.length }}>
+            ${sides.map(
+              (side) => html`<${Side} key=${side} name=${name} side=${side} model=${model} query=${query}
+                Heading=${models.length > 1 ? "h3" : "h2"} />`,
+            )}
+          </div>
+        </section>`,
+      )}
     </div>`;
 }
 
@@ -52,16 +62,16 @@ const narrowing = (query) => ({
   where: query.get("where"),
 });
 
-function Side({ name, side, model, several, query }) {
+function Side({ name, side, model, query, Heading }) {
   const choice = useChoice();
   const values = { index: choice.index, model, class: name, images: side, ...narrowing(query) };
   const list = usePages("/top-patches", values, { size: SIZE, of: "patches" });
   const items = list.items.map((patch) => patchItem(patch));
   const other = model === choice.model ? {} : { model };
   return html`<section class=${`side-of ${SIDES[side].mark}`}>
-    <h2>${SIDES[side].title(name)}${several && html` <span class="model">${model}</span>`}</h2>
+    <${Heading}>${SIDES[side].title(name)}</${Heading}>
     <p class="faint">${SIDES[side].about(name)}</p>
-    ${items.length > 0 && html`<${Tiles} label=${`${SIDES[side].title(name)}${several ? `, ${model}` : ""}`} items=${items} model=${model} values=${other} eager=${12} />`}
+    ${items.length > 0 && html`<${Tiles} label=${`${SIDES[side].title(name)}, ${model}`} items=${items} model=${model} values=${other} eager=${12} />`}
     ${list.error
       ? html`<${Problem} error=${list.error} />`
       : list.waiting

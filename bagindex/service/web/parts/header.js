@@ -41,14 +41,16 @@ export function Header({ path }) {
     </nav>
     <span class="gap" />
     <${ClassSearch} key=${choice.index} id="search" label="Search for a class" hidden hint="Search for a class" chosen=${(name) => go(to("/class", { class: name }))} />
-    ${choice.indexes.length > 1 &&
-    html`<select aria-label="Index" value=${choice.index} onChange=${(event) => go(`/?${new URLSearchParams({ index: event.target.value })}`)}>
-      ${choice.indexes.map((each) => html`<option key=${each.name}>${each.name}</option>`)}
-    </select>`}
-    ${choice.models.length > 1 &&
-    html`<select aria-label="Model" value=${choice.model} onChange=${(event) => change({ model: event.target.value, ...whereNow(choice) })}>
-      ${choice.models.map((each) => html`<option key=${each.name}>${each.name}</option>`)}
-    </select>`}
+    <div class="which">
+      ${choice.indexes.length > 1 &&
+      html`<select aria-label="Index" value=${choice.index} onChange=${(event) => go(`/?${new URLSearchParams({ index: event.target.value })}`)}>
+        ${choice.indexes.map((each) => html`<option key=${each.name}>${each.name}</option>`)}
+      </select>`}
+      ${choice.models.length > 1 &&
+      html`<select aria-label="Model" value=${choice.model} onChange=${(event) => change({ model: event.target.value, ...whereNow(choice) })}>
+        ${choice.models.map((each) => html`<option key=${each.name}>${each.name}</option>`)}
+      </select>`}
+    </div>
     <${Theme} />
     <button type="button" class="round" aria-label="Help" onClick=${() => help.current.showModal()}>?</button>
     <${Help} dialog=${help} />
