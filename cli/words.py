@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,9 +23,6 @@ from bagindex_cli.common import (
 from bagindex_cli.screen import Steps
 from bagindex_cli.terminal import canvas
 from bagindex_cli.terminal import show as draw
-
-if TYPE_CHECKING:
-    from bagindex.words.one import WordPatches
 
 _COUNT = 256
 _SHOWN = 20
@@ -86,8 +83,7 @@ def words(
         raise typer.BadParameter("--offset is about the patches of a --word")
     with open_index(index) as opened:
         if word is not None:
-            patches = opened.word(word, class_, k=k or _PATCHES, offset=offset, model=model)
-            _give(patches, format_, output, show)
+            _one(opened, word, class_, k or _PATCHES, offset, model, format_, output, show)
             return
         if class_ is not None:
             opened.find_class(class_)  # a word that is misspelt must not cost the making
@@ -113,8 +109,19 @@ def words(
             print_rows(list(result.to_dicts()[0]), result.to_dicts(), format_)
 
 
-def _give(patches: WordPatches, format_: Format, output: Path | None, show: bool) -> None:
+def _one(
+    opened: Index,
+    word: int,
+    class_: str | None,
+    k: int,
+    offset: int,
+    model: str | None,
+    format_: Format,
+    output: Path | None,
+    show: bool,
+) -> None:
     """Draw, write or print a word's patches."""
+    patches = opened.word(word, class_, k=k, offset=offset, model=model)
     if show and patches and (found := canvas()):
         draw(patches.picture(found.width, coarse=found.coarse))
     if output is not None:

@@ -24,15 +24,19 @@ ASKED = {
     "images": "/images?limit=2",
     "image": "/images/17",
     "top_patches": "/top-patches?class=fish&k=2",
+    "patch": "/patches/1000?class=fish&k=2",
     "similar": "/similar?patch=1000&k=2",
     "heatmap": "/heatmap?image=17",
     "explain": "/explain?image=17",
     "words": "/words?class=fish&k=1",
+    "word": "/words/3?k=1",
     "why": "/why?image=17&k=1",
     "flip": "/flip?image=17",
     "without": "/without?word=3",
     "shortcuts": "/shortcuts?class=fish&k=1",
     "confusions": "/confusions?k=1",
+    "confusion_matrix": "/confusion-matrix?k=4",
+    "tables": "/tables",
 }
 _SHORT = 4
 """Longer lists are cut in examples."""

@@ -32,6 +32,7 @@ SHAPES = {
     "images": shapes.ImageList,
     "image": shapes.ImageShape,
     "top_patches": shapes.TopPatchList,
+    "patch": shapes.PatchAccount,
     "similar": shapes.SimilarList,
     "similar_of_picture": shapes.SimilarList,
     "heatmap": shapes.HeatmapShape,
@@ -40,6 +41,7 @@ SHAPES = {
     "explain_picture": shapes.ExplanationShape,
     "explain_confused": shapes.ExplanationList,
     "words": account_shapes.WordListShape,
+    "word": account_shapes.WordPatchesShape,
     "why": account_shapes.WhyShape,
     "why_of_picture": account_shapes.WhyShape,
     "flip": account_shapes.FlipShape,
@@ -47,6 +49,8 @@ SHAPES = {
     "without": account_shapes.WithoutShape,
     "shortcuts": account_shapes.ShortcutList,
     "confusions": account_shapes.ConfusionList,
+    "confusion_matrix": account_shapes.MatrixShape,
+    "tables": shapes.Tables,
     "sql": shapes.SqlAnswer,
 }
 
@@ -76,7 +80,7 @@ def test_every_answer_in_json_has_an_example() -> None:
     for path, operations in DOCUMENT["paths"].items():
         for operation in operations.values():
             assert operation["summary"], path
-            content = operation["responses"]["200"]["content"].get("application/json")
+            content = operation["responses"].get("200", {"content": {}})["content"].get("application/json")
             if content is not None and path.startswith(API):
                 assert content["example"], path
                 assert content["schema"]["$ref"], path
@@ -86,10 +90,12 @@ def test_every_question_has_its_route() -> None:
     paths = {path.removeprefix(API) for path in DOCUMENT["paths"]}
     for name in ("top-patches", "figure3", "report.html", "heatmap", "explain", "explain/confused", "similar", "words",
                  "why", "flip", "without", "shortcuts", "confusions", "info", "models", "classes", "images", "sql",
-                 "indexes", "patches/{id_}.png", "images/{id_}.png", "images/{id_}", "heatmap.png"):  # fmt: skip
+                 "indexes", "patches/{id_}.png", "images/{id_}.png", "images/{id_}", "heatmap.png",
+                 "patches/{id_}", "words/{word}", "confusion-matrix", "tables", "session", "input.png"):  # fmt: skip
         assert f"/{name}" in paths, name
     sent = {path for path, operations in DOCUMENT["paths"].items() if "post" in operations}
-    assert sent == {f"{API}/{name}" for name in ("explain", "similar", "heatmap", "why", "flip", "sql")}
+    wanted = ("explain", "similar", "heatmap", "why", "flip", "sql", "input.png", "session")
+    assert sent == {f"{API}/{name}" for name in wanted}
 
 
 def test_documents_refer_to_what_is_there() -> None:
