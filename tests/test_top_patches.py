@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,14 @@ def test_pages_are_parts_of_the_whole(index: Index, per_image: int) -> None:
     assert [patch for offset in range(0, len(whole), 5) for patch in asked(5, offset)] == whole
     assert asked(5, len(whole)) == []
     assert "labelled tench" in index.top_patches("tench", any_class=True, label="tench").question
+
+
+def test_the_command_pages_too(index: Index, run) -> None:  # type: ignore[no-untyped-def]
+    asked = ("top-patches", "tench", "--any", "--label", "2", "-k", 2, "--format", "json", "-i", index.path)
+    found = json.loads(run(*asked, "--offset", 1).out)
+    assert found == json.loads(run(*asked, "-k", 3).out)[1:]
+    assert [row["rank"] for row in found] == [2, 3]
+    assert {row["label"] for row in found} == {2}
 
 
 def test_options_out_of_range(index: Index) -> None:

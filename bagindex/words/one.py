@@ -14,7 +14,6 @@ from bagindex import output
 from bagindex.accounts.sums import exact
 from bagindex.catalog import Catalog
 from bagindex.described import describe
-from bagindex.geometry import patch_ids
 from bagindex.results import Patch, PatchList, PlacedPatch
 from bagindex.stored import StoredEvidence
 from bagindex.words.results import Word, says_text
@@ -125,8 +124,7 @@ def word_patches(
     _, firsts = np.unique(places[order], return_index=True)
     strongest = order[np.sort(firsts)]
     chosen = strongest[offset : offset + k]
-    every = patch_ids(evidence.record.grid, evidence.image_ids).reshape(-1, evidence.patches)
-    ids: list[int] = every[places[chosen], cells[chosen]].tolist()
+    ids: list[int] = (evidence.image_ids[places[chosen]] * evidence.patches + cells[chosen]).tolist()
     numbers = zip(logits[chosen].tolist(), describe(catalog, evidence.record, ids), strict=True)
     found = tuple(
         Patch(rank=rank, class_=class_.name, class_id=class_.class_id, logit=logit, **fields)
