@@ -1,6 +1,6 @@
 // Questions to the service, each asked once, and the addresses of its pictures.
 
-import { useEffect, useState } from "./preact.js";
+import { useEffect, useState } from "./dom.js";
 
 /** The event that says that the service wants a token. */
 export const SIGNED_OUT = "bagindex-signed-out";
@@ -45,7 +45,11 @@ export async function send(path, values, options = {}) {
   if (response.status === 401) dispatchEvent(new Event(SIGNED_OUT));
   const problem = await response.json().catch(() => ({}));
   const said = (problem.errors ?? []).map((each) => `${each.where}: ${each.message}`).join("; ");
-  throw new ApiError(response.status, problem.code ?? "failed", said || problem.detail || `The service answered ${response.status}.`);
+  throw new ApiError(
+    response.status,
+    problem.code ?? "failed",
+    said || problem.detail || `The service answered ${response.status}.`,
+  );
 }
 
 /** Ask for JSON; where the service has too much to do, again after a while. */
@@ -103,11 +107,15 @@ export function useAnswer(path, values = {}) {
 
 /** Show a service that wants one the token; afterwards a cookie that only the service can read does it. */
 export async function signIn(token) {
-  await send("/session", {}, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ token }),
-  });
+  await send(
+    "/session",
+    {},
+    {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ token }),
+    },
+  );
   forget();
 }
 
@@ -120,12 +128,16 @@ export async function sendPicture(path, values, file) {
 
 /** Ask in SQL; the answer in a media type. */
 export async function sendSql(index, sql, accept = "application/json", signal = undefined) {
-  return send("/sql", { index }, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Accept: accept },
-    body: JSON.stringify({ sql }),
-    signal,
-  });
+  return send(
+    "/sql",
+    { index },
+    {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: accept },
+      body: JSON.stringify({ sql }),
+      signal,
+    },
+  );
 }
 
 /** The address of a patch's pixels. `choice` is what is looked at: see choice.js. */

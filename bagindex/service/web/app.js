@@ -1,6 +1,6 @@
 // The page: finds out what is asked for, and draws it.
 
-import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useRef, useState } from "./preact.js";
+import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useRef, useState } from "./dom.js";
 import { forget, SIGNED_OUT, signIn } from "./api.js";
 import { ChoiceProvider, useChosen } from "./choice.js";
 import { Inspector } from "./inspector.js";
@@ -44,21 +44,42 @@ function Room() {
       drawn.current = path;
     }
   });
-  if (error) return html`<main class="alone"><h1>bagindex</h1><${Problem} error=${error} /><p><a href="/">Start anew</a></p></main>`;
+  if (error)
+    return html`<main class="alone">
+      <h1>bagindex</h1>
+      <${Problem} error=${error} />
+      <p><a href="/">Start anew</a></p>
+    </main>`;
   if (!choice) return html`<main class="alone"><${Waiting}>Opening the index…</${Waiting}></main>`;
   const Page = PAGES[path] ?? StartPage;
   const patch = number(query.get("patch"));
   const image = number(query.get("image"));
   const inspecting = patch !== null || image !== null;
   return html`<${ChoiceProvider} value=${choice}>
-    <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.querySelector("h1")?.focus(); }}>Skip to content</a>
+    <a class="skip" href="#main" onClick=${(event) => {
+      event.preventDefault();
+      main.current.querySelector("h1")?.focus();
+    }}>Skip to content</a>
     <${Header} path=${path} />
     <${Drop} />
     <div class=${`room ${inspecting ? "inspecting" : ""}`}>
       <main id="main" ref=${main} inert=${inspecting && NARROW.matches}>
-        ${broken
-          ? html`<${Problem} error=${broken} /><p><button type="button" onClick=${() => { mended(); go(to("/")); }}>Start anew</button></p>`
-          : html`<${Page} key=${`${choice.index} ${path}`} query=${query} />`}
+        ${
+          broken
+            ? html`<${Problem} error=${broken} />
+                <p>
+                  <button
+                    type="button"
+                    onClick=${() => {
+                      mended();
+                      go(to("/"));
+                    }}
+                  >
+                    Start anew
+                  </button>
+                </p>`
+            : html`<${Page} key=${`${choice.index} ${path}`} query=${query} />`
+        }
       </main>
       ${inspecting && html`<${Inspector} key=${`${choice.index} ${choice.model}`} patch=${patch} image=${image} />`}
     </div>
@@ -79,13 +100,15 @@ function SignIn({ done }) {
       setWrong(error.status === 401 ? new Error("That is not the token.") : error);
     }
   };
-  return html`<main class="alone"><h1>bagindex</h1>
+  return html`<main class="alone">
+    <h1>bagindex</h1>
     <p>This service wants a token: <code>bagindex serve</code> printed it when it was started.</p>
     <form class="line" onSubmit=${enter}>
       <label>Token <input name="token" type="password" autocomplete="current-password" required /></label>
       <button>Open</button>
     </form>
-    ${wrong && html`<${Problem} error=${wrong} />`}</main>`;
+    ${wrong && html`<${Problem} error=${wrong} />`}
+  </main>`;
 }
 
 /** A picture may be dropped, or pasted, anywhere. */
@@ -116,7 +139,9 @@ function Drop() {
       for (const [name, listener] of Object.entries(listeners)) removeEventListener(name, listener);
     };
   }, []);
-  return over && html`<div class="drop" aria-hidden="true"><p>Drop the picture: what does the model see in it?</p></div>`;
+  return (
+    over && html`<div class="drop" aria-hidden="true"><p>Drop the picture: what does the model see in it?</p></div>`
+  );
 }
 
 /** The token may come with the address that `bagindex serve` prints; it does not stay there. */

@@ -1,6 +1,6 @@
 // Which index and which model are looked at.
 
-import { createContext, useContext } from "./preact.js";
+import { createContext, useContext } from "./dom.js";
 import { useAnswer } from "./api.js";
 
 const Choice = createContext(null);

@@ -1,6 +1,6 @@
 // What is known of one patch and its image, beside the page that one came from.
 
-import { html, useEffect, useRef, useState } from "./preact.js";
+import { html, useEffect, useRef, useState } from "./dom.js";
 import { imagePicture, useAnswer } from "./api.js";
 import { useChoice } from "./choice.js";
 import { count, fileName, logit, percent } from "./text.js";
@@ -22,7 +22,10 @@ export function Inspector({ patch, image }) {
   const choice = useChoice();
   const asked = address().query;
   const about = { index: choice.index, model: choice.model };
-  const found = useAnswer(patch === null ? null : `/patches/${patch}`, { ...about, class: asked.getAll("class").slice(0, 1) });
+  const found = useAnswer(patch === null ? null : `/patches/${patch}`, {
+    ...about,
+    class: asked.getAll("class").slice(0, 1),
+  });
   const known = found.data && found.data.patch_id === patch ? found.data : null;
   const id = patch === null ? image : Math.floor(patch / (choice.grid.rows * choice.grid.cols));
   const described = useAnswer(`/images/${id}`, about);
@@ -51,11 +54,19 @@ export function Inspector({ patch, image }) {
       <${Share} keyed />
       <button type="button" onClick=${close} aria-label="Close">✕</button>
     </div>
-    ${error
-      ? html`<${Problem} error=${error} />`
-      : described.data
-        ? html`<${Opened} image=${described.data} patch=${known} asked=${patch} shown=${asked.get("show")} of=${asked.get("class")} />`
-        : html`<${Waiting} />`}
+    ${
+      error
+        ? html`<${Problem} error=${error} />`
+        : described.data
+          ? html`<${Opened}
+              image=${described.data}
+              patch=${known}
+              asked=${patch}
+              shown=${asked.get("show")}
+              of=${asked.get("class")}
+            />`
+          : html`<${Waiting} />`
+    }
   </aside>`;
 }
 
@@ -69,34 +80,63 @@ function Opened({ image, patch, asked, shown, of }) {
   useKeys({ h: () => setHeat(!heat) });
   const classes = choices(image, name, of);
   const pick = (row, col) =>
-    change({ patch: image.image_id * choice.grid.rows * choice.grid.cols + row * choice.grid.cols + col, image: null }, { replace: asked !== null });
+    change(
+      { patch: image.image_id * choice.grid.rows * choice.grid.cols + row * choice.grid.cols + col, image: null },
+      { replace: asked !== null },
+    );
   const box = patch?.box ?? null;
   return html`
     <h2 class="path" title=${image.path}>${fileName(image.path)}</h2>
     <p class="verdict">
       ${image.label_name !== null && html`<span>label <b>${image.label_name}</b></span>`}
       <span class=${image.correct === null ? "" : image.correct ? "good" : "bad"}>
-        ${image.correct === null ? "" : image.correct ? "✓ " : "✗ "}predicted <b>${image.predicted_name}</b> <span class="number">${percent(image.probability)}</span></span>
+        ${image.correct === null ? "" : image.correct ? "✓ " : "✗ "}predicted <b>${image.predicted_name}</b>
+        <span class="number">${percent(image.probability)}</span></span
+      >
     </p>
-    <${Picture} src=${choice.pixels ? imagePicture(choice, image.image_id) : null} ...${choice.input} grid=${choice.grid} map=${heat ? map : null}
-      box=${box} picked=${pick} alt=${`${image.path}, as the model saw it${box ? `, with a box around row ${patch.row}, column ${patch.col}` : ""}`} />
+    <${Picture}
+      src=${choice.pixels ? imagePicture(choice, image.image_id) : null}
+      ...${choice.input}
+      grid=${choice.grid}
+      map=${heat ? map : null}
+      box=${box}
+      picked=${pick}
+      alt=${`${image.path}, as the model saw it${box ? `, with a box around row ${patch.row}, column ${patch.col}` : ""}`}
+    />
     <div class="under">
-      <label><input type="checkbox" checked=${heat} onChange=${(event) => setHeat(event.target.checked)} /> evidence for</label>
+      <label
+        ><input type="checkbox" checked=${heat} onChange=${(event) => setHeat(event.target.checked)} /> evidence
+        for</label
+      >
       <b>${name}</b>
       ${map && html`<${Scale} end=${map.colours_end} />`}
     </div>
     ${answer.error && html`<${Problem} error=${answer.error} />`}
     <div class="classes" role="group" aria-label="Show evidence for">
       ${classes.map(
-        (each) => html`<a key=${each.class} class="chip" href=${changed({ show: each.class })} aria-current=${each.class === name ? "true" : undefined}
-          title=${each.logit === undefined ? undefined : `logit ${logit(each.logit)}`}>${each.class}
-          ${each.probability !== undefined && html` <span class="number">${percent(each.probability)}</span>`}</a>`,
+        (each) =>
+          html`<a
+            key=${each.class}
+            class="chip"
+            href=${changed({ show: each.class })}
+            aria-current=${each.class === name ? "true" : undefined}
+            title=${each.logit === undefined ? undefined : `logit ${logit(each.logit)}`}
+            >${each.class}
+            ${each.probability !== undefined && html` <span class="number">${percent(each.probability)}</span>`}</a
+          >`,
       )}
-      <${ClassSearch} label="Another class" hidden hint="another class…" chosen=${(chosen) => change({ show: chosen })} />
+      <${ClassSearch}
+        label="Another class"
+        hidden
+        hint="another class…"
+        chosen=${(chosen) => change({ show: chosen })}
+      />
     </div>
-    ${asked === null
-      ? html`<p class="faint">Click on the picture to open the patch there.</p>`
-      : patch && html`<${ThePatch} patch=${patch} name=${name} />`}
+    ${
+      asked === null
+        ? html`<p class="faint">Click on the picture to open the patch there.</p>`
+        : patch && html`<${ThePatch} patch=${patch} name=${name} />`
+    }
     ${asked !== null && patch && html`<${Neighbours} key=${asked} patch=${patch} />`}
     <${Why} key=${image.image_id} image=${image} />
     <${Models} image=${image} name=${name} box=${box} />
@@ -122,22 +162,36 @@ function ThePatch({ patch, name }) {
       <${PatchPicture} id=${patch.patch_id} alt="The patch" eager />
       <div>
         <table class="bars">
-          <caption class="unseen">Logits of this patch</caption>
+          <caption class="unseen">
+            Logits of this patch
+          </caption>
           <tbody>
             ${patch.logits.map(
-              (each) => html`<tr key=${each.class_id} class=${each.class === name ? "chosen" : ""}>
-                <th scope="row"><a href=${changed({ show: each.class })}>${each.class}</a></th>
-                <td><span class=${`bar ${each.logit < 0 ? "minus" : ""}`} style=${{ width: `${(100 * Math.abs(each.logit)) / most}%` }} /></td>
-                <td class="number">${logit(each.logit)}</td>
-              </tr>`,
+              (each) =>
+                html`<tr key=${each.class_id} class=${each.class === name ? "chosen" : ""}>
+                  <th scope="row"><a href=${changed({ show: each.class })}>${each.class}</a></th>
+                  <td>
+                    <span
+                      class=${`bar ${each.logit < 0 ? "minus" : ""}`}
+                      style=${{ width: `${(100 * Math.abs(each.logit)) / most}%` }}
+                    />
+                  </td>
+                  <td class="number">${logit(each.logit)}</td>
+                </tr>`,
             )}
           </tbody>
         </table>
       </div>
     </div>
-    <p class="faint">Patch <span class="number">${patch.patch_id}</span>: row ${patch.row}, column ${patch.col}; it sees pixels ${x0}–${x1 - 1} across and ${y0}–${y1 - 1} down.
-      ${patch.word !== null &&
-      html` It is one of ${count(patch.word_patches, "patch", "patches")} of <a href=${to("/words", { word: patch.word, patch: patch.patch_id })}>word ${patch.word}</a>.`}</p>
+    <p class="faint">
+      Patch <span class="number">${patch.patch_id}</span>: row ${patch.row}, column ${patch.col}; it sees pixels
+      ${x0}–${x1 - 1} across and ${y0}–${y1 - 1} down.
+      ${
+        patch.word !== null &&
+        html` It is one of ${count(patch.word_patches, "patch", "patches")} of
+          <a href=${to("/words", { word: patch.word, patch: patch.patch_id })}>word ${patch.word}</a>.`
+      }
+    </p>
   </section>`;
 }
 
@@ -147,23 +201,42 @@ function Neighbours({ patch }) {
   const [place, near] = useNear();
   const [others, setOthers] = useState(true);
   const [more, setMore] = useState(1);
-  const values = { index: choice.index, model: choice.model, patch: patch.patch_id, k: NEIGHBOURS * more, other_images: others };
+  const values = {
+    index: choice.index,
+    model: choice.model,
+    patch: patch.patch_id,
+    k: NEIGHBOURS * more,
+    other_images: others,
+  };
   const answer = useAnswer(near ? "/similar" : null, values);
   return html`<section ref=${place}>
     <h3>What else looks like this to the model?</h3>
-    <p><label><input type="checkbox" checked=${others} onChange=${(event) => setOthers(event.target.checked)} /> in other images only</label></p>
+    <p>
+      <label
+        ><input type="checkbox" checked=${others} onChange=${(event) => setOthers(event.target.checked)} /> in other
+        images only</label
+      >
+    </p>
     ${answer.error && html`<${Problem} error=${answer.error} />`}
-    ${answer.data
-      ? html`<${Tiles} label="Similar patches" size="compact" items=${answer.data.patches.map((each) => ({
-            id: each.patch_id,
-            said: each.cosine.toFixed(3),
-            more: whose(each),
-            title: `${each.path} · cosine ${each.cosine.toFixed(4)}`,
-            name: `Cosine ${each.cosine.toFixed(3)}, ${whose(each).join(" ")}`,
-          }))} />
-          <p class="faint" title=${answer.data.how}>${answer.data.exact ? "Exact: all patches were compared." : "From the FAISS index, ranked by the stored features."}
-            ${answer.data.patches.length === NEIGHBOURS * more && more < 8 && html` <button type="button" class="plain" onClick=${() => setMore(2 * more)}>More</button>`}</p>`
-      : !answer.error && html`<${Waiting} />`}
+    ${
+      answer.data
+        ? html`<${Tiles}
+              label="Similar patches"
+              size="compact"
+              items=${answer.data.patches.map((each) => ({
+                id: each.patch_id,
+                said: each.cosine.toFixed(3),
+                more: whose(each),
+                title: `${each.path} · cosine ${each.cosine.toFixed(4)}`,
+                name: `Cosine ${each.cosine.toFixed(3)}, ${whose(each).join(" ")}`,
+              }))}
+            />
+            <p class="faint" title=${answer.data.how}>
+              ${answer.data.exact ? "Exact: all patches were compared." : "From the FAISS index, ranked by the stored features."}
+              ${answer.data.patches.length === NEIGHBOURS * more && more < 8 && html` <button type="button" class="plain" onClick=${() => setMore(2 * more)}>More</button>`}
+            </p>`
+        : !answer.error && html`<${Waiting} />`
+    }
   </section>`;
 }
 
@@ -175,7 +248,10 @@ function Why({ image }) {
   const vs = other && other !== image.predicted_name ? `${image.predicted_name},${other}` : null;
   const about = { index: choice.index, model: choice.model, image: image.image_id };
   // A class's name may have a comma in it: ids have none.
-  const ids = vs && [image.predicted, image.top.find((each) => each.class === other)?.class_id ?? (other === image.label_name ? image.label : other)];
+  const ids = vs && [
+    image.predicted,
+    image.top.find((each) => each.class === other)?.class_id ?? (other === image.label_name ? image.label : other),
+  ];
   const answer = useAnswer(near && vs ? "/why" : null, { ...about, vs: ids?.join(","), k: 4 });
   const flip = useAnswer(near ? "/flip" : null, about);
   if (!vs) return null;
@@ -183,7 +259,11 @@ function Why({ image }) {
     <h3>Why ${image.predicted_name} and not ${other}?</h3>
     ${answer.error && html`<${Problem} error=${answer.error} />`}
     ${answer.data ? html`<${Account} why=${answer.data} />` : !answer.error && html`<${Waiting} />`}
-    ${flip.data && html`<h4>What would it take?</h4><p>${flip.data.said}</p>`}
+    ${
+      flip.data &&
+      html`<h4>What would it take?</h4>
+        <p>${flip.data.said}</p>`
+    }
   </section>`;
 }
 
@@ -193,7 +273,9 @@ function Models({ image, name, box }) {
   if (choice.models.length < 2) return null;
   return html`<section>
     <h3>Models side by side</h3>
-    <div class="side">${choice.models.map((each) => html`<${OneModel} key=${each.name} model=${each} image=${image} name=${name} box=${each.name === choice.model ? box : null} />`)}</div>
+    <div class="side">
+      ${choice.models.map((each) => html`<${OneModel} key=${each.name} model=${each} image=${image} name=${name} box=${each.name === choice.model ? box : null} />`)}
+    </div>
   </section>`;
 }
 
@@ -204,9 +286,19 @@ function OneModel({ model, image, name, box }) {
   const answer = useAnswer("/heatmap", { ...about, image: image.image_id, class: name });
   const map = answer.data?.image_id === image.image_id ? answer.data.maps[0] : null;
   return html`<figure>
-    <${Picture} small src=${choice.pixels ? imagePicture(choice, image.image_id) : null} ...${choice.input} grid=${model.grid} map=${map} box=${box} alt=${`Evidence for ${name}, ${model.name}`} />
-    <figcaption><a href=${changed({ model: model.name, patch: null, image: image.image_id })}>${model.name}</a><br />
+    <${Picture}
+      small
+      src=${choice.pixels ? imagePicture(choice, image.image_id) : null}
+      ...${choice.input}
+      grid=${model.grid}
+      map=${map}
+      box=${box}
+      alt=${`Evidence for ${name}, ${model.name}`}
+    />
+    <figcaption>
+      <a href=${changed({ model: model.name, patch: null, image: image.image_id })}>${model.name}</a><br />
       ${answer.error ? answer.error.message : found.data && html`${found.data.predicted_name} <span class="number">${percent(found.data.probability)}</span>`}
-      ${map && html`<br /><span class="faint">${name}: ${logit(map.logit)}</span>`}</figcaption>
+      ${map && html`<br /><span class="faint">${name}: ${logit(map.logit)}</span>`}
+    </figcaption>
   </figure>`;
 }

@@ -2,4 +2,6 @@
 try {
   const chosen = localStorage.getItem("bagindex-theme");
   if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
-} catch { /* a browser that keeps nothing has the system's theme */ }
+} catch {
+  /* a browser that keeps nothing has the system's theme */
+}

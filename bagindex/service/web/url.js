@@ -1,6 +1,6 @@
 // What the page shows is what its address says: state is read here, and changed here, and nowhere else.
 
-import { useEffect, useState } from "./preact.js";
+import { useEffect, useState } from "./dom.js";
 
 const OURS = new Set(["/", "/class", "/confusions", "/words", "/sql", "/picture"]);
 // Which index and model are looked at goes from page to page with every link.

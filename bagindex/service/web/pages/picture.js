@@ -1,6 +1,6 @@
 // A picture of one's own: what the model sees in it, and what in the index looks like it.
 
-import { html, useEffect, useRef, useState } from "../preact.js";
+import { html, useEffect, useRef, useState } from "../dom.js";
 import { sendPicture } from "../api.js";
 import { useChoice } from "../choice.js";
 import { logit, percent, signed } from "../text.js";
@@ -37,8 +37,11 @@ export function PicturePage({ query }) {
   };
   return html`<h1 tabindex="-1">Your picture</h1>
     <p class=${file ? "" : "target"}>
-      <label class="button">Choose a picture<input type="file" accept="image/*" class="unseen" onChange=${take} /></label>
-      <span class="faint"> or drop one anywhere, or paste it. It is looked at by this service and kept nowhere.</span></p>
+      <label class="button"
+        >Choose a picture<input type="file" accept="image/*" class="unseen" onChange=${take}
+      /></label>
+      <span class="faint"> or drop one anywhere, or paste it. It is looked at by this service and kept nowhere.</span>
+    </p>
     ${file && html`<${Seen} key=${`${file.name} ${file.size} ${file.lastModified} ${choice.model}`} file=${file} query=${query} />`}`;
 }
 
@@ -69,7 +72,12 @@ function Seen({ file, query }) {
   const input = useSent("/input.png", about, file, asAddress);
   const first = useSent("/heatmap", about, file, asJson);
   const name = query.get("show") ?? first.data?.predicted;
-  const other = useSent(first.data && name !== first.data.predicted ? "/heatmap" : null, { ...about, class: name }, file, asJson);
+  const other = useSent(
+    first.data && name !== first.data.predicted ? "/heatmap" : null,
+    { ...about, class: name },
+    file,
+    asJson,
+  );
   const [heat, setHeat] = useState(true);
   const [cell, setCell] = useState(null);
   useEffect(() => () => input.data && URL.revokeObjectURL(input.data), [input.data]);
@@ -84,15 +92,34 @@ function Seen({ file, query }) {
   const box = cell && boxAt(grid, cell);
   return html`<div class="seen">
     <div class="picture-side">
-      <${Picture} src=${input.data} ...${choice.input} grid=${grid} map=${heat ? map : null} box=${box} alt=${`${file.name}, as the model sees it`} picked=${(row, col) => setCell({ row, col })} />
-      <div class="under"><label><input type="checkbox" checked=${heat} onChange=${(event) => setHeat(event.target.checked)} /> evidence for</label> <b>${name}</b> ${map && html`<${Scale} end=${map.colours_end} />`}</div>
+      <${Picture}
+        src=${input.data}
+        ...${choice.input}
+        grid=${grid}
+        map=${heat ? map : null}
+        box=${box}
+        alt=${`${file.name}, as the model sees it`}
+        picked=${(row, col) => setCell({ row, col })}
+      />
+      <div class="under">
+        <label
+          ><input type="checkbox" checked=${heat} onChange=${(event) => setHeat(event.target.checked)} /> evidence
+          for</label
+        >
+        <b>${name}</b> ${map && html`<${Scale} end=${map.colours_end} />`}
+      </div>
     </div>
     <div class="grow">
       ${seen.image_id !== null && html`<p>This very picture is in the index: <a href=${changed({ image: seen.image_id, patch: null })}>${seen.image}</a>.</p>`}
       <h2>${seen.predicted} <span class="number faint">${percent(seen.top[0].probability)}</span></h2>
       <div class="classes" role="group" aria-label="Show evidence for">
         ${seen.top.map((each) => html`<a key=${each.class_id} class="chip" href=${changed({ show: each.class })} aria-current=${each.class === name ? "true" : undefined} title=${`logit ${logit(each.logit)}`}>${each.class} <span class="number">${percent(each.probability)}</span></a>`)}
-        <${ClassSearch} label="Another class" hidden hint="another class…" chosen=${(chosen) => change({ show: chosen })} />
+        <${ClassSearch}
+          label="Another class"
+          hidden
+          hint="another class…"
+          chosen=${(chosen) => change({ show: chosen })}
+        />
       </div>
       ${map && against?.class_id !== undefined && html`<${Reasons} key=${against.class_id} file=${file} about=${about} ids=${[seen.top[0].class_id, against.class_id]} names=${[seen.predicted, against.class]} src=${input.data} pick=${setCell} />`}
       ${cell ? html`<${Alike} key=${`${cell.row} ${cell.col}`} file=${file} about=${about} at=${inFile(seen.source_box, choice.input, box)} />` : html`<p class="faint">Click on the picture, or on a patch, to see what in the index looks like that place.</p>`}
@@ -100,15 +127,35 @@ function Seen({ file, query }) {
   </div>`;
 }
 
-const boxAt = (grid, { row, col }) => [col * grid.stride, row * grid.stride, col * grid.stride + grid.receptive_field, row * grid.stride + grid.receptive_field];
+const boxAt = (grid, { row, col }) => [
+  col * grid.stride,
+  row * grid.stride,
+  col * grid.stride + grid.receptive_field,
+  row * grid.stride + grid.receptive_field,
+];
 
 function Reasons({ file, about, ids, names, src, pick }) {
   const answer = useSent("/why", { ...about, vs: ids.join(","), k: 4 }, file, asJson);
-  const crops = (parts) => html`<ul class="tiles compact">${parts.map(
-    (part) => html`<li key=${`${part.row} ${part.col}`}><button type="button" class="tile" onClick=${() => pick(part)} aria-label=${`Row ${part.row}, column ${part.col}`}><${Crop} src=${src} box=${part.box} /><span class="number">${signed(part.contribution, 3)}</span></button></li>`,
-  )}</ul>`;
-  return html`<section><h3>Why ${names[0]} and not ${names[1]}?</h3>
-    ${answer.error ? html`<${Problem} error=${answer.error} />` : answer.data ? html`<${Account} why=${answer.data} crops=${crops} />` : html`<${Waiting} />`}</section>`;
+  const crops = (parts) =>
+    html`<ul class="tiles compact">
+      ${parts.map(
+        (part) =>
+          html`<li key=${`${part.row} ${part.col}`}>
+            <button
+              type="button"
+              class="tile"
+              onClick=${() => pick(part)}
+              aria-label=${`Row ${part.row}, column ${part.col}`}
+            >
+              <${Crop} src=${src} box=${part.box} /><span class="number">${signed(part.contribution, 3)}</span>
+            </button>
+          </li>`,
+      )}
+    </ul>`;
+  return html`<section>
+    <h3>Why ${names[0]} and not ${names[1]}?</h3>
+    ${answer.error ? html`<${Problem} error=${answer.error} />` : answer.data ? html`<${Account} why=${answer.data} crops=${crops} />` : html`<${Waiting} />`}
+  </section>`;
 }
 
 /** A box of a picture that is in no index. */
@@ -117,7 +164,8 @@ function Crop({ src, box }) {
   const [x0, y0, x1, y1] = box;
   useEffect(() => {
     const image = new Image();
-    image.onload = () => canvas.current?.getContext("2d").drawImage(image, x0, y0, x1 - x0, y1 - y0, 0, 0, x1 - x0, y1 - y0);
+    image.onload = () =>
+      canvas.current?.getContext("2d").drawImage(image, x0, y0, x1 - x0, y1 - y0, 0, 0, x1 - x0, y1 - y0);
     image.src = src;
   }, [src, x0, y0]);
   return html`<canvas class="pixels" ref=${canvas} width=${x1 - x0} height=${y1 - y0} aria-hidden="true" />`;
@@ -131,10 +179,18 @@ function inFile([left, top, right, bottom], { width, height }, [x0, y0, x1, y1])
 /** What in the index looks like a place in the picture. */
 function Alike({ file, about, at }) {
   const answer = useSent("/similar", { ...about, at: at.join(","), k: NEIGHBOURS }, file, asJson);
-  return html`<section><h3>What in the index looks like this to the model?</h3>
-    ${answer.error
-      ? html`<${Problem} error=${answer.error} />`
-      : answer.data
-        ? html`<${Tiles} label="Similar patches" size="compact" items=${answer.data.patches.map((each) => ({ id: each.patch_id, said: each.cosine.toFixed(3), more: whose(each), name: `Cosine ${each.cosine.toFixed(3)}, ${whose(each).join(" ")}` }))} />`
-        : html`<${Waiting} />`}</section>`;
+  return html`<section>
+    <h3>What in the index looks like this to the model?</h3>
+    ${
+      answer.error
+        ? html`<${Problem} error=${answer.error} />`
+        : answer.data
+          ? html`<${Tiles}
+              label="Similar patches"
+              size="compact"
+              items=${answer.data.patches.map((each) => ({ id: each.patch_id, said: each.cosine.toFixed(3), more: whose(each), name: `Cosine ${each.cosine.toFixed(3)}, ${whose(each).join(" ")}` }))}
+            />`
+          : html`<${Waiting} />`
+    }
+  </section>`;
 }

@@ -1,6 +1,6 @@
 // All classes, each with its strongest patches.
 
-import { html, useEffect } from "../preact.js";
+import { html, useEffect } from "../dom.js";
 import { useAnswer } from "../api.js";
 import { useChoice } from "../choice.js";
 import { count, percent, whole } from "../text.js";
@@ -24,7 +24,12 @@ export function StartPage({ query }) {
   const choice = useChoice();
   const wanted = query.get("order");
   const order = ORDERS.some(([value]) => value === wanted) ? wanted : "id";
-  const values = { index: choice.index, model: choice.model, order: order.replace("-", ""), descending: order.startsWith("-") };
+  const values = {
+    index: choice.index,
+    model: choice.model,
+    order: order.replace("-", ""),
+    descending: order.startsWith("-"),
+  };
   const list = usePages("/classes", values, { size: SIZE, count: "limit", of: "classes" });
   const { correct, labelled } = choice.described;
   useEffect(() => {
@@ -33,18 +38,43 @@ export function StartPage({ query }) {
   const size = choice.grid.receptive_field;
   return html`<div class="hero">
       <h1 tabindex="-1">What does the model look at?</h1>
-      <p>${choice.described.name} decides by adding up evidence from patches of ${size} × ${size} pixels. Choose a class and see which patches speak for it most,
-        in images of that class and in images of others.</p>
-      <${ClassSearch} label="Search for a class" hidden hint="Type a class …" chosen=${(name) => go(to("/class", { class: name }))} />
-      <p class="faint">${choice.index}: ${count(choice.images, "image")}, ${count(choice.classes, "class", "classes")}${choice.labelled && labelled
-          ? `; ${percent(correct / labelled)} of ${labelled === choice.images ? "them" : `${whole(labelled)} labelled ones`} are classified right`
-          : "; without labels"}.</p>
+      <p>
+        ${choice.described.name} decides by adding up evidence from patches of ${size} × ${size} pixels. Choose a class
+        and see which patches speak for it most, in images of that class and in images of others.
+      </p>
+      <${ClassSearch}
+        label="Search for a class"
+        hidden
+        hint="Type a class …"
+        chosen=${(name) => go(to("/class", { class: name }))}
+      />
+      <p class="faint">
+        ${choice.index}: ${count(choice.images, "image")},
+        ${count(choice.classes, "class", "classes")}${
+          choice.labelled && labelled
+            ? `; ${percent(correct / labelled)} of ${labelled === choice.images ? "them" : `${whole(labelled)} labelled ones`} are classified right`
+            : "; without labels"
+        }.
+      </p>
     </div>
-    <div class="line spread"><h2>Classes</h2>
-      ${choice.classes > 2 && html`<label>Order <select value=${order} onChange=${(event) => change({ order: event.target.value === "id" ? null : event.target.value }, { replace: true })}>
-        ${ORDERS.filter(([value]) => choice.labelled || !/accuracy|images/.test(value)).map(([value, name]) => html`<option key=${value} value=${value}>${name}</option>`)}
-      </select></label>`}</div>
-    <ul class="cards">${list.items.map((each) => html`<${Card} key=${each.class_id} of=${each} />`)}</ul>
+    <div class="line spread">
+      <h2>Classes</h2>
+      ${
+        choice.classes > 2 &&
+        html`<label
+          >Order
+          <select
+            value=${order}
+            onChange=${(event) => change({ order: event.target.value === "id" ? null : event.target.value }, { replace: true })}
+          >
+            ${ORDERS.filter(([value]) => choice.labelled || !/accuracy|images/.test(value)).map(([value, name]) => html`<option key=${value} value=${value}>${name}</option>`)}
+          </select></label
+        >`
+      }
+    </div>
+    <ul class="cards">
+      ${list.items.map((each) => html`<${Card} key=${each.class_id} of=${each} />`)}
+    </ul>
     ${list.error ? html`<${Problem} error=${list.error} />` : !list.done && html`<${Waiting} />`}
     ${!list.done && html`<${End} reached=${list.more} at=${list.items.length} />`}`;
 }
@@ -52,15 +82,25 @@ export function StartPage({ query }) {
 function Card({ of }) {
   const choice = useChoice();
   const [place, near] = useNear();
-  const values = { index: choice.index, model: choice.model, class: of.name, images: choice.labelled && of.images ? "right_class" : "any", k: STRONGEST };
+  const values = {
+    index: choice.index,
+    model: choice.model,
+    class: of.name,
+    images: choice.labelled && of.images ? "right_class" : "any",
+    k: STRONGEST,
+  };
   const answer = useAnswer(near ? "/top-patches" : null, values);
   return html`<li class="card" ref=${place}>
     <h3><a href=${to("/class", { class: of.name })}>${of.name}</a></h3>
-    <p class="faint">${choice.labelled
-        ? of.images
-          ? html`${count(of.images, "image")}, <span class="number">${percent(of.correct / of.images)}</span> right`
-          : "no image has this label"
-        : `${count(of.predicted, "image")} taken for it`}</p>
+    <p class="faint">
+      ${
+        choice.labelled
+          ? of.images
+            ? html`${count(of.images, "image")}, <span class="number">${percent(of.correct / of.images)}</span> right`
+            : "no image has this label"
+          : `${count(of.predicted, "image")} taken for it`
+      }
+    </p>
     ${answer.error ? html`<${Problem} error=${answer.error} />` : html`<${Tiles} label=${`Strongest patches for ${of.name}`} size="bare" values=${{ show: of.name }} items=${(answer.data?.patches ?? []).map((patch) => ({ ...patchItem(patch), said: null, more: null }))} />`}
   </li>`;
 }

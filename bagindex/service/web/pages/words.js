@@ -1,6 +1,6 @@
 // Visual words: groups of patches that look alike to the model, and what they say.
 
-import { html, useEffect, useState } from "../preact.js";
+import { html, useEffect, useState } from "../dom.js";
 import { useAnswer } from "../api.js";
 import { useChoice } from "../choice.js";
 import { count, percent, signed, whole } from "../text.js";
@@ -26,7 +26,9 @@ export function WordsPage({ query }) {
   const word = query.get("word");
   if (choice.described.words === null)
     return html`<h1 tabindex="-1">Visual words</h1><${Nothing}>No words were made for ${choice.model} yet: run <code>bagindex words --make -i ${choice.index}</code>, then load this page again.</${Nothing}>`;
-  return /^\d+$/.test(word ?? "") ? html`<${Word} key=${word} word=${Number(word)} query=${query} />` : html`<${Words} query=${query} />`;
+  return /^\d+$/.test(word ?? "")
+    ? html`<${Word} key=${word} word=${Number(word)} query=${query} />`
+    : html`<${Words} query=${query} />`;
 }
 
 /** All words, or those that make a class's logit. */
@@ -44,20 +46,42 @@ function Words({ query }) {
     document.title = `Words${name === null ? "" : ` of ${name}`} · ${choice.index} · bagindex`;
     setShown(STEP);
   }, [name, by, choice.index]);
-  return html`${name === null
-      ? html`<h1 tabindex="-1">Visual words</h1><p>Patches that look alike to the model, grouped. Each word says for which classes it speaks; the largest come first.</p>`
-      : html`<${ClassHead} name=${name} page="/words" />
-          <p>${answer.data?.right_logit != null && html`The mean logit for ${name} is <b class="number">${signed(answer.data.right_logit)}</b> in images of ${name}`}${answer.data?.wrong_logit != null && html` and <b class="number">${signed(answer.data.wrong_logit)}</b> in others`}. Each word adds its share of all patches times its mean evidence.</p>`}
+  return html`${
+      name === null
+        ? html`<h1 tabindex="-1">Visual words</h1>
+            <p>
+              Patches that look alike to the model, grouped. Each word says for which classes it speaks; the largest
+              come first.
+            </p>`
+        : html`<${ClassHead} name=${name} page="/words" />
+            <p>
+              ${answer.data?.right_logit != null && html`The mean logit for ${name} is <b class="number">${signed(answer.data.right_logit)}</b> in images of ${name}`}${answer.data?.wrong_logit != null && html` and <b class="number">${signed(answer.data.wrong_logit)}</b> in others`}.
+              Each word adds its share of all patches times its mean evidence.
+            </p>`
+    }
     <div class="filters">
-      <${ClassSearch} label="Words of the class" value=${name ?? ""} clear hint="all classes" chosen=${(chosen) => change({ class: chosen }, { replace: true })} />
-      ${name !== null && choice.labelled &&
-      html`<fieldset class="segments"><legend class="unseen">Ranked by what they add</legend>
-        ${BY.map(([value, title]) => html`<label key=${value}><input type="radio" name="by" value=${value} checked=${by === value} onChange=${() => change({ by: value === "right" ? null : value }, { replace: true })} /><span>${title(name)}</span></label>`)}</fieldset>`}
+      <${ClassSearch}
+        label="Words of the class"
+        value=${name ?? ""}
+        clear
+        hint="all classes"
+        chosen=${(chosen) => change({ class: chosen }, { replace: true })}
+      />
+      ${
+        name !== null &&
+        choice.labelled &&
+        html`<fieldset class="segments">
+          <legend class="unseen">Ranked by what they add</legend>
+          ${BY.map(([value, title]) => html`<label key=${value}><input type="radio" name="by" value=${value} checked=${by === value} onChange=${() => change({ by: value === "right" ? null : value }, { replace: true })} /><span>${title(name)}</span></label>`)}
+        </fieldset>`
+      }
     </div>
     ${by === "shortcuts" && html`<p>Words that speak for ${name} in images of other classes; those first without which most wrong answers “${name}” would not have been given. Whether a word is a shortcut or belongs to the class, its patches show.</p>`}
     ${[answer, errors].map((each) => each.error && html`<${Problem} error=${each.error} />`)}
     ${!answer.data && !answer.error && html`<${Waiting} />`}
-    <ul class="cards">${words.slice(0, shown).map((each) => html`<${WordCard} key=${each.word} of=${each} name=${name} />`)}</ul>
+    <ul class="cards">
+      ${words.slice(0, shown).map((each) => html`<${WordCard} key=${each.word} of=${each} name=${name} />`)}
+    </ul>
     ${shown < words.length && html`<${End} reached=${() => setShown(shown + STEP)} at=${shown} />`}`;
 }
 
@@ -70,12 +94,31 @@ function suspects(words, answer) {
 function WordCard({ of, name }) {
   return html`<li class="card">
     <h2><a href=${to("/words", { word: of.word, class: name })}>Word ${of.word}</a></h2>
-    <${Tiles} label=${`Typical patches of word ${of.word}`} size="bare" items=${of.typical.slice(0, TYPICAL).map((id) => ({ id, name: `Patch ${id}` }))} />
-    ${name === null
-      ? html`<p class="mixed">${of.says.map((each) => html`<a key=${each.class_id} class="chip" href=${to("/words", { class: each.class })}>${each.class} <span class="number">${signed(each.evidence, 1)}</span></a>`)}</p>`
-      : html`<p>${[["right", `in images of ${name}`], ["wrong", "in others"]].map(
-          ([side, title]) => html`<span key=${side} class=${side}><b class="number">${of[`${side}_contribution`] == null ? "–" : signed(of[`${side}_contribution`], 3)}</b> ${title}</span><br />`,
-        )}</p>`}
+    <${Tiles}
+      label=${`Typical patches of word ${of.word}`}
+      size="bare"
+      items=${of.typical.slice(0, TYPICAL).map((id) => ({ id, name: `Patch ${id}` }))}
+    />
+    ${
+      name === null
+        ? html`<p class="mixed">
+            ${of.says.map((each) => html`<a key=${each.class_id} class="chip" href=${to("/words", { class: each.class })}>${each.class} <span class="number">${signed(each.evidence, 1)}</span></a>`)}
+          </p>`
+        : html`<p>
+            ${[
+              ["right", `in images of ${name}`],
+              ["wrong", "in others"],
+            ].map(
+              ([side, title]) =>
+                html`<span key=${side} class=${side}
+                    ><b class="number"
+                      >${of[`${side}_contribution`] == null ? "–" : signed(of[`${side}_contribution`], 3)}</b
+                    >
+                    ${title}</span
+                  ><br />`,
+            )}
+          </p>`
+    }
     ${of.errors !== undefined && html`<p>decides <b class="number">${of.errors}</b> of ${count(of.of, "image")} wrongly called ${name}</p>`}
     <p class="faint">${count(of.patches, "patch", "patches")} in ${count(of.images, "image")}</p>
   </li>`;
@@ -95,15 +138,38 @@ function Word({ word, query }) {
   const patches = found?.labels.reduce((sum, each) => sum + each.patches, 0);
   return html`<h1 tabindex="-1">Word ${word}</h1>
     ${list.error && html`<${Problem} error=${list.error} />`}
-    ${found &&
-    html`<p>${count(found.patches, "patch", "patches")} in ${count(found.images, "image")}.${overall && ` Without them ${percent(overall.after, 1)} of the labelled images would be classified right instead of ${percent(overall.before, 1)}.`}</p>
-      <${Tiles} label="Most typical patches" items=${found.typical.map((id) => ({ id, name: `Patch ${id}` }))} />
-      <p class="mixed"><span class="faint">speaks for:</span> ${found.says.map((each) => html`<a key=${each.class_id} class="chip" href=${to("/words", { word, class: each.class })} aria-current=${each.class === found.class ? "true" : undefined}>${each.class} <span class="number">${signed(each.evidence, 1)}</span></a>`)}</p>
-      ${patches > 0 &&
-      html`<p class="mixed"><span class="faint">is found in images of:</span> ${found.labels.slice(0, LABELS).map((each) => html`<a key=${each.class_id} class="chip" href=${to("/class", { class: each.class })}>${each.class} <span class="number">${percent(each.patches / patches)}</span></a>`)}${found.labels.length > LABELS ? html` <span class="faint">and ${whole(found.labels.length - LABELS)} more</span>` : ""}</p>`}
-      <div class="line spread"><h2>Its strongest patch for ${found.class}, image by image</h2>
-        <${ClassSearch} label="Evidence for" value=${query.get("class") ?? found.class} chosen=${(chosen) => change({ class: chosen }, { replace: true })} /></div>
-      <${Tiles} label=${`Patches of word ${word}`} values=${{ show: found.class }} items=${list.items.map((patch) => patchItem(patch))} />`}
+    ${
+      found &&
+      html`<p>
+          ${count(found.patches, "patch", "patches")} in
+          ${count(found.images, "image")}.${overall && ` Without them ${percent(overall.after, 1)} of the labelled images would be classified right instead of ${percent(overall.before, 1)}.`}
+        </p>
+        <${Tiles} label="Most typical patches" items=${found.typical.map((id) => ({ id, name: `Patch ${id}` }))} />
+        <p class="mixed">
+          <span class="faint">speaks for:</span>
+          ${found.says.map((each) => html`<a key=${each.class_id} class="chip" href=${to("/words", { word, class: each.class })} aria-current=${each.class === found.class ? "true" : undefined}>${each.class} <span class="number">${signed(each.evidence, 1)}</span></a>`)}
+        </p>
+        ${
+          patches > 0 &&
+          html`<p class="mixed">
+            <span class="faint">is found in images of:</span>
+            ${found.labels.slice(0, LABELS).map((each) => html`<a key=${each.class_id} class="chip" href=${to("/class", { class: each.class })}>${each.class} <span class="number">${percent(each.patches / patches)}</span></a>`)}${found.labels.length > LABELS ? html` <span class="faint">and ${whole(found.labels.length - LABELS)} more</span>` : ""}
+          </p>`
+        }
+        <div class="line spread">
+          <h2>Its strongest patch for ${found.class}, image by image</h2>
+          <${ClassSearch}
+            label="Evidence for"
+            value=${query.get("class") ?? found.class}
+            chosen=${(chosen) => change({ class: chosen }, { replace: true })}
+          />
+        </div>
+        <${Tiles}
+          label=${`Patches of word ${word}`}
+          values=${{ show: found.class }}
+          items=${list.items.map((patch) => patchItem(patch))}
+        />`
+    }
     ${list.waiting && html`<${Waiting} />`}
     ${!list.done && list.items.length > 0 && html`<${End} reached=${list.more} at=${list.items.length} />`}`;
 }

@@ -1,6 +1,6 @@
 // Lists that go on as one scrolls.
 
-import { html, useEffect, useRef, useState } from "../preact.js";
+import { html, useEffect, useRef, useState } from "../dom.js";
 import { addressOf, ask } from "../api.js";
 
 const lists = new Map();

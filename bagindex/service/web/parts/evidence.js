@@ -1,6 +1,6 @@
 // What speaks for two classes in an image: the sum, its patches and its words.
 
-import { html } from "../preact.js";
+import { html } from "../dom.js";
 import { percent, signed } from "../text.js";
 import { to } from "../url.js";
 import { Tiles } from "./tiles.js";
@@ -15,27 +15,33 @@ export function Account({ why, crops = null }) {
   ];
   return html`<p>${why.said}</p>
     ${sides.map(
-      ([side, name]) => html`<section key=${side} class=${side}>
-        <h4>For ${name}</h4>
-        ${crops ? crops(parts(why, "patch", side)) : html`<${Parts} parts=${parts(why, "patch", side)} label=${`Patches for ${name}`} />`}
-        <${Words} parts=${parts(why, "word", side)} />
-      </section>`,
+      ([side, name]) =>
+        html`<section key=${side} class=${side}>
+          <h4>For ${name}</h4>
+          ${crops ? crops(parts(why, "patch", side)) : html`<${Parts} parts=${parts(why, "patch", side)} label=${`Patches for ${name}`} />`}
+          <${Words} parts=${parts(why, "word", side)} />
+        </section>`,
     )}`;
 }
 
 const parts = (why, what, side) => why.parts.filter((part) => part.what === what && part.side === side);
 
 /** A patch's or a word's part of a sum: what it adds to the mean, and which share of it that is. */
-const worth = (part) => `${signed(part.contribution, 3)}${Math.abs(part.share ?? 9) < 9 ? ` · ${percent(Math.abs(part.share))}` : ""}`;
+const worth = (part) =>
+  `${signed(part.contribution, 3)}${Math.abs(part.share ?? 9) < 9 ? ` · ${percent(Math.abs(part.share))}` : ""}`;
 
 const Parts = ({ parts: found, label }) =>
   found.length
-    ? html`<${Tiles} label=${label} size="compact" items=${found.map((part) => ({
-        id: part.patch_id,
-        said: signed(part.contribution, 3),
-        title: `adds ${worth(part)} of the margin · row ${part.row}, column ${part.col}`,
-        name: `Row ${part.row}, column ${part.col}, adds ${signed(part.contribution, 3)}`,
-      }))} />`
+    ? html`<${Tiles}
+        label=${label}
+        size="compact"
+        items=${found.map((part) => ({
+          id: part.patch_id,
+          said: signed(part.contribution, 3),
+          title: `adds ${worth(part)} of the margin · row ${part.row}, column ${part.col}`,
+          name: `Row ${part.row}, column ${part.col}, adds ${signed(part.contribution, 3)}`,
+        }))}
+      />`
     : html`<p class="faint">No patch.</p>`;
 
 function Words({ parts: found }) {
@@ -43,8 +49,15 @@ function Words({ parts: found }) {
   if (!found.length || !choice.described.words) return null;
   return html`<p class="words-line">
     ${found.map(
-      (part) => html`<a key=${part.word} class="chip" href=${to("/words", { word: part.word })} title=${`${part.patches} patches of this image`}>
-        word ${part.word} <span class="number">${signed(part.contribution, 3)}</span></a>`,
+      (part) =>
+        html`<a
+          key=${part.word}
+          class="chip"
+          href=${to("/words", { word: part.word })}
+          title=${`${part.patches} patches of this image`}
+        >
+          word ${part.word} <span class="number">${signed(part.contribution, 3)}</span></a
+        >`,
     )}
   </p>`;
 }

@@ -1,7 +1,7 @@
 // Single keys that do something, where no field has the focus. They can be switched off: whoever speaks to the machine
 // says letters by accident (WCAG 2.1.4).
 
-import { useEffect, useRef } from "../preact.js";
+import { useEffect, useRef } from "../dom.js";
 
 const STORED = "bagindex-keys";
 
@@ -30,7 +30,8 @@ export function useKeys(actions) {
       if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
       const action = latest.current[event.key];
       if (!action || document.querySelector("dialog[open]")) return;
-      if (event.key !== "Escape" && (!keysOn() || event.target.closest?.("input, select, textarea, [contenteditable]"))) return;
+      if (event.key !== "Escape" && (!keysOn() || event.target.closest?.("input, select, textarea, [contenteditable]")))
+        return;
       event.preventDefault();
       action();
     };

@@ -1,6 +1,6 @@
 // An image as the model saw it, with its evidence laid over it and a box around a patch.
 
-import { html, useLayoutEffect, useRef } from "../preact.js";
+import { html, useLayoutEffect, useRef } from "../dom.js";
 import { signed } from "../text.js";
 
 const FOR = [178, 24, 43];
@@ -46,17 +46,27 @@ export function Picture({ src, width, height, grid, map, box, picked, alt, small
     width: `${(100 * grid.cols * grid.stride) / width}%`,
     height: `${(100 * grid.rows * grid.stride) / height}%`,
   };
-  return html`<div class=${`picture ${picked ? "live" : ""} ${small ? "small" : ""}`} style=${{ aspectRatio: `${width} / ${height}` }}
-    onClick=${picked && cell}>
+  return html`<div
+    class=${`picture ${picked ? "live" : ""} ${small ? "small" : ""}`}
+    style=${{ aspectRatio: `${width} / ${height}` }}
+    onClick=${picked && cell}
+  >
     ${src ? html`<img src=${src} alt=${alt} width=${width} height=${height} decoding="async" />` : html`<span class="blank" role="img" aria-label=${alt} />`}
     ${map && html`<canvas ref=${canvas} style=${place} aria-hidden="true" />`}
-    ${box && html`<svg viewBox=${`0 0 ${width} ${height}`} aria-hidden="true"><rect class="halo" ...${frame(box)} /><rect class="box" ...${frame(box)} /></svg>`}
+    ${
+      box &&
+      html`<svg viewBox=${`0 0 ${width} ${height}`} aria-hidden="true">
+        <rect class="halo" ...${frame(box)} />
+        <rect class="box" ...${frame(box)} />
+      </svg>`
+    }
   </div>`;
 }
 
 const frame = ([x0, y0, x1, y1]) => ({ x: x0, y: y0, width: x1 - x0, height: y1 - y0 });
 
 /** What the colours of a map mean. */
-export const Scale = ({ end }) => html`<div class="scale" role="img" aria-label=${`Colours: blue is evidence against, red for; full at ${signed(end)}`}>
-  <span class="number">−${end.toFixed(1)}</span><span class="colours" /><span class="number">+${end.toFixed(1)}</span>
-</div>`;
+export const Scale = ({ end }) =>
+  html`<div class="scale" role="img" aria-label=${`Colours: blue is evidence against, red for; full at ${signed(end)}`}>
+    <span class="number">−${end.toFixed(1)}</span><span class="colours" /><span class="number">+${end.toFixed(1)}</span>
+  </div>`;

@@ -1,6 +1,6 @@
 // What is said where there is nothing to show: yet, at all, or because something is wrong.
 
-import { html } from "../preact.js";
+import { html } from "../dom.js";
 
 /** Something went wrong, and what to do. */
 export const Problem = ({ error }) => html`<p class="problem" role="alert">${error.message}</p>`;

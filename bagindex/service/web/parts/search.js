@@ -1,6 +1,6 @@
 // Choosing a class by typing a part of its name.
 
-import { html, useEffect, useId, useRef, useState } from "../preact.js";
+import { html, useEffect, useId, useRef, useState } from "../dom.js";
 import { ask } from "../api.js";
 import { useChoice } from "../choice.js";
 import { count } from "../text.js";
@@ -11,7 +11,16 @@ const PAUSE = 60;
 /** A combobox of classes (ARIA's pattern: the focus stays in the field).
  *  Args: `label` names it; `value` is the class that is chosen, if one stays so; `chosen` hears of another, and of null if it may be
  *  emptied (`clear`); `hint` stands in the empty field. */
-export function ClassSearch({ label, value: given, chosen, hint, clear = false, id, autofocus = false, hidden = false }) {
+export function ClassSearch({
+  label,
+  value: given,
+  chosen,
+  hint,
+  clear = false,
+  id,
+  autofocus = false,
+  hidden = false,
+}) {
   const choice = useChoice();
   const lasting = given !== undefined; // else the field is empty again once a class was chosen
   const value = given ?? "";
@@ -62,7 +71,8 @@ export function ClassSearch({ label, value: given, chosen, hint, clear = false, 
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       if (!open) show();
-      else if (options.length) setActive((active + (event.key === "ArrowDown" ? 1 : options.length - 1)) % options.length);
+      else if (options.length)
+        setActive((active + (event.key === "ArrowDown" ? 1 : options.length - 1)) % options.length);
     } else if (event.key === "Enter") {
       event.preventDefault();
       if (clear && !text.trim()) take(null);
@@ -76,11 +86,21 @@ export function ClassSearch({ label, value: given, chosen, hint, clear = false, 
   // Enter may come before the suggestions do: what was typed then decides.
   const enter = async () => {
     const wanted = text.trim();
-    if (open && options.length && latest.current === wanted && found === ask("/classes", { index: choice.index, model: choice.model, search: wanted, limit: SHOWN }).data) {
+    if (
+      open &&
+      options.length &&
+      latest.current === wanted &&
+      found === ask("/classes", { index: choice.index, model: choice.model, search: wanted, limit: SHOWN }).data
+    ) {
       take(options[active].name);
       return;
     }
-    const answer = await ask("/classes", { index: choice.index, model: choice.model, search: wanted, limit: SHOWN }).promise.catch(() => null);
+    const answer = await ask("/classes", {
+      index: choice.index,
+      model: choice.model,
+      search: wanted,
+      limit: SHOWN,
+    }).promise.catch(() => null);
     if (answer?.classes.length) take(answer.classes[0].name);
     else setOpen(true);
   };
@@ -91,9 +111,19 @@ export function ClassSearch({ label, value: given, chosen, hint, clear = false, 
   };
   return html`<div class="search">
     <label for=${field} class=${hidden ? "unseen" : ""}>${label}</label>
-    <input id=${field} ref=${input} type="text" role="combobox" autocomplete="off" spellcheck=${false} placeholder=${hint}
-      aria-expanded=${open && options.length > 0} aria-controls=${`${field}-list`} aria-autocomplete="list"
-      aria-activedescendant=${open && options.length ? `${field}-${active}` : undefined} value=${text}
+    <input
+      id=${field}
+      ref=${input}
+      type="text"
+      role="combobox"
+      autocomplete="off"
+      spellcheck=${false}
+      placeholder=${hint}
+      aria-expanded=${open && options.length > 0}
+      aria-controls=${`${field}-list`}
+      aria-autocomplete="list"
+      aria-activedescendant=${open && options.length ? `${field}-${active}` : undefined}
+      value=${text}
       onFocus=${(event) => {
         event.target.select();
         show();
@@ -104,20 +134,36 @@ export function ClassSearch({ label, value: given, chosen, hint, clear = false, 
         setOpen(true);
         look(event.target.value.trim());
       }}
-      onKeyDown=${key} onBlur=${blur} />
+      onKeyDown=${key}
+      onBlur=${blur}
+    />
     <ul class="options" id=${`${field}-list`} role="listbox" aria-label=${label} hidden=${!open || !options.length}>
       ${options.map(
-        (each, place) => html`<li key=${each.class_id} id=${`${field}-${place}`} role="option" aria-selected=${place === active}
-          onMouseDown=${(event) => {
-            event.preventDefault(); // or the field loses the focus before the click
-            take(each.name);
-          }}
-          onMouseMove=${() => setActive(place)}>
-          <span>${each.name}</span><span class="faint">${choice.labelled ? count(each.images, "image") : `${count(each.predicted, "image")} taken for it`}</span>
-        </li>`,
+        (each, place) =>
+          html`<li
+            key=${each.class_id}
+            id=${`${field}-${place}`}
+            role="option"
+            aria-selected=${place === active}
+            onMouseDown=${(event) => {
+              event.preventDefault(); // or the field loses the focus before the click
+              take(each.name);
+            }}
+            onMouseMove=${() => setActive(place)}
+          >
+            <span>${each.name}</span
+            ><span class="faint"
+              >${choice.labelled ? count(each.images, "image") : `${count(each.predicted, "image")} taken for it`}</span
+            >
+          </li>`,
       )}
-      ${found && found.total > options.length &&
-      html`<li class="faint more" role="presentation">${count(found.total - options.length, "more class", "more classes")}: type on</li>`}
+      ${
+        found &&
+        found.total > options.length &&
+        html`<li class="faint more" role="presentation">
+          ${count(found.total - options.length, "more class", "more classes")}: type on
+        </li>`
+      }
     </ul>
     <div class="unseen" role="status">${open && found && !found.total ? "No class has that in its name." : ""}</div>
     ${open && found && !found.total && html`<div class="options faint none" aria-hidden="true">No class has that in its name.</div>`}

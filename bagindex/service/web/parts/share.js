@@ -1,6 +1,6 @@
 // A link to what is shown.
 
-import { html, useRef, useState } from "../preact.js";
+import { html, useRef, useState } from "../dom.js";
 import { useKeys } from "./keys.js";
 
 /** Copies the present address; where a browser forbids that, shows it to be copied. */

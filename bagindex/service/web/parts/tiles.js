@@ -1,6 +1,6 @@
 // Patches as pictures, in a list that arrow keys move through.
 
-import { html, useRef, useState } from "../preact.js";
+import { html, useRef, useState } from "../dom.js";
 import { patchPicture } from "../api.js";
 import { useChoice } from "../choice.js";
 import { logit } from "../text.js";
@@ -21,8 +21,15 @@ export const opening = (id, values = {}) => changed({ patch: id, image: null, sh
 export function PatchPicture({ id, model, alt = "", eager = false }) {
   const choice = useChoice();
   if (!choice.pixels) return html`<span class="pixels none" aria-hidden="true" />`;
-  return html`<img class="pixels" src=${patchPicture(choice, id, model)} alt=${alt} width="33" height="33"
-    loading=${eager ? "eager" : "lazy"} decoding="async" />`;
+  return html`<img
+    class="pixels"
+    src=${patchPicture(choice, id, model)}
+    alt=${alt}
+    width="33"
+    height="33"
+    loading=${eager ? "eager" : "lazy"}
+    decoding="async"
+  />`;
 }
 
 /** The label of a patch's image, and the prediction where it is another: “shorts”, “→ pants”. */
@@ -60,15 +67,23 @@ export function Tiles({ items, label, values, model, eager = 0, size = "" }) {
   };
   return html`<ul class=${`tiles ${size}`} aria-label=${label} ref=${list} onKeyDown=${move}>
     ${items.map(
-      (each, place) => html`<li key=${each.id}>
-        <a class="tile" href=${opening(each.id, { ...values, ...each.values })} onClick=${remember} tabindex=${each.id === stop ? 0 : -1}
-          onFocus=${() => setActive(each.id)} aria-current=${each.id === open ? "true" : undefined}
-          aria-label=${each.name} title=${each.title}>
-          <${PatchPicture} id=${each.id} model=${model} eager=${place < eager} />
-          ${each.said && html`<span class="number">${each.said}</span>`}
-          ${each.more?.map((line) => html`<span class="faint">${line}</span>`)}
-        </a>
-      </li>`,
+      (each, place) =>
+        html`<li key=${each.id}>
+          <a
+            class="tile"
+            href=${opening(each.id, { ...values, ...each.values })}
+            onClick=${remember}
+            tabindex=${each.id === stop ? 0 : -1}
+            onFocus=${() => setActive(each.id)}
+            aria-current=${each.id === open ? "true" : undefined}
+            aria-label=${each.name}
+            title=${each.title}
+          >
+            <${PatchPicture} id=${each.id} model=${model} eager=${place < eager} />
+            ${each.said && html`<span class="number">${each.said}</span>`}
+            ${each.more?.map((line) => html`<span class="faint">${line}</span>`)}
+          </a>
+        </li>`,
     )}
   </ul>`;
 }
