@@ -5,17 +5,19 @@ import { imagePicture, useAnswer } from "./api.js";
 import { useChoice } from "./choice.js";
 import { count, fileName, logit, percent } from "./text.js";
 import { address, change, changed, to } from "./url.js";
+import { ClassSwitch } from "./parts/chips.js";
+import { Check } from "./parts/controls.js";
 import { Account } from "./parts/evidence.js";
 import { useNear } from "./parts/endless.js";
 import { useKeys } from "./parts/keys.js";
-import { Picture, Scale } from "./parts/picture.js";
-import { Problem, Waiting } from "./parts/said.js";
-import { ClassSearch } from "./parts/search.js";
+import { Legend, Picture } from "./parts/picture.js";
+import { Answer, Problem } from "./parts/said.js";
 import { Share } from "./parts/share.js";
-import { neighboursOf, PatchPicture, Tiles, whose } from "./parts/tiles.js";
+import { likeItem, neighboursOf, PatchPicture, Tiles } from "./parts/tiles.js";
 
 const CLOSED = { patch: null, image: null, show: null, against: null };
 const NEIGHBOURS = 12;
+const MORE = 8;
 
 /** The panel, for the patch or the image that the address names. */
 export function Inspector({ patch, image }) {
@@ -54,19 +56,17 @@ export function Inspector({ patch, image }) {
       <${Share} keyed />
       <button type="button" onClick=${close} aria-label="Close">✕</button>
     </div>
-    ${
-      error
-        ? html`<${Problem} error=${error} />`
-        : described.data
-          ? html`<${Opened}
-              image=${described.data}
-              patch=${known}
-              asked=${patch}
-              shown=${asked.get("show")}
-              of=${asked.get("class")}
-            />`
-          : html`<${Waiting} />`
-    }
+    <${Answer}
+      of=${{ error, data: described.data }}
+      draw=${(data) =>
+        html`<${Opened}
+          image=${data}
+          patch=${known}
+          asked=${patch}
+          shown=${asked.get("show")}
+          of=${asked.get("class")}
+        />`}
+    />
   </aside>`;
 }
 
@@ -78,7 +78,6 @@ function Opened({ image, patch, asked, shown, of }) {
   const answer = useAnswer("/heatmap", { ...about, image: image.image_id, class: name });
   const map = answer.data?.image_id === image.image_id ? answer.data.maps[0] : null;
   useKeys({ h: () => setHeat(!heat) });
-  const classes = choices(image, name, of);
   const pick = (row, col) =>
     change(
       { patch: image.image_id * choice.grid.rows * choice.grid.cols + row * choice.grid.cols + col, image: null },
@@ -103,35 +102,9 @@ function Opened({ image, patch, asked, shown, of }) {
       picked=${pick}
       alt=${`${image.path}, as the model saw it${box ? `, with a box around row ${patch.row}, column ${patch.col}` : ""}`}
     />
-    <div class="under">
-      <label
-        ><input type="checkbox" checked=${heat} onChange=${(event) => setHeat(event.target.checked)} /> evidence
-        for</label
-      >
-      <b>${name}</b>
-      ${map && html`<${Scale} end=${map.colours_end} />`}
-    </div>
+    <${Legend} name=${name} map=${map} on=${heat} turn=${setHeat} />
     ${answer.error && html`<${Problem} error=${answer.error} />`}
-    <div class="classes" role="group" aria-label="Show evidence for">
-      ${classes.map(
-        (each) =>
-          html`<a
-            key=${each.class}
-            class="chip"
-            href=${changed({ show: each.class })}
-            aria-current=${each.class === name ? "true" : undefined}
-            title=${each.logit === undefined ? undefined : `logit ${logit(each.logit)}`}
-            >${each.class}
-            ${each.probability !== undefined && html` <span class="number">${percent(each.probability)}</span>`}</a
-          >`,
-      )}
-      <${ClassSearch}
-        label="Another class"
-        hidden
-        hint="another class…"
-        chosen=${(chosen) => change({ show: chosen })}
-      />
-    </div>
+    <${ClassSwitch} classes=${choices(image, name, of)} name=${name} />
     ${
       asked === null
         ? html`<p class="faint">Click on the picture to open the patch there.</p>`
@@ -209,34 +182,20 @@ function Neighbours({ patch }) {
     other_images: others,
   };
   const answer = useAnswer(near ? "/similar" : null, values);
+  const draw = (data) =>
+    html`<${Tiles} label="Similar patches" size="compact" items=${data.patches.map(likeItem)} />
+      <p class="faint" title=${data.how}>
+        ${data.exact ? "Exact: all patches were compared." : "From the FAISS index, ranked by the stored features."}
+        ${
+          data.patches.length === values.k &&
+          more < MORE &&
+          html`<button type="button" class="plain" onClick=${() => setMore(2 * more)}>More</button>`
+        }
+      </p>`;
   return html`<section ref=${place}>
     <h3>What else looks like this to the model?</h3>
-    <p>
-      <label
-        ><input type="checkbox" checked=${others} onChange=${(event) => setOthers(event.target.checked)} /> in other
-        images only</label
-      >
-    </p>
-    ${answer.error && html`<${Problem} error=${answer.error} />`}
-    ${
-      answer.data
-        ? html`<${Tiles}
-              label="Similar patches"
-              size="compact"
-              items=${answer.data.patches.map((each) => ({
-                id: each.patch_id,
-                said: each.cosine.toFixed(3),
-                more: whose(each),
-                title: `${each.path} · cosine ${each.cosine.toFixed(4)}`,
-                name: `Cosine ${each.cosine.toFixed(3)}, ${whose(each).join(" ")}`,
-              }))}
-            />
-            <p class="faint" title=${answer.data.how}>
-              ${answer.data.exact ? "Exact: all patches were compared." : "From the FAISS index, ranked by the stored features."}
-              ${answer.data.patches.length === NEIGHBOURS * more && more < 8 && html` <button type="button" class="plain" onClick=${() => setMore(2 * more)}>More</button>`}
-            </p>`
-        : !answer.error && html`<${Waiting} />`
-    }
+    <p><${Check} checked=${others} chosen=${setOthers}>in other images only<//></p>
+    <${Answer} of=${answer} draw=${draw} />
   </section>`;
 }
 
@@ -257,8 +216,7 @@ function Why({ image }) {
   if (!vs) return null;
   return html`<section ref=${place}>
     <h3>Why ${image.predicted_name} and not ${other}?</h3>
-    ${answer.error && html`<${Problem} error=${answer.error} />`}
-    ${answer.data ? html`<${Account} why=${answer.data} />` : !answer.error && html`<${Waiting} />`}
+    <${Answer} of=${answer} draw=${(data) => html`<${Account} why=${data} />`} />
     ${
       flip.data &&
       html`<h4>What would it take?</h4>
@@ -274,7 +232,16 @@ function Models({ image, name, box }) {
   return html`<section>
     <h3>Models side by side</h3>
     <div class="side">
-      ${choice.models.map((each) => html`<${OneModel} key=${each.name} model=${each} image=${image} name=${name} box=${each.name === choice.model ? box : null} />`)}
+      ${choice.models.map(
+        (each) =>
+          html`<${OneModel}
+            key=${each.name}
+            model=${each}
+            image=${image}
+            name=${name}
+            box=${each.name === choice.model ? box : null}
+          />`,
+      )}
     </div>
   </section>`;
 }
@@ -297,7 +264,11 @@ function OneModel({ model, image, name, box }) {
     />
     <figcaption>
       <a href=${changed({ model: model.name, patch: null, image: image.image_id })}>${model.name}</a><br />
-      ${answer.error ? answer.error.message : found.data && html`${found.data.predicted_name} <span class="number">${percent(found.data.probability)}</span>`}
+      ${answer.error?.message}
+      ${
+        found.data &&
+        html`<span>${found.data.predicted_name} <span class="number">${percent(found.data.probability)}</span></span>`
+      }
       ${map && html`<br /><span class="faint">${name}: ${logit(map.logit)}</span>`}
     </figcaption>
   </figure>`;

@@ -4,8 +4,9 @@ import { html, useEffect } from "../dom.js";
 import { useChoice } from "../choice.js";
 import { change } from "../url.js";
 import { ClassHead } from "../parts/class_head.js";
+import { Check, Segments, Select } from "../parts/controls.js";
 import { End, usePages } from "../parts/endless.js";
-import { Nothing, Problem, Waiting } from "../parts/said.js";
+import { Foot } from "../parts/said.js";
 import { ClassSearch } from "../parts/search.js";
 import { patchItem, Tiles } from "../parts/tiles.js";
 import { StartPage } from "./start.js";
@@ -22,6 +23,7 @@ const SHOWN = [
   ["wrong_class", "Of others"],
   ["any", "All"],
 ];
+const SEEN_FIRST = 12;
 const PER_IMAGE = [1, 2, 3, 5, 10];
 
 export function ClassPage({ query }) {
@@ -79,48 +81,46 @@ function Side({ name, side, model, query, Heading }) {
   const choice = useChoice();
   const values = { index: choice.index, model, class: name, images: side, ...narrowing(query) };
   const list = usePages("/top-patches", values, { size: SIZE, of: "patches" });
-  const items = list.items.map((patch) => patchItem(patch));
-  const other = model === choice.model ? {} : { model };
+  const items = list.items.map(patchItem);
   return html`<section class=${`side-of ${SIDES[side].mark}`}>
     <${Heading}>${SIDES[side].title(name)}</${Heading}>
     <p class="faint">${SIDES[side].about(name)}</p>
-    ${items.length > 0 && html`<${Tiles} label=${`${SIDES[side].title(name)}, ${model}`} items=${items} model=${model} values=${other} eager=${12} />`}
     ${
-      list.error
-        ? html`<${Problem} error=${list.error} />`
-        : list.waiting
-          ? html`<${Waiting} />`
-          : list.done &&
-            (items.length ? html`<p class="faint">That is all.</p>` : html`<${Nothing}>No image fits.</${Nothing}>`)
+      items.length > 0 &&
+      html`<${Tiles}
+        label=${`${SIDES[side].title(name)}, ${model}`}
+        items=${items}
+        model=${model}
+        values=${model === choice.model ? {} : { model }}
+        eager=${SEEN_FIRST}
+      />`
     }
+    <${Foot} of=${list} none="No image fits." />
+    ${list.done && !list.error && items.length > 0 && html`<p class="faint">That is all.</p>`}
     ${!list.done && items.length > 0 && html`<${End} reached=${list.more} at=${items.length} />`}
   </section>`;
 }
+
+/** How many patches of one image may be asked for; what the address says is among them. */
+const counts = (chosen) => [...new Set([...PER_IMAGE, Number(chosen)])].filter((each) => each >= 1);
 
 function Filters({ query, shown, models }) {
   const choice = useChoice();
   const set = (values) => change({ ...values, patch: null, image: null }, { replace: true });
   const perImage = query.get("per_image") ?? "1";
   const others = choice.models.filter((each) => each.name !== choice.model);
+  const beside = (name, on) => [...query.getAll("with").filter((each) => each !== name), ...(on ? [name] : [])];
   const more = ["where", "label", "overlap"].some((name) => query.get(name)) || perImage !== "1";
   return html`<div class="filters" role="group" aria-label="Which patches">
     ${
       choice.labelled &&
-      html`<fieldset class="segments">
-        <legend class="unseen">Images</legend>
-        ${SHOWN.map(
-          ([value, title]) =>
-            html`<label key=${value}
-              ><input
-                type="radio"
-                name="images"
-                value=${value}
-                checked=${shown === value}
-                onChange=${() => set({ images: value === "both" ? null : value })}
-              /><span>${title}</span></label
-            >`,
-        )}
-      </fieldset>`
+      html`<${Segments}
+        name="images"
+        label="Images"
+        options=${SHOWN}
+        value=${shown}
+        chosen=${(value) => set({ images: value === "both" ? null : value })}
+      />`
     }
     <${ClassSearch}
       label="Predicted as"
@@ -129,40 +129,47 @@ function Filters({ query, shown, models }) {
       hint="any class"
       chosen=${(name) => set({ predicted_as: name })}
     />
-    ${choice.labelled && html`<label><input type="checkbox" checked=${query.get("misclassified") === "true"} onChange=${(event) => set({ misclassified: event.target.checked || null })} /> only misclassified</label>`}
+    ${
+      choice.labelled &&
+      html`<${Check}
+        checked=${query.get("misclassified") === "true"}
+        chosen=${(on) => set({ misclassified: on || null })}
+      >
+        only misclassified
+      <//>`
+    }
     ${others.map(
-      (each) =>
-        html`<label key=${each.name}
-          ><input
-            type="checkbox"
-            checked=${models.includes(each.name)}
-            onChange=${(event) => set({ with: event.target.checked ? [...query.getAll("with"), each.name] : query.getAll("with").filter((name) => name !== each.name) })}
-          />
-          beside ${each.name}</label
-        >`,
+      ({ name }) =>
+        html`<${Check} key=${name} checked=${models.includes(name)} chosen=${(on) => set({ with: beside(name, on) })}>
+          beside ${name}
+        <//>`,
     )}
     <details open=${more}>
       <summary>More</summary>
       <div class="filters">
-        ${choice.labelled && html`<${ClassSearch} label="Labelled" value=${query.get("label") ?? ""} clear hint="any class" chosen=${(name) => set({ label: name })} />`}
-        <label
-          >Patches of one image, at most
-          <select
-            value=${perImage}
-            onChange=${(event) => set({ per_image: event.target.value === "1" ? null : event.target.value })}
-          >
-            ${[...new Set([...PER_IMAGE, Number(perImage)])].filter((each) => each >= 1).map((each) => html`<option key=${each}>${each}</option>`)}
-          </select></label
+        ${
+          choice.labelled &&
+          html`<${ClassSearch}
+            label="Labelled"
+            value=${query.get("label") ?? ""}
+            clear
+            hint="any class"
+            chosen=${(name) => set({ label: name })}
+          />`
+        }
+        <${Select}
+          label="Patches of one image, at most"
+          options=${counts(perImage).map((each) => [each, each])}
+          value=${perImage}
+          chosen=${(value) => set({ per_image: value === "1" ? null : value })}
+        />
+        <${Check}
+          checked=${query.get("overlap") === "true"}
+          disabled=${perImage === "1"}
+          chosen=${(on) => set({ overlap: on || null })}
         >
-        <label
-          ><input
-            type="checkbox"
-            checked=${query.get("overlap") === "true"}
-            disabled=${perImage === "1"}
-            onChange=${(event) => set({ overlap: event.target.checked || null })}
-          />
-          they may overlap</label
-        >
+          they may overlap
+        <//>
         ${
           choice.sql &&
           html`<form

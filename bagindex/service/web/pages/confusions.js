@@ -5,17 +5,20 @@ import { imagePicture, useAnswer } from "../api.js";
 import { useChoice } from "../choice.js";
 import { count, logit, percent, whole } from "../text.js";
 import { change, changed, to } from "../url.js";
+import { Chip } from "../parts/chips.js";
 import { ClassHead } from "../parts/class_head.js";
+import { Select } from "../parts/controls.js";
 import { End, usePages } from "../parts/endless.js";
 import { Picture } from "../parts/picture.js";
-import { Nothing, Problem, Waiting } from "../parts/said.js";
+import { Answer, Foot, Nothing } from "../parts/said.js";
 import { ClassSearch } from "../parts/search.js";
-import { Tiles } from "../parts/tiles.js";
+import { bareItem, Tiles } from "../parts/tiles.js";
 
 const SIZES = [10, 20, 40];
 const LISTED = 15;
 const IMAGES = 6;
 const PATCHES = 4;
+const MOST = 1000;
 
 export function ConfusionsPage({ query }) {
   const label = query.get("label");
@@ -33,7 +36,6 @@ function Matrix({ query }) {
   useEffect(() => {
     document.title = `Confusions${around === null ? "" : ` of ${around}`} · ${choice.index} · bagindex`;
   }, [around, choice.index]);
-  const found = answer.data;
   return html`${
       around === null
         ? html`<h1 tabindex="-1">What is taken for what</h1>`
@@ -49,32 +51,32 @@ function Matrix({ query }) {
       />
       ${
         choice.classes > SIZES[0] &&
-        html`<label
-          >Classes shown
-          <select value=${k} onChange=${(event) => change({ k: event.target.value }, { replace: true })}>
-            ${SIZES.map((each) => html`<option key=${each}>${each}</option>`)}
-          </select></label
-        >`
+        html`<${Select}
+          label="Classes shown"
+          options=${SIZES.map((each) => [each, each])}
+          value=${k}
+          chosen=${(value) => change({ k: value }, { replace: true })}
+        />`
       }
     </div>
-    ${answer.error && html`<${Problem} error=${answer.error} />`}
-    ${
-      found
-        ? html`<p>
-              ${count(found.wrong, "image")} of the index ${found.wrong === 1 ? "is" : "are"} classified wrong; the
-              cells off the diagonal show ${whole(found.shown)} of them. A cell opens its images and the patches that
-              decide them.
-            </p>
-            <div class="beside">
-              <${Cells} of=${found} />
-              <section>
-                <h2>The most frequent</h2>
-                <${Frequent} of=${found} />
-              </section>
-            </div>`
-        : !answer.error && html`<${Waiting} />`
-    }`;
+    <${Answer} of=${answer} draw=${(found) => html`<${Found} of=${found} around=${around} />`} />`;
 }
+
+const Found = ({ of, around }) =>
+  html`<p>
+      ${count(of.wrong, "image")} of the index ${of.wrong === 1 ? "is" : "are"} classified wrong; the cells off the
+      diagonal show ${whole(of.shown)} of them. A cell opens its images and the patches that decide them.
+    </p>
+    <div class="beside">
+      <${Cells} of=${of} />
+      <section>
+        <h2>The most frequent</h2>
+        <${Frequent} of=${of} around=${around} />
+      </section>
+    </div>`;
+
+const pair = (label, predicted) => to("/confusions", { label, predicted });
+const recognised = (name) => to("/class", { class: name, images: "right_class", predicted_as: name });
 
 function Cells({ of }) {
   const names = of.classes.map((each) => each.class);
@@ -110,7 +112,7 @@ function Cells({ of }) {
                   ${
                     images
                       ? html`<a
-                          href=${row === column ? to("/class", { class: name, images: "right_class", predicted_as: name }) : to("/confusions", { label: each.class, predicted: name })}
+                          href=${row === column ? recognised(name) : pair(each.class, name)}
                           aria-label=${`${count(images, "image")} of ${each.class} predicted as ${name}`}
                           >${images}</a
                         >`
@@ -126,7 +128,7 @@ function Cells({ of }) {
   </div>`;
 }
 
-function Frequent({ of }) {
+function Frequent({ of, around }) {
   const pairs = of.classes
     .flatMap((label, row) =>
       of.classes.map((predicted, column) => ({
@@ -135,7 +137,7 @@ function Frequent({ of }) {
         images: row === column ? 0 : of.counts[row][column],
       })),
     )
-    .filter((each) => each.images)
+    .filter((each) => each.images && (around === null || [each.label.class, each.predicted.class].includes(around)))
     .sort((one, two) => two.images - one.images)
     .slice(0, LISTED);
   return pairs.length
@@ -143,9 +145,7 @@ function Frequent({ of }) {
         ${pairs.map(
           ({ label, predicted, images }) =>
             html`<li>
-              <a href=${to("/confusions", { label: label.class, predicted: predicted.class })}
-                >${label.class} → ${predicted.class}</a
-              >
+              <a href=${pair(label.class, predicted.class)}>${label.class} → ${predicted.class}</a>
               <span class="faint">${count(images, "image")}, ${percent(images / label.images)} of ${label.class}</span>
             </li>`,
         )}
@@ -162,10 +162,10 @@ function Pair({ label, predicted }) {
     { ...about, label, predicted, patches: PATCHES },
     { size: IMAGES, of: "explanations" },
   );
-  const matrix = useAnswer("/confusion-matrix", { ...about, class: label, k: 2 });
-  const decided = useAnswer(choice.described.words ? "/confusions" : null, { ...about, k: 1000 });
-  const pair = decided.data?.confusions.find((each) => each.label === label && each.predicted === predicted);
-  const own = matrix.data?.classes.find((each) => each.class === label);
+  const all = useAnswer("/images", { ...about, label, limit: 1 }).data?.total;
+  const confused = useAnswer("/images", { ...about, label, predicted, limit: 1 }).data?.total;
+  const decided = useAnswer(choice.described.words ? "/confusions" : null, { ...about, k: MOST });
+  const found = decided.data?.confusions.find((each) => each.label === label && each.predicted === predicted);
   useEffect(() => {
     document.title = `${label} taken for ${predicted} · ${choice.index} · bagindex`;
   }, [label, predicted, choice.index]);
@@ -173,19 +173,31 @@ function Pair({ label, predicted }) {
       <a href=${to("/class", { class: label })}>${label}</a> taken for
       <a href=${to("/class", { class: predicted })}>${predicted}</a>
     </h1>
-    ${pair && html`<p>${count(pair.images, "image")}${own ? `, ${percent(pair.share)} of the ${whole(own.images)} of ${label}` : ""}. Those come first of which the model is most sure.</p>`}
     ${
-      pair?.typical.length > 0 &&
+      confused !== undefined &&
+      all > 0 &&
+      html`<p>
+        ${count(confused, "image")}, ${percent(confused / all)} of the ${whole(all)} of ${label}. Those come first of
+        which the model is most sure.
+      </p>`
+    }
+    ${
+      found?.typical.length > 0 &&
       html`<section>
         <h2>Patches that decide most of them</h2>
         <p class="faint">
           Of the words that add most to the lead of ${predicted}:
-          ${pair.words.map((word, place) => html` <a key=${word} class="chip" href=${to("/words", { word })}>word ${word} <span class="number">${percent(pair.margin_shares[place])}</span></a>`)}
+          ${found.words.map(
+            (word, place) =>
+              html`<${Chip} key=${word} href=${to("/words", { word })} number=${percent(found.margin_shares[place])}>
+                word ${word}
+              <//> `,
+          )}
         </p>
         <${Tiles}
           label=${`Patches that decide for ${predicted}`}
           values=${{ show: predicted }}
-          items=${pair.typical.map((id) => ({ id, name: `Patch ${id}` }))}
+          items=${found.typical.map(bareItem)}
         />
       </section>`
     }
@@ -197,7 +209,7 @@ function Pair({ label, predicted }) {
     <h2>The images</h2>
     <p class="faint">Red is where ${predicted} leads over ${label}, blue where ${label} leads.</p>
     <div class="explained">${list.items.map((each) => html`<${Explained} key=${each.image_id} of=${each} />`)}</div>
-    ${list.error ? html`<${Problem} error=${list.error} />` : list.waiting ? html`<${Waiting} />` : list.done && !list.items.length && html`<${Nothing}>No image of ${label} is taken for ${predicted}.</${Nothing}>`}
+    <${Foot} of=${list} none=${`No image of ${label} is taken for ${predicted}.`} />
     ${!list.done && list.items.length > 0 && html`<${End} reached=${list.more} at=${list.items.length} />`}`;
 }
 
@@ -235,13 +247,7 @@ function Explained({ of }) {
               label=${`Patches for ${name}`}
               size="compact"
               values=${{ show: name, against: of.label }}
-              items=${of.patches
-                .filter((patch) => patch.for === name)
-                .map((patch) => ({
-                  id: patch.patch_id,
-                  said: logit(name === of.classes[0] ? patch.logit_first : patch.logit_second),
-                  name: `Row ${patch.row}, column ${patch.col}, logit ${logit(name === of.classes[0] ? patch.logit_first : patch.logit_second)}`,
-                }))}
+              items=${of.patches.filter((patch) => patch.for === name).map((patch) => placed(patch, of.classes, name))}
             />
           </div>`,
       )}
@@ -251,6 +257,12 @@ function Explained({ of }) {
       </details>
     </div>
   </article>`;
+}
+
+/** A patch that speaks for one of two classes, with its logit for that one. */
+function placed(patch, classes, name) {
+  const said = logit(name === classes[0] ? patch.logit_first : patch.logit_second);
+  return { id: patch.patch_id, said, name: `Row ${patch.row}, column ${patch.col}, logit ${said}` };
 }
 
 /** Where one class leads over another, as a map; the colours end where 99 of 100 values do. */

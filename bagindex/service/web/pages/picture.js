@@ -3,13 +3,13 @@
 import { html, useEffect, useRef, useState } from "../dom.js";
 import { sendPicture } from "../api.js";
 import { useChoice } from "../choice.js";
-import { logit, percent, signed } from "../text.js";
-import { change, changed } from "../url.js";
+import { percent, signed } from "../text.js";
+import { changed } from "../url.js";
+import { ClassSwitch } from "../parts/chips.js";
 import { Account } from "../parts/evidence.js";
-import { Picture, Scale } from "../parts/picture.js";
-import { Problem, Waiting } from "../parts/said.js";
-import { ClassSearch } from "../parts/search.js";
-import { Tiles, whose } from "../parts/tiles.js";
+import { Legend, Picture } from "../parts/picture.js";
+import { Answer, Problem, Waiting } from "../parts/said.js";
+import { likeItem, Tiles } from "../parts/tiles.js";
 
 const NEIGHBOURS = 12;
 let held = null;
@@ -42,8 +42,10 @@ export function PicturePage({ query }) {
       /></label>
       <span class="faint"> or drop one anywhere, or paste it. It is looked at by this service and kept nowhere.</span>
     </p>
-    ${file && html`<${Seen} key=${`${file.name} ${file.size} ${file.lastModified} ${choice.model}`} file=${file} query=${query} />`}`;
+    ${file && html`<${Seen} key=${`${nameOf(file)} ${choice.model}`} file=${file} query=${query} />`}`;
 }
+
+const nameOf = (file) => `${file.name} ${file.size} ${file.lastModified}`;
 
 /** The answer to a question about the picture: `{data, error}`. */
 function useSent(path, values, file, read) {
@@ -101,28 +103,43 @@ function Seen({ file, query }) {
         alt=${`${file.name}, as the model sees it`}
         picked=${(row, col) => setCell({ row, col })}
       />
-      <div class="under">
-        <label
-          ><input type="checkbox" checked=${heat} onChange=${(event) => setHeat(event.target.checked)} /> evidence
-          for</label
-        >
-        <b>${name}</b> ${map && html`<${Scale} end=${map.colours_end} />`}
-      </div>
+      <${Legend} name=${name} map=${map} on=${heat} turn=${setHeat} />
     </div>
     <div class="grow">
-      ${seen.image_id !== null && html`<p>This very picture is in the index: <a href=${changed({ image: seen.image_id, patch: null })}>${seen.image}</a>.</p>`}
+      ${
+        seen.image_id !== null &&
+        html`<p>
+          This very picture is in the index:
+          <a href=${changed({ image: seen.image_id, patch: null })}>${seen.image}</a>.
+        </p>`
+      }
       <h2>${seen.predicted} <span class="number faint">${percent(seen.top[0].probability)}</span></h2>
-      <div class="classes" role="group" aria-label="Show evidence for">
-        ${seen.top.map((each) => html`<a key=${each.class_id} class="chip" href=${changed({ show: each.class })} aria-current=${each.class === name ? "true" : undefined} title=${`logit ${logit(each.logit)}`}>${each.class} <span class="number">${percent(each.probability)}</span></a>`)}
-        <${ClassSearch}
-          label="Another class"
-          hidden
-          hint="another class…"
-          chosen=${(chosen) => change({ show: chosen })}
-        />
-      </div>
-      ${map && against?.class_id !== undefined && html`<${Reasons} key=${against.class_id} file=${file} about=${about} ids=${[seen.top[0].class_id, against.class_id]} names=${[seen.predicted, against.class]} src=${input.data} pick=${setCell} />`}
-      ${cell ? html`<${Alike} key=${`${cell.row} ${cell.col}`} file=${file} about=${about} at=${inFile(seen.source_box, choice.input, box)} />` : html`<p class="faint">Click on the picture, or on a patch, to see what in the index looks like that place.</p>`}
+      <${ClassSwitch} classes=${seen.top} name=${name} />
+      ${
+        map &&
+        against?.class_id !== undefined &&
+        html`<${Reasons}
+          key=${against.class_id}
+          file=${file}
+          about=${about}
+          first=${seen.top[0]}
+          second=${against}
+          src=${input.data}
+          pick=${setCell}
+        />`
+      }
+      ${
+        cell
+          ? html`<${Alike}
+              key=${`${cell.row} ${cell.col}`}
+              file=${file}
+              about=${about}
+              at=${inFile(seen.source_box, choice.input, box)}
+            />`
+          : html`<p class="faint">
+              Click on the picture, or on a patch, to see what in the index looks like that place.
+            </p>`
+      }
     </div>
   </div>`;
 }
@@ -134,9 +151,9 @@ const boxAt = (grid, { row, col }) => [
   row * grid.stride + grid.receptive_field,
 ];
 
-function Reasons({ file, about, ids, names, src, pick }) {
-  const answer = useSent("/why", { ...about, vs: ids.join(","), k: 4 }, file, asJson);
-  const crops = (parts) =>
+function Reasons({ file, about, first, second, src, pick }) {
+  const answer = useSent("/why", { ...about, vs: `${first.class_id},${second.class_id}`, k: 4 }, file, asJson);
+  const crops = ({ parts }) =>
     html`<ul class="tiles compact">
       ${parts.map(
         (part) =>
@@ -145,16 +162,17 @@ function Reasons({ file, about, ids, names, src, pick }) {
               type="button"
               class="tile"
               onClick=${() => pick(part)}
-              aria-label=${`Row ${part.row}, column ${part.col}`}
+              aria-label=${`Row ${part.row}, column ${part.col}, adds ${signed(part.contribution, 3)}`}
             >
-              <${Crop} src=${src} box=${part.box} /><span class="number">${signed(part.contribution, 3)}</span>
+              <${Crop} src=${src} box=${part.box} />
+              <span class="number">${signed(part.contribution, 3)}</span>
             </button>
           </li>`,
       )}
     </ul>`;
   return html`<section>
-    <h3>Why ${names[0]} and not ${names[1]}?</h3>
-    ${answer.error ? html`<${Problem} error=${answer.error} />` : answer.data ? html`<${Account} why=${answer.data} crops=${crops} />` : html`<${Waiting} />`}
+    <h3>Why ${first.class} and not ${second.class}?</h3>
+    <${Answer} of=${answer} draw=${(data) => html`<${Account} why=${data} draw=${crops} />`} />
   </section>`;
 }
 
@@ -181,16 +199,9 @@ function Alike({ file, about, at }) {
   const answer = useSent("/similar", { ...about, at: at.join(","), k: NEIGHBOURS }, file, asJson);
   return html`<section>
     <h3>What in the index looks like this to the model?</h3>
-    ${
-      answer.error
-        ? html`<${Problem} error=${answer.error} />`
-        : answer.data
-          ? html`<${Tiles}
-              label="Similar patches"
-              size="compact"
-              items=${answer.data.patches.map((each) => ({ id: each.patch_id, said: each.cosine.toFixed(3), more: whose(each), name: `Cosine ${each.cosine.toFixed(3)}, ${whose(each).join(" ")}` }))}
-            />`
-          : html`<${Waiting} />`
-    }
+    <${Answer}
+      of=${answer}
+      draw=${(data) => html`<${Tiles} label="Similar patches" size="compact" items=${data.patches.map(likeItem)} />`}
+    />
   </section>`;
 }

@@ -6,7 +6,7 @@ import { useChoice } from "../choice.js";
 import { whole } from "../text.js";
 import { change, changed } from "../url.js";
 import { End } from "../parts/endless.js";
-import { Problem, Waiting } from "../parts/said.js";
+import { Answer, Problem, Waiting } from "../parts/said.js";
 import { Share } from "../parts/share.js";
 import { opening, PatchPicture } from "../parts/tiles.js";
 
@@ -66,7 +66,14 @@ export function SqlPage({ query }) {
         ${described.error && html`<${Problem} error=${described.error} />`}
         <h2>Examples</h2>
         <ul class="plain-list">
-          ${(described.data?.examples ?? []).map((each) => html`<li key=${each.title}><button type="button" class="plain" title=${each.about} onClick=${() => run(each.sql)}>${each.title}</button></li>`)}
+          ${(described.data?.examples ?? []).map(
+            (each) =>
+              html`<li key=${each.title}>
+                <button type="button" class="plain" title=${each.about} onClick=${() => run(each.sql)}>
+                  ${each.title}
+                </button>
+              </li>`,
+          )}
         </ul>
         ${
           stored.length > 0 &&
@@ -137,9 +144,22 @@ export function SqlPage({ query }) {
             ${asked !== null && html`<${Share} keyed />`}
           </div>
         </form>
-        ${asked === null && html`<p class="faint">Pick an example, or ask DuckDB whatever you like: nothing can be changed from here. Columns called patch_id and image_id show as pictures.</p>`}
-        ${running && html`<${Waiting}>Running…</${Waiting}>`}
-        ${answer && !running && (answer.error ? html`<${Problem} error=${answer.error} />` : html`<${Rows} key=${answer.asked} of=${answer.data} asked=${answer.asked} />`)}
+        ${
+          asked === null &&
+          html`<p class="faint">
+            Pick an example, or ask DuckDB whatever you like: nothing can be changed from here. Columns called patch_id
+            and image_id show as pictures.
+          </p>`
+        }
+        ${running && html`<${Waiting}>Running…<//>`}
+        ${
+          answer &&
+          !running &&
+          html`<${Answer}
+            of=${answer}
+            draw=${(data) => html`<${Rows} key=${answer.asked} of=${data} asked=${answer.asked} />`}
+          />`
+        }
       </section>
     </div>`;
 }
@@ -192,7 +212,10 @@ function Rows({ of, asked }) {
         <span class="number">${of.milliseconds.toFixed(0)} ms</span
         >${of.truncated ? "; there are more, which are left out: add a LIMIT or count them" : ""}</span
       ><span class="gap" />
-      ${FILES.map(([title, ending, kind]) => html`<button key=${ending} type="button" onClick=${() => download(ending, kind)}>${title}</button>`)}
+      ${FILES.map(
+        ([title, ending, kind]) =>
+          html`<button key=${ending} type="button" onClick=${() => download(ending, kind)}>${title}</button>`,
+      )}
     </div>
     ${error && html`<${Problem} error=${error} />`}
     <div class="wide" tabindex="0" role="region" aria-label="Result, scrolls sideways">
@@ -206,7 +229,16 @@ function Rows({ of, asked }) {
           ${of.rows.slice(0, shown).map(
             (row) =>
               html`<tr>
-                ${row.map((value, place) => html`<td class=${typeof value === "number" ? "number" : ""}><${Value} value=${value} column=${of.columns[place]} model=${model < 0 ? undefined : row[model]} /></td>`)}
+                ${row.map(
+                  (value, place) =>
+                    html`<td class=${typeof value === "number" ? "number" : ""}>
+                      <${Value}
+                        value=${value}
+                        column=${of.columns[place]}
+                        model=${model < 0 ? undefined : row[model]}
+                      />
+                    </td>`,
+                )}
               </tr>`,
           )}
         </tbody>

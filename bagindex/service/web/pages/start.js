@@ -5,8 +5,9 @@ import { useAnswer } from "../api.js";
 import { useChoice } from "../choice.js";
 import { count, percent, whole } from "../text.js";
 import { change, go, to } from "../url.js";
+import { Select } from "../parts/controls.js";
 import { End, useNear, usePages } from "../parts/endless.js";
-import { Problem, Waiting } from "../parts/said.js";
+import { Foot, Problem } from "../parts/said.js";
 import { ClassSearch } from "../parts/search.js";
 import { patchItem, Tiles } from "../parts/tiles.js";
 
@@ -31,7 +32,6 @@ export function StartPage({ query }) {
     descending: order.startsWith("-"),
   };
   const list = usePages("/classes", values, { size: SIZE, count: "limit", of: "classes" });
-  const { correct, labelled } = choice.described;
   useEffect(() => {
     document.title = `${choice.index} · bagindex`;
   }, [choice.index]);
@@ -49,34 +49,35 @@ export function StartPage({ query }) {
         chosen=${(name) => go(to("/class", { class: name }))}
       />
       <p class="faint">
-        ${choice.index}: ${count(choice.images, "image")},
-        ${count(choice.classes, "class", "classes")}${
-          choice.labelled && labelled
-            ? `; ${percent(correct / labelled)} of ${labelled === choice.images ? "them" : `${whole(labelled)} labelled ones`} are classified right`
-            : "; without labels"
-        }.
+        ${choice.index}: ${count(choice.images, "image")}, ${count(choice.classes, "class", "classes")};
+        ${known(choice)}.
       </p>
     </div>
     <div class="line spread">
       <h2>Classes</h2>
       ${
         choice.classes > 2 &&
-        html`<label
-          >Order
-          <select
-            value=${order}
-            onChange=${(event) => change({ order: event.target.value === "id" ? null : event.target.value }, { replace: true })}
-          >
-            ${ORDERS.filter(([value]) => choice.labelled || !/accuracy|images/.test(value)).map(([value, name]) => html`<option key=${value} value=${value}>${name}</option>`)}
-          </select></label
-        >`
+        html`<${Select}
+          label="Order"
+          options=${ORDERS.filter(([value]) => choice.labelled || !/accuracy|images/.test(value))}
+          value=${order}
+          chosen=${(value) => change({ order: value === "id" ? null : value }, { replace: true })}
+        />`
       }
     </div>
     <ul class="cards">
       ${list.items.map((each) => html`<${Card} key=${each.class_id} of=${each} />`)}
     </ul>
-    ${list.error ? html`<${Problem} error=${list.error} />` : !list.done && html`<${Waiting} />`}
+    <${Foot} of=${list} none="There are no classes." />
     ${!list.done && html`<${End} reached=${list.more} at=${list.items.length} />`}`;
+}
+
+/** What is known of the labels, in words. */
+function known(choice) {
+  const { correct, labelled } = choice.described;
+  if (!labelled) return "without labels";
+  const which = labelled === choice.images ? "them" : `${whole(labelled)} labelled ones`;
+  return `${percent(correct / labelled)} of ${which} are classified right`;
 }
 
 function Card({ of }) {
@@ -101,6 +102,12 @@ function Card({ of }) {
           : `${count(of.predicted, "image")} taken for it`
       }
     </p>
-    ${answer.error ? html`<${Problem} error=${answer.error} />` : html`<${Tiles} label=${`Strongest patches for ${of.name}`} size="bare" values=${{ show: of.name }} items=${(answer.data?.patches ?? []).map((patch) => ({ ...patchItem(patch), said: null, more: null }))} />`}
+    ${answer.error && html`<${Problem} error=${answer.error} />`}
+    <${Tiles}
+      label=${`Strongest patches for ${of.name}`}
+      size="bare"
+      values=${{ show: of.name }}
+      items=${(answer.data?.patches ?? []).map((patch) => ({ ...patchItem(patch), said: null, more: null }))}
+    />
   </li>`;
 }

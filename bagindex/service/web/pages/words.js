@@ -5,11 +5,13 @@ import { useAnswer } from "../api.js";
 import { useChoice } from "../choice.js";
 import { count, percent, signed, whole } from "../text.js";
 import { change, to } from "../url.js";
+import { Chip, Chips } from "../parts/chips.js";
 import { ClassHead } from "../parts/class_head.js";
+import { Segments } from "../parts/controls.js";
 import { End, usePages } from "../parts/endless.js";
-import { Nothing, Problem, Waiting } from "../parts/said.js";
+import { Foot, Nothing, Problem, Waiting } from "../parts/said.js";
 import { ClassSearch } from "../parts/search.js";
-import { patchItem, Tiles } from "../parts/tiles.js";
+import { bareItem, patchItem, Tiles } from "../parts/tiles.js";
 
 const STEP = 24;
 const TYPICAL = 6;
@@ -25,7 +27,11 @@ export function WordsPage({ query }) {
   const choice = useChoice();
   const word = query.get("word");
   if (choice.described.words === null)
-    return html`<h1 tabindex="-1">Visual words</h1><${Nothing}>No words were made for ${choice.model} yet: run <code>bagindex words --make -i ${choice.index}</code>, then load this page again.</${Nothing}>`;
+    return html`<h1 tabindex="-1">Visual words</h1>
+      <${Nothing}>
+        No words were made for ${choice.model} yet: run <code>bagindex words --make -i ${choice.index}</code>, then load
+        this page again.
+      <//>`;
   return /^\d+$/.test(word ?? "")
     ? html`<${Word} key=${word} word=${Number(word)} query=${query} />`
     : html`<${Words} query=${query} />`;
@@ -54,10 +60,7 @@ function Words({ query }) {
               come first.
             </p>`
         : html`<${ClassHead} name=${name} page="/words" />
-            <p>
-              ${answer.data?.right_logit != null && html`The mean logit for ${name} is <b class="number">${signed(answer.data.right_logit)}</b> in images of ${name}`}${answer.data?.wrong_logit != null && html` and <b class="number">${signed(answer.data.wrong_logit)}</b> in others`}.
-              Each word adds its share of all patches times its mean evidence.
-            </p>`
+            <p>${means(name, answer.data)} Each word adds its share of all patches times its mean evidence.</p>`
     }
     <div class="filters">
       <${ClassSearch}
@@ -70,19 +73,37 @@ function Words({ query }) {
       ${
         name !== null &&
         choice.labelled &&
-        html`<fieldset class="segments">
-          <legend class="unseen">Ranked by what they add</legend>
-          ${BY.map(([value, title]) => html`<label key=${value}><input type="radio" name="by" value=${value} checked=${by === value} onChange=${() => change({ by: value === "right" ? null : value }, { replace: true })} /><span>${title(name)}</span></label>`)}
-        </fieldset>`
+        html`<${Segments}
+          name="by"
+          label="Ranked by what they add"
+          options=${BY.map(([value, title]) => [value, title(name)])}
+          value=${by}
+          chosen=${(value) => change({ by: value === "right" ? null : value }, { replace: true })}
+        />`
       }
     </div>
-    ${by === "shortcuts" && html`<p>Words that speak for ${name} in images of other classes; those first without which most wrong answers “${name}” would not have been given. Whether a word is a shortcut or belongs to the class, its patches show.</p>`}
+    ${
+      by === "shortcuts" &&
+      html`<p>
+        Words that speak for ${name} in images of other classes; those first without which most wrong answers “${name}”
+        would not have been given. Whether a word is a shortcut or belongs to the class, its patches show.
+      </p>`
+    }
     ${[answer, errors].map((each) => each.error && html`<${Problem} error=${each.error} />`)}
     ${!answer.data && !answer.error && html`<${Waiting} />`}
     <ul class="cards">
       ${words.slice(0, shown).map((each) => html`<${WordCard} key=${each.word} of=${each} name=${name} />`)}
     </ul>
     ${shown < words.length && html`<${End} reached=${() => setShown(shown + STEP)} at=${shown} />`}`;
+}
+
+/** The mean logits that the words add up to, in words. */
+function means(name, answer) {
+  if (answer?.right_logit == null || answer.wrong_logit == null) return null;
+  return html`<span>
+    The mean logit for ${name} is <b class="number">${signed(answer.right_logit)}</b> in images of ${name} and
+    <b class="number">${signed(answer.wrong_logit)}</b> in others.
+  </span>`;
 }
 
 /** The words that decide errors, each with how many. */
@@ -97,13 +118,22 @@ function WordCard({ of, name }) {
     <${Tiles}
       label=${`Typical patches of word ${of.word}`}
       size="bare"
-      items=${of.typical.slice(0, TYPICAL).map((id) => ({ id, name: `Patch ${id}` }))}
+      items=${of.typical.slice(0, TYPICAL).map(bareItem)}
     />
     ${
       name === null
-        ? html`<p class="mixed">
-            ${of.says.map((each) => html`<a key=${each.class_id} class="chip" href=${to("/words", { class: each.class })}>${each.class} <span class="number">${signed(each.evidence, 1)}</span></a>`)}
-          </p>`
+        ? html`<${Chips}>
+            ${of.says.map(
+              (each) =>
+                html`<${Chip}
+                  key=${each.class_id}
+                  href=${to("/words", { class: each.class })}
+                  number=${signed(each.evidence, 1)}
+                >
+                  ${each.class}
+                <//>`,
+            )}
+          <//>`
         : html`<p>
             ${[
               ["right", `in images of ${name}`],
@@ -119,7 +149,10 @@ function WordCard({ of, name }) {
             )}
           </p>`
     }
-    ${of.errors !== undefined && html`<p>decides <b class="number">${of.errors}</b> of ${count(of.of, "image")} wrongly called ${name}</p>`}
+    ${
+      of.errors !== undefined &&
+      html`<p>decides <b class="number">${of.errors}</b> of ${count(of.of, "image")} wrongly called ${name}</p>`
+    }
     <p class="faint">${count(of.patches, "patch", "patches")} in ${count(of.images, "image")}</p>
   </li>`;
 }
@@ -137,24 +170,46 @@ function Word({ word, query }) {
   const overall = without.data?.classes.at(-1); // of all classes together
   const patches = found?.labels.reduce((sum, each) => sum + each.patches, 0);
   return html`<h1 tabindex="-1">Word ${word}</h1>
-    ${list.error && html`<${Problem} error=${list.error} />`}
     ${
       found &&
       html`<p>
           ${count(found.patches, "patch", "patches")} in
-          ${count(found.images, "image")}.${overall && ` Without them ${percent(overall.after, 1)} of the labelled images would be classified right instead of ${percent(overall.before, 1)}.`}
+          ${count(found.images, "image")}.${overall && ` ${lost(overall)}`}
         </p>
-        <${Tiles} label="Most typical patches" items=${found.typical.map((id) => ({ id, name: `Patch ${id}` }))} />
-        <p class="mixed">
-          <span class="faint">speaks for:</span>
-          ${found.says.map((each) => html`<a key=${each.class_id} class="chip" href=${to("/words", { word, class: each.class })} aria-current=${each.class === found.class ? "true" : undefined}>${each.class} <span class="number">${signed(each.evidence, 1)}</span></a>`)}
-        </p>
+        <${Tiles} label="Most typical patches" items=${found.typical.map(bareItem)} />
+        <${Chips} title="speaks for">
+          ${found.says.map(
+            (each) =>
+              html`<${Chip}
+                key=${each.class_id}
+                href=${to("/words", { word, class: each.class })}
+                current=${each.class === found.class}
+                number=${signed(each.evidence, 1)}
+              >
+                ${each.class}
+              <//>`,
+          )}
+        <//>
         ${
           patches > 0 &&
-          html`<p class="mixed">
-            <span class="faint">is found in images of:</span>
-            ${found.labels.slice(0, LABELS).map((each) => html`<a key=${each.class_id} class="chip" href=${to("/class", { class: each.class })}>${each.class} <span class="number">${percent(each.patches / patches)}</span></a>`)}${found.labels.length > LABELS ? html` <span class="faint">and ${whole(found.labels.length - LABELS)} more</span>` : ""}
-          </p>`
+          html`<${Chips} title="is found in images of">
+            ${found.labels
+              .slice(0, LABELS)
+              .map(
+                (each) =>
+                  html`<${Chip}
+                    key=${each.class_id}
+                    href=${to("/class", { class: each.class })}
+                    number=${percent(each.patches / patches)}
+                  >
+                    ${each.class}
+                  <//>`,
+              )}
+            ${
+              found.labels.length > LABELS &&
+              html`<span class="faint">and ${whole(found.labels.length - LABELS)} more</span>`
+            }
+          <//>`
         }
         <div class="line spread">
           <h2>Its strongest patch for ${found.class}, image by image</h2>
@@ -167,9 +222,13 @@ function Word({ word, query }) {
         <${Tiles}
           label=${`Patches of word ${word}`}
           values=${{ show: found.class }}
-          items=${list.items.map((patch) => patchItem(patch))}
+          items=${list.items.map(patchItem)}
         />`
     }
-    ${list.waiting && html`<${Waiting} />`}
+    <${Foot} of=${list} none="No image has it." />
     ${!list.done && list.items.length > 0 && html`<${End} reached=${list.more} at=${list.items.length} />`}`;
 }
+
+/** What accuracy would be without a word. */
+const lost = ({ before, after }) =>
+  `Without them ${percent(after, 1)} of the labelled images would be classified right instead of ${percent(before, 1)}.`;

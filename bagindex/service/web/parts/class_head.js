@@ -5,6 +5,7 @@ import { addressOf, useAnswer } from "../api.js";
 import { useChoice } from "../choice.js";
 import { count, percent } from "../text.js";
 import { to } from "../url.js";
+import { Chip, Chips } from "./chips.js";
 import { Problem } from "./said.js";
 
 const MIXED_UP = 5;
@@ -17,6 +18,7 @@ export function ClassHead({ name, page }) {
   const answer = useAnswer(choice.labelled ? "/confusion-matrix" : null, { ...about, class: name, k: 12 });
   const matrix = answer.data;
   const place = matrix?.classes.findIndex((each) => each.class === name) ?? -1;
+  const file = (kind) => addressOf(`/figure3.${kind}`, { index: choice.index, class: name });
   const pages = [
     ["/class", "Patches"],
     ["/words", "Words"],
@@ -28,48 +30,55 @@ export function ClassHead({ name, page }) {
     ${place >= 0 && html`<${Numbers} matrix=${matrix} place=${place} />`}
     <div class="under-head">
       <nav class="tabs" aria-label=${`About ${name}`}>
-        ${pages.map(([where, title]) => html`<a key=${where} href=${to(where, { class: name })} aria-current=${where === page ? "page" : undefined}>${title}</a>`)}
+        ${pages.map(
+          ([where, title]) =>
+            html`<a key=${where} href=${to(where, { class: name })} aria-current=${where === page ? "page" : undefined}
+              >${title}</a
+            >`,
+        )}
       </nav>
       <p class="faint">
         Figure 3 as
-        ${FILES.map((kind) => html` <a key=${kind} href=${addressOf(`/figure3.${kind}`, { index: choice.index, class: name })} download=${`figure3.${kind}`}>${kind.toUpperCase()}</a>`)}
+        ${FILES.map(
+          (kind) => html`<a key=${kind} href=${file(kind)} download=${`figure3.${kind}`}>${kind.toUpperCase()}</a> `,
+        )}
         · <a href=${addressOf("/report.html", { index: choice.index, class: name })} target="_blank">report</a>
       </p>
     </div>
   </div>`;
 }
 
+/** How often the model is right, and what it takes for what. */
 function Numbers({ matrix, place }) {
   const own = matrix.classes[place];
-  const others = (pairs) =>
-    pairs
+  const right = own.images && percent(own.correct / own.images);
+  const others = (images) =>
+    matrix.classes
+      .map((each, at) => ({ name: each.class, images: at === place ? 0 : images(at) }))
       .filter((each) => each.images)
       .sort((one, two) => two.images - one.images)
       .slice(0, MIXED_UP);
-  const takenFor = others(
-    matrix.classes.map((each, at) => ({ name: each.class, images: at === place ? 0 : matrix.counts[place][at] })),
-  );
-  const mistaken = others(
-    matrix.classes.map((each, at) => ({ name: each.class, images: at === place ? 0 : matrix.counts[at][place] })),
-  );
   return html`<p>
-      ${own.images ? `${count(own.images, "image")}; the model recognises ${own.correct} (${percent(own.correct / own.images)}).` : "No image has this label."}
+      ${
+        own.images
+          ? `${count(own.images, "image")}; the model recognises ${own.correct} (${right}).`
+          : "No image has this label."
+      }
     </p>
-    <${Chips}
+    <${Mixed}
       title=${`${own.class} taken for`}
-      pairs=${takenFor}
-      href=${(each) => to("/confusions", { label: own.class, predicted: each.name })}
+      pairs=${others((at) => matrix.counts[place][at])}
+      href=${(name) => to("/confusions", { label: own.class, predicted: name })}
     />
-    <${Chips}
+    <${Mixed}
       title=${`taken for ${own.class}`}
-      pairs=${mistaken}
-      href=${(each) => to("/confusions", { label: each.name, predicted: own.class })}
+      pairs=${others((at) => matrix.counts[at][place])}
+      href=${(name) => to("/confusions", { label: name, predicted: own.class })}
     />`;
 }
 
-const Chips = ({ title, pairs, href }) =>
+const Mixed = ({ title, pairs, href }) =>
   pairs.length > 0 &&
-  html`<p class="mixed">
-    <span class="faint">${title}:</span>
-    ${pairs.map((each) => html`<a key=${each.name} class="chip" href=${href(each)}>${each.name} <span class="number">${each.images}</span></a>`)}
-  </p>`;
+  html`<${Chips} title=${title}>
+    ${pairs.map((each) => html`<${Chip} key=${each.name} href=${href(each.name)} number=${each.images}>${each.name}<//>`)}
+  <//>`;

@@ -1,14 +1,15 @@
 // What speaks for two classes in an image: the sum, its patches and its words.
 
 import { html } from "../dom.js";
-import { percent, signed } from "../text.js";
-import { to } from "../url.js";
-import { Tiles } from "./tiles.js";
 import { useChoice } from "../choice.js";
+import { count, percent, signed } from "../text.js";
+import { to } from "../url.js";
+import { Chip, Chips } from "./chips.js";
+import { Tiles } from "./tiles.js";
 
 /** The margin between two classes, part by part, as `/why` gives it.
- *  Args: `crop(box)` gives the pixels of a patch that is in no index; `pick(part)` is called with such a patch. */
-export function Account({ why, crops = null }) {
+ *  Args: `draw({parts, label})` draws patches; by default as those of the index. */
+export function Account({ why, draw = Parts }) {
   const sides = [
     ["for", why.class],
     ["against", why.against ?? `not ${why.class}`],
@@ -18,7 +19,7 @@ export function Account({ why, crops = null }) {
       ([side, name]) =>
         html`<section key=${side} class=${side}>
           <h4>For ${name}</h4>
-          ${crops ? crops(parts(why, "patch", side)) : html`<${Parts} parts=${parts(why, "patch", side)} label=${`Patches for ${name}`} />`}
+          ${draw({ parts: parts(why, "patch", side), label: `Patches for ${name}` })}
           <${Words} parts=${parts(why, "word", side)} />
         </section>`,
     )}`;
@@ -47,17 +48,17 @@ const Parts = ({ parts: found, label }) =>
 function Words({ parts: found }) {
   const choice = useChoice();
   if (!found.length || !choice.described.words) return null;
-  return html`<p class="words-line">
+  return html`<${Chips}>
     ${found.map(
       (part) =>
-        html`<a
+        html`<${Chip}
           key=${part.word}
-          class="chip"
           href=${to("/words", { word: part.word })}
-          title=${`${part.patches} patches of this image`}
+          number=${signed(part.contribution, 3)}
+          title=${`${count(part.patches, "patch", "patches")} of this image`}
         >
-          word ${part.word} <span class="number">${signed(part.contribution, 3)}</span></a
-        >`,
+          word ${part.word}
+        <//>`,
     )}
-  </p>`;
+  <//>`;
 }

@@ -87,9 +87,13 @@ function whereNow(choice) {
     : { patch: null, image: Math.floor(Number(patch) / (choice.grid.rows * choice.grid.cols)) };
 }
 
+const CELLS = [0, 7, 14].flatMap((y) => [0, 7, 14].map((x) => [x, y]));
+
 const Mark = () =>
   html`<svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
-    ${[0, 7, 14].map((y) => [0, 7, 14].map((x) => html`<rect x=${x} y=${y} width="6" height="6" rx="1.2" class=${x === 7 && y === 7 ? "lit" : ""} />`))}
+    ${CELLS.map(
+      ([x, y]) => html`<rect x=${x} y=${y} width="6" height="6" rx="1.2" class=${x === 7 && y === 7 ? "lit" : ""} />`,
+    )}
   </svg>`;
 
 const THEMES = ["system", "light", "dark"];

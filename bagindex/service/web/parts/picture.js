@@ -2,6 +2,7 @@
 
 import { html, useLayoutEffect, useRef } from "../dom.js";
 import { signed } from "../text.js";
+import { Check } from "./controls.js";
 
 const FOR = [178, 24, 43];
 const AGAINST = [33, 102, 172];
@@ -51,7 +52,11 @@ export function Picture({ src, width, height, grid, map, box, picked, alt, small
     style=${{ aspectRatio: `${width} / ${height}` }}
     onClick=${picked && cell}
   >
-    ${src ? html`<img src=${src} alt=${alt} width=${width} height=${height} decoding="async" />` : html`<span class="blank" role="img" aria-label=${alt} />`}
+    ${
+      src
+        ? html`<img src=${src} alt=${alt} width=${width} height=${height} decoding="async" />`
+        : html`<span class="blank" role="img" aria-label=${alt} />`
+    }
     ${map && html`<canvas ref=${canvas} style=${place} aria-hidden="true" />`}
     ${
       box &&
@@ -65,8 +70,15 @@ export function Picture({ src, width, height, grid, map, box, picked, alt, small
 
 const frame = ([x0, y0, x1, y1]) => ({ x: x0, y: y0, width: x1 - x0, height: y1 - y0 });
 
-/** What the colours of a map mean. */
-export const Scale = ({ end }) =>
+/** Whose evidence is laid over a picture, whether it is, and what its colours mean. */
+export const Legend = ({ name, map, on, turn }) =>
+  html`<div class="under">
+    <${Check} checked=${on} chosen=${turn}>evidence for<//>
+    <b>${name}</b>
+    ${map && html`<${Scale} end=${map.colours_end} />`}
+  </div>`;
+
+const Scale = ({ end }) =>
   html`<div class="scale" role="img" aria-label=${`Colours: blue is evidence against, red for; full at ${signed(end)}`}>
     <span class="number">−${end.toFixed(1)}</span><span class="colours" /><span class="number">+${end.toFixed(1)}</span>
   </div>`;

@@ -9,8 +9,9 @@ const SHOWN = 8;
 const PAUSE = 60;
 
 /** A combobox of classes (ARIA's pattern: the focus stays in the field).
- *  Args: `label` names it; `value` is the class that is chosen, if one stays so; `chosen` hears of another, and of null if it may be
- *  emptied (`clear`); `hint` stands in the empty field. */
+ *  Args: `label` names it (`hidden`: to those who do not see it only); `value` is the class that is chosen, where one
+ *  stays so; `chosen` hears of another, and of null where the field may be emptied (`clear`); `hint` stands in the empty
+ *  field. */
 export function ClassSearch({
   label,
   value: given,
@@ -67,6 +68,7 @@ export function ClassSearch({
     chosen(name);
   };
   const options = (open && found?.classes) || [];
+  const none = open && found && !found.total ? "No class has that in its name." : "";
   const key = (event) => {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
@@ -165,7 +167,7 @@ export function ClassSearch({
         </li>`
       }
     </ul>
-    <div class="unseen" role="status">${open && found && !found.total ? "No class has that in its name." : ""}</div>
-    ${open && found && !found.total && html`<div class="options faint none" aria-hidden="true">No class has that in its name.</div>`}
+    <div class="unseen" role="status">${none}</div>
+    ${none && html`<div class="options faint none" aria-hidden="true">${none}</div>`}
   </div>`;
 }

@@ -102,6 +102,21 @@ function beside(links, place, way) {
   return best?.link;
 }
 
+/** A patch without anything said about it. */
+export const bareItem = (id) => ({ id, name: `Patch ${id}` });
+
+/** A patch that is like another. */
+export function likeItem(patch) {
+  const said = patch.cosine.toFixed(3);
+  return {
+    id: patch.patch_id,
+    said,
+    more: whose(patch),
+    title: `${patch.path} · cosine ${patch.cosine.toFixed(4)}`,
+    name: `Cosine ${said}, ${whose(patch).join(" ")}`,
+  };
+}
+
 /** A patch of an answer as an item of a list. */
 export function patchItem(patch, { values } = {}) {
   const said = logit(patch.logit);
