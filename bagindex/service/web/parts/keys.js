@@ -4,6 +4,8 @@
 import { useEffect, useRef } from "../dom.js";
 
 const STORED = "bagindex-keys";
+// Where letters are written, or choose something; a box that is ticked has no use for them.
+const TYPED = 'input:not([type="checkbox"], [type="radio"]), select, textarea, [contenteditable]';
 
 export function keysOn() {
   try {
@@ -30,8 +32,7 @@ export function useKeys(actions) {
       if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
       const action = latest.current[event.key];
       if (!action || document.querySelector("dialog[open]")) return;
-      if (event.key !== "Escape" && (!keysOn() || event.target.closest?.("input, select, textarea, [contenteditable]")))
-        return;
+      if (event.key !== "Escape" && (!keysOn() || event.target.closest?.(TYPED))) return;
       event.preventDefault();
       action();
     };
