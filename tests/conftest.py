@@ -12,6 +12,7 @@ import pytest
 from bagindex import Index, demo
 from bagindex_cli import main
 
+pytest_plugins = ["browsing_page", "sites"]
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 

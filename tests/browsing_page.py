@@ -1,0 +1,264 @@
+"""A real browser for tests of the service's page: Chromium, driven from a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+
+from serving import Running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page, Playwright
+
+_Result = TypeVar("_Result")
+_NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
+_ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+_PATIENCE = 15_000
+"""Milliseconds that something may take to appear: what takes as long is broken."""
+
+# Counts the questions that are under way.
+_WATCHING = """
+(() => {
+  window.__open = 0;
+  const counted = (call) => async function (...given) {
+    window.__open += 1;
+    try { return await call.apply(this, given); } finally { window.__open -= 1; }
+  };
+  window.fetch = counted(window.fetch);
+  for (const name of ["json", "blob"]) Response.prototype[name] = counted(Response.prototype[name]);
+})();
+"""
+# Nothing is asked or loaded for some frames on end: what is seen near the window's edge is asked for a frame later.
+_SETTLED = """(mark) => {
+  const near = (box) => box.bottom > 0 && box.top < innerHeight;
+  const quiet = document.querySelector("h1") && window.__open === 0 &&
+    [...document.images].every((image) => image.complete || !near(image.getBoundingClientRect()));
+  if (window.__mark !== mark) [window.__mark, window.__frames] = [mark, 0];
+  window.__frames = quiet ? window.__frames + 1 : 0;
+  return window.__frames > 4;
+}"""
+
+
+class BrowserThread:
+    """The browser, and the thread that it is driven from.
+
+    Playwright leaves an event loop running in the thread that calls it; in the main thread, tests that run one of
+    their own would fail.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._thread = ThreadPoolExecutor(1, "browser")
+        self._path = path
+        self._playwright: Playwright | None = None
+        self.browser: Browser | None = None
+        self.marks = 0
+
+    def run(self, function: Callable[[], _Result]) -> _Result:
+        """Call a function in the thread."""
+        __tracebackhide__ = True
+        return self._thread.submit(function).result()
+
+    def start(self) -> None:
+        """Start the browser."""
+        from playwright.sync_api import sync_playwright
+
+        self._playwright = sync_playwright().start()
+        self.browser = self._playwright.chromium.launch(executable_path=self._path, args=_ARGUMENTS)
+
+    def stop(self) -> None:
+        """End it, and the thread."""
+        try:
+            self.run(self._stop)
+        finally:
+            self._thread.shutdown()
+
+    def _stop(self) -> None:
+        if self.browser is not None:
+            self.browser.close()
+        if self._playwright is not None:
+            self._playwright.stop()
+
+
+class Watch:
+    """What the pages of a test did that they should not."""
+
+    def __init__(self) -> None:
+        self.wrong: list[str] = []
+        self.refused: list[tuple[int, str]] = []
+        self._statuses: set[int] = set()
+        self._texts: list[str] = []
+
+    def expects(self, *statuses: int) -> None:
+        """Answers of these kinds belong to the test."""
+        self._statuses |= set(statuses)
+        self._texts += [f"Failed to load resource: .* status of {status} " for status in statuses]
+
+    def expects_silence(self) -> None:
+        """It belongs to the test that the service does not answer."""
+        self._texts.append("Failed to load resource: net::ERR_")
+
+    def follow(self, page: Page, address: str) -> None:
+        """Notice what a page does; `address` is where it may ask."""
+
+        def asked(url: str) -> None:
+            if not url.startswith((address + "/", "data:", "blob:" + address)):
+                self.wrong.append(f"asked {url}")
+
+        def answered(status: int, url: str) -> None:
+            if status >= 400:
+                self.refused.append((status, url))
+                if status not in self._statuses:
+                    self.wrong.append(f"{status} of {url}")
+
+        def said(kind: str, text: str) -> None:
+            if kind in ("error", "warning") and not any(re.match(each, text) for each in self._texts):
+                self.wrong.append(f"{kind}: {text}")
+
+        page.on("request", lambda request: asked(request.url))
+        page.on("response", lambda response: answered(response.status, response.url))
+        page.on("console", lambda message: said(message.type, message.text))
+        page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (self.wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+
+class OpenPage(Protocol):
+    """Opens an empty page of a service, in a browser of its own as far as cookies and storage go."""
+
+    def __call__(self, service: Running, **options: Any) -> Page: ...
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Tests that use the browser run in its thread."""
+    thread = pyfuncitem.funcargs.get("browser")
+    if isinstance(thread, BrowserThread):
+        test = pyfuncitem.obj
+        pyfuncitem.obj = lambda **given: thread.run(lambda: test(**given))
+    return (yield)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[BrowserThread]:
+    """Chromium; tests that need it skip without it, but not where everything must be tested."""
+    path = next(filter(None, map(shutil.which, _NAMES)), None)
+    if path is None:
+        message = f"there is no Chromium: none of {', '.join(_NAMES)} is on the path"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    thread = BrowserThread(path)
+    try:
+        thread.run(thread.start)
+        yield thread
+    finally:
+        thread.stop()
+
+
+@pytest.fixture
+def watch() -> Watch:
+    """What the pages of this test do; the test fails at its end if that is not what it expects."""
+    return Watch()
+
+
+@pytest.fixture
+def open_page(browser: BrowserThread, watch: Watch) -> Iterator[OpenPage]:
+    """Opens pages, which are watched and closed."""
+    contexts = []
+
+    def make(service: Running, **options: Any) -> Page:
+        assert browser.browser is not None
+        context = browser.browser.new_context(base_url=service.address, **options)
+        contexts.append(context)
+        context.set_default_timeout(_PATIENCE)
+        context.add_init_script(_WATCHING)
+        context.route(re.compile(rf"^(?!{re.escape(service.address)}/|data:|blob:)"), lambda route: route.abort())
+        page = context.new_page()
+        watch.follow(page, service.address)
+        context.on("page", lambda other: watch.follow(other, service.address))
+        return page
+
+    def close() -> None:
+        for context in contexts:
+            context.close()
+
+    yield make
+    browser.run(close)
+    assert watch.wrong == []
+
+
+def address(path: str, **values: Any) -> str:
+    """The address of a page below the service's."""
+    given = {name.rstrip("_"): value for name, value in values.items()}
+    return path + (f"?{urlencode(given, doseq=True)}" if given else "")
+
+
+def visit(page: Page, path: str, **values: Any) -> Page:
+    """Open an address, and wait until the page is drawn."""
+    page.goto(address(path, **values))
+    return settled(page)
+
+
+_marks = iter(range(1 << 60))
+
+
+def settled(page: Page) -> Page:
+    """Wait until nothing more is asked or loaded."""
+    page.wait_for_function(_SETTLED, arg=next(_marks))
+    return page
+
+
+def query_of(page: Page) -> dict[str, list[str]]:
+    """The values in a page's address."""
+    return parse_qs(urlsplit(page.url).query, keep_blank_values=True)
+
+
+def tiles(page: Page, label: str) -> Locator:
+    """The patches of a list, by the list's name."""
+    return page.get_by_role("list", name=label, exact=True).locator("a.tile")
+
+
+def patches(page: Page, label: str) -> list[int]:
+    """Their ids, from the addresses that they open."""
+    hrefs = tiles(page, label).evaluate_all("links => links.map((link) => link.href)")
+    return [int(parse_qs(urlsplit(href).query)["patch"][0]) for href in hrefs]
+
+
+def pictured(page: Page, label: str) -> list[int]:
+    """Their ids, from the addresses of their pictures."""
+    found = tiles(page, label).locator("img").evaluate_all("images => images.map((image) => image.src)")
+    return [int(re.findall(r"/patches/(\d+)\.png", each)[0]) for each in found]
+
+
+def shown(number: float, digits: int = 2, sign: bool = False) -> str:
+    """A number as the page writes it."""
+    return ("+" if sign and number >= 0 else "") + _fixed(number, digits).replace("-", "−")
+
+
+def percent(share: float, digits: int | None = None) -> str:
+    """A share as the page writes it."""
+    value = 100 * share
+    return f"{_fixed(value, (1 if 0 < value < 10 else 0) if digits is None else digits)} %"
+
+
+def _fixed(number: float, digits: int) -> str:
+    """As JavaScript rounds: the exact value, and halves away from zero. Logits are float16: many end in a half."""
+    return str(Decimal(number).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+
+
+def view(page: Page) -> tuple[list[str], list[str]]:
+    """What is seen: the lines of text, and the addresses of the pictures. Times that were measured are left out."""
+    text: str = page.evaluate("document.body.innerText")
+    lines = [re.sub(r"\b\d+ ms\b", "ms", line.strip()) for line in text.splitlines()]
+    pictures: list[str] = page.evaluate("[...document.images].map((image) => image.getAttribute('src'))")
+    return [line for line in lines if line], pictures
