@@ -157,13 +157,14 @@ function Frequent({ of, around }) {
 function Pair({ label, predicted }) {
   const choice = useChoice();
   const about = { index: choice.index, model: choice.model };
+  const all = useAnswer("/images", { ...about, label, limit: 1 });
+  const confused = useAnswer("/images", { ...about, label, predicted, limit: 1 });
+  const images = confused.data?.total;
   const list = usePages(
-    "/explain/confused",
+    images > 0 ? "/explain/confused" : null,
     { ...about, label, predicted, patches: PATCHES },
     { size: IMAGES, of: "explanations" },
   );
-  const all = useAnswer("/images", { ...about, label, limit: 1 }).data?.total;
-  const confused = useAnswer("/images", { ...about, label, predicted, limit: 1 }).data?.total;
   const decided = useAnswer(choice.described.words ? "/confusions" : null, { ...about, k: MOST });
   const found = decided.data?.confusions.find((each) => each.label === label && each.predicted === predicted);
   useEffect(() => {
@@ -174,11 +175,11 @@ function Pair({ label, predicted }) {
       <a href=${to("/class", { class: predicted })}>${predicted}</a>
     </h1>
     ${
-      confused !== undefined &&
-      all > 0 &&
+      images > 0 &&
+      all.data &&
       html`<p>
-        ${count(confused, "image")}, ${percent(confused / all)} of the ${whole(all)} of ${label}. Those come first of
-        which the model is most sure.
+        ${count(images, "image")}, ${percent(images / all.data.total)} of the ${whole(all.data.total)} of ${label}.
+        Those come first of which the model is most sure.
       </p>`
     }
     ${
@@ -209,7 +210,14 @@ function Pair({ label, predicted }) {
     <h2>The images</h2>
     <p class="faint">Red is where ${predicted} leads over ${label}, blue where ${label} leads.</p>
     <div class="explained">${list.items.map((each) => html`<${Explained} key=${each.image_id} of=${each} />`)}</div>
-    <${Foot} of=${list} none=${`No image of ${label} is taken for ${predicted}.`} />
+    ${
+      images > 0
+        ? html`<${Foot} of=${list} />`
+        : html`<${Answer}
+            of=${confused}
+            draw=${() => html`<${Nothing}>No image of ${label} is taken for ${predicted}.<//>`}
+          />`
+    }
     ${!list.done && list.items.length > 0 && html`<${End} reached=${list.more} at=${list.items.length} />`}`;
 }
 
