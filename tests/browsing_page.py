@@ -240,6 +240,11 @@ def pictured(page: Page, label: str) -> list[int]:
     return [int(re.findall(r"/patches/(\d+)\.png", each)[0]) for each in found]
 
 
+def texts(locator: Locator) -> list[str]:
+    """The texts of some elements, each in one line."""
+    return [" ".join(text.split()) for text in locator.all_inner_texts()]
+
+
 def shown(number: float, digits: int = 2, sign: bool = False) -> str:
     """A number as the page writes it."""
     return ("+" if sign and number >= 0 else "") + _fixed(number, digits).replace("-", "−")

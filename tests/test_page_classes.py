@@ -9,7 +9,8 @@ from bagindex import Index
 from browsing_page import Watch, patches, percent, pictured, query_of, settled, shown, tiles, visit
 from serving import Running
 
-RIGHT, WRONG = "In images of {}", "In images of other classes"
+RIGHT, WRONG, ALL = "In images of {}", "In images of other classes", "In all images"
+MODEL = ", bagnet33"
 SIZE = 24
 """Patches that the page asks for at a time."""
 
@@ -85,7 +86,7 @@ def test_both_subrows_are_those_of_figure_3(page: Page, asked: Index) -> None:
     for name in ("fish", "tree"):
         visit(page, "/class", class_=name)
         expect(page).to_have_title(f"{name} · {asked.path.name} · bagindex")
-        for side, wrong in ((RIGHT.format(name), False), (WRONG, True)):
+        for side, wrong in ((RIGHT.format(name) + MODEL, False), (WRONG + MODEL, True)):
             found = asked.top_patches(name, right_class=not wrong, wrong_class=wrong, k=SIZE)
             ids = [patch.patch_id for patch in found]
             assert patches(page, side)[:SIZE] == pictured(page, side)[:SIZE] == ids
@@ -130,12 +131,12 @@ FILTERS = [
 def test_filters_in_an_address(page: Page, asked: Index, values: dict[str, str], same: dict[str, object]) -> None:
     visit(page, "/class", class_="fish", images="any", **values)
     found = asked.top_patches("fish", any_class=True, k=SIZE, **same)  # type: ignore[arg-type]
-    assert patches(page, "In all images")[:SIZE] == [patch.patch_id for patch in found]
+    assert patches(page, ALL + MODEL)[:SIZE] == [patch.patch_id for patch in found]
 
 
 def test_filters_by_hand(page: Page, asked: Index) -> None:
     visit(page, "/class", class_="fish")
-    sides = {"Of the class": [RIGHT.format("fish")], "Of others": [WRONG], "All": ["In all images"]}
+    sides = {"Of the class": [RIGHT.format("fish")], "Of others": [WRONG], "All": [ALL]}
     for label, lists in sides.items():
         page.get_by_role("radio", name=label, exact=True).check(force=True)
         expect(page.locator(".side-of h2")).to_have_text(lists)
@@ -159,14 +160,14 @@ def test_filters_by_hand(page: Page, asked: Index) -> None:
     found = asked.top_patches(
         "fish", any_class=True, misclassified=True, per_image=2, where="width >= 300", predicted_as="fish", k=SIZE
     )
-    assert patches(page, "In all images") == [patch.patch_id for patch in found]
+    assert patches(page, ALL + MODEL) == [patch.patch_id for patch in found]
     predicted.fill("")
     predicted.press("Enter")
     page.get_by_label("only misclassified").uncheck()
     settled(page)
     assert set(query_of(page)) == {"class", "images", "per_image", "where"}
     found = asked.top_patches("fish", any_class=True, per_image=2, where="width >= 300", k=SIZE)
-    assert patches(page, "In all images")[:SIZE] == [patch.patch_id for patch in found]
+    assert patches(page, ALL + MODEL)[:SIZE] == [patch.patch_id for patch in found]
 
 
 def test_a_filter_that_nothing_fits_says_so(page: Page, watch: Watch) -> None:
@@ -186,11 +187,11 @@ def test_a_class_that_there_is_not_says_so(page: Page, watch: Watch) -> None:
 def test_the_lists_go_on_as_one_scrolls(page: Page, asked: Index) -> None:
     visit(page, "/class", class_="fish", images="wrong_class")
     ids = [patch.patch_id for patch in asked.top_patches("fish", wrong_class=True, k=1000)]
-    assert SIZE <= len(patches(page, WRONG)) < len(ids)
-    while (before := tiles(page, WRONG).count()) < len(ids):
+    assert SIZE <= len(patches(page, WRONG + MODEL)) < len(ids)
+    while (before := tiles(page, WRONG + MODEL).count()) < len(ids):
         page.evaluate("scrollTo(0, document.scrollingElement.scrollHeight)")
-        expect(tiles(page, WRONG).nth(before)).to_be_attached()
-    assert patches(page, WRONG) == ids
+        expect(tiles(page, WRONG + MODEL).nth(before)).to_be_attached()
+    assert patches(page, WRONG + MODEL) == ids
     expect(page.get_by_text("That is all.")).to_be_visible()
 
 

@@ -10,7 +10,7 @@ from bagindex import Index
 from browsing_page import OpenPage, Watch, patches, percent, query_of, settled, shown, tiles, visit
 from serving import Running
 
-RIGHT = "In images of fish"
+RIGHT = "In images of fish, bagnet33"
 FOR, AGAINST = (178, 24, 43), (33, 102, 172)
 # A copy is read: reading what is drawn changes how the browser keeps it, and makes it say so.
 _PIXELS = """(canvas) => {
