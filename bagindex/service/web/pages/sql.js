@@ -39,9 +39,9 @@ export function SqlPage({ query }) {
     under.current = mine;
     setRunning(true);
     sendSql(choice.index, asked, undefined, mine.signal)
-      .then((response) => response.json())
+      .then((response) => response.text())
       .then(
-        (data) => setAnswer({ data, asked }),
+        (text) => setAnswer({ data: JSON.parse(text, whole64), asked }),
         (error) => error.name !== "AbortError" && setAnswer({ error, asked }),
       )
       .finally(() => under.current === mine && setRunning(false));
@@ -273,6 +273,10 @@ function Value({ value, column, model }) {
     return html`<span title=${value}>${Number(value.toPrecision(8))}</span>`;
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
+
+/** Integers beyond 2^53 as they were written: a number of JavaScript would be another one. */
+const whole64 = (_, value, context) =>
+  Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "") ? context.source : value;
 
 function readStored() {
   try {
