@@ -129,6 +129,7 @@ export function SqlPage({ query }) {
             ${
               running
                 ? html`<button
+                    key="stop"
                     type="button"
                     onClick=${() => {
                       stop();
@@ -137,7 +138,7 @@ export function SqlPage({ query }) {
                   >
                     Stop
                   </button>`
-                : html`<button class="main" disabled=${!text.trim()}>Run</button>`
+                : html`<button key="run" class="main" disabled=${!text.trim()}>Run</button>`
             }
             <span class="faint">Ctrl + Enter</span><span class="gap" />
             <button type="button" onClick=${save} disabled=${!text.trim() || stored.includes(text.trim())}>Save</button>
