@@ -36,7 +36,7 @@ _WATCHING = """
     try { return await call.apply(this, given); } finally { window.__open -= 1; }
   };
   window.fetch = counted(window.fetch);
-  for (const name of ["json", "blob"]) Response.prototype[name] = counted(Response.prototype[name]);
+  for (const name of ["json", "text", "blob"]) Response.prototype[name] = counted(Response.prototype[name]);
 })();
 """
 # Nothing is asked or loaded for some frames on end: what is seen near the window's edge is asked for a frame later.
