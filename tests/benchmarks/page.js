@@ -82,11 +82,17 @@
   const bench = { until };
   const between = (begin, end) => ({ begin, end, ms: end - begin });
 
-  /** Begin with the next event of a kind. */
+  /** Begin with the next event of a kind; of keys, with Enter. */
   bench.arm = (kind, condition, values) => {
-    bench.result = new Promise((resolve, reject) =>
-      addEventListener(kind, (event) => until(condition, values).then((end) => resolve(between(event.timeStamp, end)), reject), { capture: true, once: true }),
-    );
+    const event = new Promise((came) => {
+      const heard = (each) => {
+        if (kind === "keydown" && each.key !== "Enter") return;
+        removeEventListener(kind, heard, { capture: true });
+        came(each);
+      };
+      addEventListener(kind, heard, { capture: true });
+    });
+    bench.result = event.then(async ({ timeStamp }) => between(timeStamp, await until(condition, values)));
     bench.result.catch(() => {});
   };
   /** Scroll to the end, and wait for what comes there. */

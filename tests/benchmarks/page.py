@@ -10,13 +10,15 @@ It needs Playwright for Python, and a Chromium: Playwright's own, or another wit
 
 Browser and service are on one machine and share its cores, over loopback; a network would add its round trips. *Cold*
 is a browser that has nothing in its cache, *warm* one that has been there before. *First* is what this service was not
-asked before. The clocks are the page's own: see `page.js`.
+asked before, *again* what it was. The clocks are the page's own: see `page.js`. Where other programs had the cores
+meanwhile, a time says little: such times are left out, and counted, unless too few are left.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -40,14 +42,24 @@ VIEWPORT = {"width": 1360, "height": 900}
 QUIET = (
     *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
+    *(("--no-sandbox",) if os.geteuid() == 0 else ()),  # Chromium has none for root
 )
 SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
 
 START = 1000.0
 CLASS = 300.0
 """Goals, in milliseconds, on two cores with an index of photographs."""
+DISTURBED = 0.1
+"""Share of the cores' time that others may have while a clock runs."""
+PATIENCE = 20.0
+"""Seconds that others are waited for."""
+LEFT = 5
+"""Undisturbed times of one kind, with fewer of which all are taken."""
 RESTARTS = 5
 SCROLLED = 3
+"""Times that a list is scrolled to its end."""
+SETTLED = 350
+"""Milliseconds without a request, after which nothing is loaded any more."""
 TYPED = 3
 """Letters of a class's name."""
 LONG = 100.0
@@ -99,6 +111,54 @@ def serving(index: Path) -> Iterator[Served]:
         server.wait(60)
 
 
+class Others:
+    """What other programs take of the cores: all but this process and those that it started.
+
+    Attributes:
+        share: of the cores' time, since `begin` until `end`.
+    """
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        self._began = self._spent()
+
+    def begin(self) -> None:
+        """Wait until they are quiet, but not for ever."""
+        latest = time.monotonic() + PATIENCE
+        while True:
+            before = self._spent()
+            time.sleep(0.25)
+            if self._shares(before, self._spent()) < DISTURBED or time.monotonic() > latest:
+                break
+        self._began = self._spent()
+
+    def end(self) -> None:
+        """Note the share."""
+        self.share = self._shares(self._began, self._spent())
+
+    def _shares(self, before: tuple[int, int], after: tuple[int, int]) -> float:
+        return (after[0] - before[0]) / max(1, after[1] - before[1])
+
+    def _spent(self) -> tuple[int, int]:
+        """The time that others had, and all there was, in ticks."""
+        # user nice system idle iowait irq softirq steal
+        ticks = [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        parents: dict[int, int] = {}
+        had: dict[int, int] = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                values = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it has ended
+                continue
+            parents[int(folder.name)] = int(values[1])
+            had[int(folder.name)] = sum(int(each) for each in values[11:15])
+        own = {os.getpid()}
+        while more := {each for each, parent in parents.items() if parent in own} - own:
+            own |= more
+        busy = sum(ticks) - ticks[3] - ticks[4]
+        return busy - sum(had.get(each, 0) for each in own), sum(ticks)
+
+
 @dataclass
 class Requests:
     """What was asked while a clock ran, by what was measured and by route: milliseconds."""
@@ -143,10 +203,11 @@ def route(address: str) -> str:
 class Visitor:
     """Somebody with a browser that keeps what it was sent, from one page to the next."""
 
-    def __init__(self, browser: Browser, served: Served, requests: Requests) -> None:
+    def __init__(self, browser: Browser, served: Served, requests: Requests, others: Others) -> None:
         self._context = browser.new_context(viewport=VIEWPORT)
         self._context.add_init_script(SCRIPT)
         self._requests = requests
+        self._others = others
         self.served = served
         self.page: Page = self._context.new_page()
         self._opened: Callable[[Page], None] | None = None
@@ -162,33 +223,39 @@ class Visitor:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until nothing is loaded: no request for half a second."""
+        """Wait until nothing is loaded: no request for a while."""
         count = -1
         while count != (count := self.page.evaluate("performance.getEntriesByType('resource').length")):
-            self.page.wait_for_timeout(500)
+            self.page.wait_for_timeout(SETTLED)
 
     def start(self) -> dict[str, float]:
         """Open the start page; milliseconds from the navigation on."""
         self._tab()
+        self._others.begin()
         self.page.goto(self.served.at(), wait_until="commit")
         found = {name: self.page.evaluate(f"bench.{name}") for name in ("useful", "whole")}
+        self._others.end()
         self._note("start page", {"begin": 0, "end": found["whole"]})
         self.settle()
         return found | self.page.evaluate("bench.paints()")
 
     def arm(self, event: str, condition: str, **values: Any) -> None:
-        """Begin with the next event of a kind, and end when a condition of `page.js` holds."""
-        self.page.evaluate(
-            "([event, condition, values]) => bench.arm(event, condition, values)", [event, condition, values]
-        )
+        """Begin with the next event of a kind (of keys: Enter), and end when a condition of `page.js` holds."""
+        self._others.begin()
+        self.page.evaluate("(given) => bench.arm(...given)", [event, condition, values])
 
     def result(self, what: str) -> float:
         """Milliseconds of what was armed."""
-        return self._note(what, self.page.evaluate("bench.result"))
+        span = self.page.evaluate("bench.result")
+        self._others.end()
+        return self._note(what, span)
 
     def scroll(self, what: str, condition: str) -> float:
         """Milliseconds from a scroll to the end until what comes there is drawn."""
-        return self._note(what, self.page.evaluate("(condition) => bench.scroll(condition)", condition))
+        self._others.begin()
+        span = self.page.evaluate("(condition) => bench.scroll(condition)", condition)
+        self._others.end()
+        return self._note(what, span)
 
     def search(self, text: str) -> None:
         """Type into the start page's field."""
@@ -243,14 +310,20 @@ class Bench:
         self._browser = browser
         self._index = index
         self._repeats = repeats
-        self._times: dict[str, list[float]] = defaultdict(list)
+        self._times: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._goals: dict[str, float] = {}
+        self._others = Others()
         self.requests = Requests()
         self.weights: list[Row] = []
 
     def rows(self) -> list[Row]:
         """A table of times."""
-        return [row(what, times, self._goals.get(what)) for what, times in self._times.items()]
+        found = []
+        for what, times in self._times.items():
+            calm = [milliseconds for milliseconds, others in times if others < DISTURBED]
+            kept = calm if len(calm) >= LEFT else [milliseconds for milliseconds, _ in times]
+            found.append({**row(what, kept, self._goals.get(what)), "disturbed": len(times) - len(calm)})
+        return found
 
     def measure(self) -> None:
         """Everything."""
@@ -314,11 +387,13 @@ class Bench:
             visitor.page.click("a.logo")
         else:
             visitor.open()
-        visitor.search(name)
-        if not at_once:
-            visitor.page.evaluate("(text) => bench.until('listed', {text})", name.lower()) if not opened else None
+        if at_once:
+            visitor.arm("keydown", "subrows", name=name)
+            visitor.search(name)
+        else:
+            visitor.search(name)
             visitor.settle()
-        visitor.arm("keydown", "subrows", name=name)
+            visitor.arm("keydown", "subrows", name=name)
         visitor.page.keyboard.press("Enter")
         what = f"class by Enter, {which}"
         self._add(what, visitor.result(what), CLASS)
@@ -341,7 +416,7 @@ class Bench:
     def patches(self) -> None:
         """A patch, from the click on it until its image, its box and its evidence are drawn."""
         with serving(self._index) as served:
-            for name in self._some(served.whole):
+            for name in self._some(served.whole, 2):
                 with self._visitor(served) as visitor:
                     for which in ("first", "again, warm"):
                         visitor.open("/class", **{"class": name})
@@ -359,7 +434,7 @@ class Bench:
     def pages(self) -> None:
         """One more page of an endless list, from a scroll to the end of what there is."""
         with serving(self._index) as served:
-            for name in self._some(served.classes)[: max(1, self._repeats // SCROLLED)]:
+            for name in self._some(served.classes, SCROLLED):
                 with self._visitor(served) as visitor:
                     visitor.open("/class", **{"class": name})
                     for _ in range(SCROLLED):
@@ -368,7 +443,7 @@ class Bench:
                         what = "24 more patches in each column"
                         self._add(what, visitor.scroll(what, "morePatches"))
                         visitor.settle()
-            for _ in range(max(1, self._repeats // SCROLLED)):
+            for _ in range(-(-self._repeats // SCROLLED)):
                 with self._visitor(served) as visitor:
                     visitor.open()
                     for _ in range(SCROLLED):
@@ -381,7 +456,7 @@ class Bench:
     def letters(self) -> None:
         """The classes that have what was typed in their name, from a letter on."""
         with serving(self._index) as served:
-            for name in self._some(served.classes):
+            for name in self._some(served.classes, TYPED):
                 with self._visitor(served) as visitor:
                     visitor.open()
                     visitor.search("")
@@ -428,18 +503,18 @@ class Bench:
         self.weights.append({"what": what, "requests": len(found), "kB": round(total / 1000, 1), **dict(both)})
 
     def _add(self, what: str, milliseconds: float, goal: float | None = None) -> None:
-        self._times[what].append(milliseconds)
+        self._times[what].append((milliseconds, self._others.share))
         if goal is not None:
             self._goals[what] = goal
 
-    def _some(self, names: Sequence[str]) -> Sequence[str]:
-        """As many as there are repeats, from all parts of the list."""
-        count = min(self._repeats, len(names))
+    def _some(self, names: Sequence[str], each: int = 1) -> Sequence[str]:
+        """Of which there are as many repeats as wanted, if each gives so many; from all parts of the list."""
+        count = min(-(-self._repeats // each), len(names))
         return [names[place * len(names) // count] for place in range(count)]
 
     @contextmanager
     def _visitor(self, served: Served) -> Iterator[Visitor]:
-        visitor = Visitor(self._browser, served, self.requests)
+        visitor = Visitor(self._browser, served, self.requests, self._others)
         try:
             yield visitor
         finally:
@@ -460,7 +535,7 @@ def main() -> None:
     print(json.dumps(described))
     found = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=arguments.chromium, args=[*QUIET, "--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=arguments.chromium, args=QUIET)
         described["chromium"] = browser.version
         for index in (*arguments.indexes, generated):
             bench = Bench(browser, index, arguments.repeats)
@@ -473,8 +548,8 @@ def main() -> None:
             for milliseconds, address in slow:
                 print(f"{milliseconds:8.1f} ms  {address}")
             found.append({"index": index.name, **tables, "slow": slow})
+            write_json(arguments.folder / "page.json", {"machine": described, "indexes": found})
         browser.close()
-    write_json(arguments.folder / "page.json", {"machine": described, "indexes": found})
 
 
 if __name__ == "__main__":
