@@ -93,9 +93,9 @@ class LookQuestions(Opened):
         """
         from bagindex.maps import find_image
 
-        find_image(self._catalog, image_id)
         found = self._pixels([image_id])
         if image_id not in found:
+            find_image(self._catalog, image_id)
             raise DamagedIndexError(f"the pixels of image {image_id} are missing: run `bagindex verify`")
         return found[image_id]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,6 @@ from bagindex.catalog import Catalog
 from bagindex.errors import DamagedIndexError, NotKeptError, QueryError, UnknownImageError
 from bagindex.geometry import Placement, patch_box, shared_area
 from bagindex.images import Rejected, read_picture
-from bagindex.reading import image_pixels
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredEvidence
 from bagindex.text import path_text
@@ -101,6 +100,7 @@ class ImageEvidence:
         directory, catalog: the index.
         record: the model.
         evidence: gives what is stored of its evidence.
+        pixels: gives the stored inputs of images, by their ids.
         computing: runs the model, when it must.
         image: id or path of an image of the index, or a picture file.
         device: where the model runs.
@@ -115,6 +115,7 @@ class ImageEvidence:
         catalog: Catalog,
         record: ModelRecord,
         evidence: Callable[[], StoredEvidence],
+        pixels: Callable[[Iterable[int]], Mapping[int, NDArray[np.uint8]]],
         computing: Computing,
         image: ImageLike,
         device: str = "auto",
@@ -124,6 +125,7 @@ class ImageEvidence:
         self._manifest = catalog.manifest
         self.record = record
         self._evidence = evidence
+        self._stored_pixels = pixels
         self._computing = computing
         self._device = device
         self._file_pixels: NDArray[np.uint8] | None = None
@@ -149,7 +151,7 @@ class ImageEvidence:
         image_id = self.subject.image_id
         if image_id is None or not self._manifest.plan.pixels:
             return None
-        found = image_pixels(self._directory, self._manifest, [image_id])
+        found = self._stored_pixels([image_id])
         if image_id not in found:
             raise DamagedIndexError(f"the pixels of image {image_id} are missing: run `bagindex verify`")
         return found[image_id]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bagindex.computing import Computing
     from bagindex.info import IndexInfo
     from bagindex.maps import ImageEvidence, ImageLike
+    from bagindex.reading import StoredPixels
     from bagindex.results import PlacedPatch
     from bagindex.sandbox.pool import SqlPool
     from bagindex.similarity.ann import Neighbours
@@ -46,6 +47,7 @@ class Opened:
         self._features: dict[str, StoredFeatures] = {}
         self._evidence: dict[str, StoredEvidence] = {}
         self._vocabularies: dict[str, Vocabulary] = {}
+        self._inputs: StoredPixels | None = None
         self._own_computing: Computing | None = None
         self._shared_computing: Computing | None = None
         self._indexes: dict[tuple[str, Metric], tuple[tuple[Neighbours | None, AnnRecord] | None, bool]] = {}
@@ -87,6 +89,8 @@ class Opened:
         self._evidence.clear()
         self._vocabularies.clear()
         self._indexes.clear()
+        if self._inputs is not None:
+            self._inputs.close()
         if self._own_computing is not None:
             self._own_computing.close()
 
@@ -152,7 +156,9 @@ class Opened:
 
         record = self._model(model)
         stored = partial(self._stored_evidence, record)
-        return ImageEvidence(self._directory, self._catalog, record, stored, self._computing, image, device)
+        return ImageEvidence(
+            self._directory, self._catalog, record, stored, self._pixels, self._computing, image, device
+        )
 
     @property
     def _computing(self) -> Computing:
@@ -192,9 +198,11 @@ class Opened:
         return sorted(self._catalog.models, key=lambda name: self._catalog.models[name].grid.receptive_field)
 
     def _pixels(self, image_ids: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
-        from bagindex.reading import image_pixels
+        from bagindex.reading import StoredPixels
 
-        return image_pixels(self._directory, self._manifest, image_ids)
+        if self._inputs is None:
+            self._inputs = StoredPixels(self._directory, self._manifest)
+        return self._inputs.of(image_ids)
 
     def _crops(self, patches: Sequence[PlacedPatch]) -> Sequence[NDArray[np.uint8]]:
         pixels = self._pixels({patch.image_id for patch in patches})

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,25 +23,63 @@ from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import path_text
 from bagindex_schemas.records import IndexManifest, Transform
 
+_OPEN = 32
+"""So many files stay open."""
+
 
 def stored_pixels(
-    directory: IndexDirectory, shard: int, transform: Transform, image_ids: Set[int] | None = None
+    directory: IndexDirectory, shard: int, transform: Transform
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Stored inputs of a committed shard, all or those of `image_ids`: image_id and uint8 [height, width, RGB]."""
-    path = directory.shard_path(IMAGES, shard) / "pixels.parquet"
-    shape = (transform.crop_height, transform.crop_width, 3)
-    try:
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                ids = file.metadata.row_group(group).column(0).statistics
-                if image_ids is not None and not any(ids.min <= image_id <= ids.max for image_id in image_ids):
-                    continue
-                columns = file.read_row_group(group).to_pydict()
-                for image_id, blob in zip(columns["image_id"], columns["pixels"], strict=True):
-                    if image_ids is None or image_id in image_ids:
-                        yield image_id, np.frombuffer(blob, np.uint8).reshape(shape)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DamagedIndexError(f"{path} cannot be read ({error}): run `bagindex verify`") from None
+    """All stored inputs of a committed shard: image_id and uint8 [height, width, RGB]."""
+    file = _PixelFile(directory.shard_path(IMAGES, shard) / "pixels.parquet", transform)
+    with file:
+        for group in range(file.groups):
+            yield from file.group(group)
+
+
+class _PixelFile:
+    """A shard's stored inputs.
+
+    Raises:
+        DamagedIndexError: the file cannot be read.
+    """
+
+    def __init__(self, path: Path, transform: Transform) -> None:
+        self._path = path
+        self._shape = transform.crop_height, transform.crop_width, 3
+        with self._readable():
+            self._file = pq.ParquetFile(path)
+            metadata = self._file.metadata
+            self.groups = metadata.num_row_groups
+            ids = [metadata.row_group(group).column(0).statistics for group in range(self.groups)]
+            self._lasts: list[int] = [each.max for each in ids]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def group(self, group: int, wanted: Set[int] | None = None) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """The inputs in a row group, all or those of some images."""
+        with self._readable():
+            table = self._file.read_row_group(group)
+            blobs = table.column("pixels")
+            for place, image_id in enumerate(table.column("image_id").to_pylist()):
+                if wanted is None or image_id in wanted:
+                    yield image_id, np.frombuffer(blobs[place].as_buffer(), np.uint8).reshape(self._shape)
+
+    def of(self, wanted: Set[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """The inputs of some images, of those that are there."""
+        for group in sorted({bisect_left(self._lasts, image_id) for image_id in wanted} - {self.groups}):
+            yield from self.group(group, wanted)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise DamagedIndexError(f"{self._path} cannot be read ({error}): run `bagindex verify`") from None
 
 
 def reread(
@@ -59,23 +101,47 @@ def reread(
         yield found.image_id, picture.pixels
 
 
-def image_pixels(
-    directory: IndexDirectory, manifest: IndexManifest, image_ids: Iterable[int]
-) -> dict[int, NDArray[np.uint8]]:
-    """The stored inputs of some images, uint8 [height, width, RGB].
-
-    Raises:
-        NotKeptError: the index keeps no pixels.
-        DamagedIndexError: they are not where they should be.
+class StoredPixels:
+    """The stored inputs of an index's images. The files that were read last stay open: to read a large one's footer
+    takes longer than an image.
     """
-    if not manifest.plan.pixels:
-        raise NotKeptError("this index keeps no pixels to show: build it anew with --pixels --restart")
-    firsts = [shard.first for shard in manifest.shards]
-    wanted: dict[int, set[int]] = {}
-    for image_id in image_ids:
-        wanted.setdefault(bisect_right(firsts, image_id) - 1, set()).add(image_id)
-    return {
-        image_id: pixels
-        for shard, ids in wanted.items()
-        for image_id, pixels in stored_pixels(directory, shard, manifest.plan.transform, ids)
-    }
+
+    def __init__(self, directory: IndexDirectory, manifest: IndexManifest) -> None:
+        self._directory = directory
+        self._transform = manifest.plan.transform
+        self._kept = manifest.plan.pixels
+        self._firsts = [shard.first for shard in manifest.shards]
+        self._open: OrderedDict[int, _PixelFile] = OrderedDict()
+
+    def of(self, image_ids: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+        """The inputs of some images, of those that are there, uint8 [height, width, RGB].
+
+        Raises:
+            NotKeptError: the index keeps no pixels.
+            DamagedIndexError: a file cannot be read.
+        """
+        if not self._kept:
+            raise NotKeptError("this index keeps no pixels to show: build it anew with --pixels --restart")
+        wanted: dict[int, set[int]] = {}
+        for image_id in image_ids:
+            wanted.setdefault(bisect_right(self._firsts, image_id) - 1, set()).add(image_id)
+        return {
+            image_id: pixels
+            for shard, ids in wanted.items()
+            if shard >= 0
+            for image_id, pixels in self._file(shard).of(ids)
+        }
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._open:
+            self._open.popitem()[1].__exit__()
+
+    def _file(self, shard: int) -> _PixelFile:
+        if shard not in self._open:
+            path = self._directory.shard_path(IMAGES, shard) / "pixels.parquet"
+            self._open[shard] = _PixelFile(path, self._transform)
+            if len(self._open) > _OPEN:
+                self._open.popitem(last=False)[1].__exit__()
+        self._open.move_to_end(shard)
+        return self._open[shard]

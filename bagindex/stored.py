@@ -156,7 +156,10 @@ class StoredEvidence(StoredPatches):
         """An image's evidence for some classes, by default all, float16 [C, P]."""
         shard, i = self._locate(place)
         arrays = self._map(shard)
-        return np.stack([arrays[class_id][i] for class_id in (range(len(arrays)) if class_ids is None else class_ids)])
+        try:
+            return arrays.rows(range(len(arrays)) if class_ids is None else class_ids, i)
+        except (OSError, ValueError) as error:
+            raise damaged(self._path(shard), error) from None
 
     def _size(self, shard: int) -> int:
         return self._firsts[shard + 1] - self._firsts[shard]

@@ -23,7 +23,7 @@ from bagindex import catalog, derived, invariants
 from bagindex.errors import BagindexError
 from bagindex.geometry import cut, patch_box
 from bagindex.invariants import Outcome, ShardNumbers
-from bagindex.reading import image_pixels
+from bagindex.reading import StoredPixels
 from bagindex.registry import ARCHITECTURES
 from bagindex.shards import hash_files, images_digest
 from bagindex.store import IMAGES, REMAKE, IndexDirectory, file_sha256
@@ -249,6 +249,7 @@ class _Model:
 
     def __init__(self, directory: IndexDirectory, manifest: IndexManifest, record: ModelRecord) -> None:
         self.directory = directory
+        self._pixels = StoredPixels(directory, manifest)
         self.manifest = manifest
         self.record = record
         self._path = directory.root / record.name / "model.safetensors"
@@ -270,7 +271,7 @@ class _Model:
         rng = np.random.default_rng(shard)
         images = rng.permutation(len(numbers.image_ids))[:IMAGES_RUN_AGAIN]
         chosen = {int(numbers.image_ids[image]): int(image) for image in images}
-        pixels = image_pixels(self.directory, self.manifest, chosen)
+        pixels = self._pixels.of(chosen)
         checked, problems = 0, []
         for image_id, image in sorted(chosen.items()):
             cells = np.sort(rng.permutation(grid.patches)[:PATCHES_RUN_AGAIN])

@@ -90,8 +90,10 @@ def test_a_cell_opens_the_images_and_the_patches_that_decide_them(page: Page, as
                 f"logit {shown(each['logits'][place])}, {percent(each['probabilities'][place])}"
             )
             expected = [part["patch_id"] for part in each["patches"] if part["for"] == name]
-            hrefs = article.get_by_role("list", name=f"Patches for {name}").locator("a").evaluate_all(
-                "links => links.map((link) => Number(new URL(link.href).searchParams.get('patch')))"
+            hrefs = (
+                article.get_by_role("list", name=f"Patches for {name}")
+                .locator("a")
+                .evaluate_all("links => links.map((link) => Number(new URL(link.href).searchParams.get('patch')))")
             )
             assert hrefs == expected
     articles.first.get_by_role("link", name="Open").click()

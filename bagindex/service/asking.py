@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bagindex import Index
-from bagindex.errors import SettingsError
+from bagindex.errors import BagindexError, SettingsError
 from bagindex.service.metrics import Metrics
 from bagindex.service.pictures import Kept
 from bagindex.service.pools import About, IndexPool
@@ -138,6 +139,13 @@ class Service:
             self._conditions.put(key, True)
         return text
 
+    async def warm(self) -> None:
+        """Ask each index what the page asks first, so that libraries and files are open when somebody comes."""
+        for name in self.pools:
+            # What is wrong with an index, the first who asks it is told.
+            with suppress(BagindexError, Problem):
+                await self.ask(name, _first_question)
+
     def ready(self) -> Mapping[str, bool]:
         """Whether each index can be asked."""
         return {name: pool.ready() and not self.stopping for name, pool in self.pools.items()}
@@ -157,3 +165,14 @@ class Service:
 
     def _free(self) -> float:
         return sum(pool.free for pool in self.pools.values())
+
+
+def _first_question(index: Index) -> None:
+    record = index.model_records()[0]
+    found = index.top_patches(0, any_class=True, k=1, model=record.name)
+    if "evidence" in record.keep.tables:  # else the model would be loaded
+        for patch in found:
+            index.patch(patch.patch_id, model=record.name)
+    if index.keeps_pixels:
+        for patch in found:
+            index.pixels(patch.image_id)

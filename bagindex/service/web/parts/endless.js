@@ -54,7 +54,7 @@ export function End({ reached, at }) {
   latest.current = reached;
   useEffect(() => {
     const watcher = new IntersectionObserver((seen) => seen.some((each) => each.isIntersecting) && latest.current(), {
-      rootMargin: "700px",
+      rootMargin: "400px",
     });
     watcher.observe(place.current);
     return () => watcher.disconnect();

@@ -6,7 +6,7 @@ import { useChoice } from "../choice.js";
 import { count } from "../text.js";
 
 const SHOWN = 8;
-const PAUSE = 60;
+const PAUSE = 25;
 
 /** A combobox of classes (ARIA's pattern: the focus stays in the field).
  *  Args: `label` names it (`hidden`: to those who do not see it only); `value` is the class that is chosen, where one

@@ -28,6 +28,7 @@ export function PatchPicture({ id, model, alt = "", eager = false }) {
     width="33"
     height="33"
     loading=${eager ? "eager" : "lazy"}
+    fetchpriority=${eager ? "high" : "auto"}
     decoding="async"
   />`;
 }
