@@ -11,8 +11,10 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import numpy as np
 import pytest
 
+from bagindex import Index
 from serving import Running
 
 if TYPE_CHECKING:
@@ -27,6 +29,15 @@ _ARGUMENTS = [
 _PATIENCE = 15_000
 """Milliseconds that something may take to appear: what takes as long is broken."""
 
+_FOR, _AGAINST = (178, 24, 43), (33, 102, 172)
+"""Colours of evidence."""
+# A copy is read: reading what is drawn changes how the browser keeps it, and makes it say so.
+_PIXELS = """(element) => {
+  const [height, width] = [element.naturalHeight ?? element.height, element.naturalWidth ?? element.width];
+  const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  copy.drawImage(element, 0, 0);
+  return { size: [height, width, 4], data: [...copy.getImageData(0, 0, width, height).data] };
+}"""
 # Counts the questions that are under way.
 _WATCHING = """
 (() => {
@@ -238,6 +249,35 @@ def pictured(page: Page, label: str) -> list[int]:
     """Their ids, from the addresses of their pictures."""
     found = tiles(page, label).locator("img").evaluate_all("images => images.map((image) => image.src)")
     return [int(re.findall(r"/patches/(\d+)\.png", each)[0]) for each in found]
+
+
+def panel(page: Page) -> Locator:
+    """The panel of a patch or an image."""
+    return page.get_by_role("complementary")
+
+
+def pixels(element: Locator) -> np.ndarray:
+    """What a picture or a canvas shows: uint8 [height, width, RGB and opacity]."""
+    found = element.evaluate(_PIXELS)
+    return np.array(found["data"], np.uint8).reshape(found["size"])
+
+
+def check_heatmap(canvas: Locator, index: Index, image: int, name: str, model: str | None = None) -> None:
+    """The canvas shows a class's evidence in an image."""
+    expected = index.heatmap(image, classes=[name], model=model)
+    check_drawn(canvas, expected.values[0], float(expected.limits[0]))
+
+
+def check_drawn(canvas: Locator, values: np.ndarray, limit: float) -> None:
+    """The canvas shows evidence: its sign as the colour, its strength as the opacity."""
+    drawn = pixels(canvas).astype(int)
+    assert drawn.shape[:2] == values.shape
+    strength = 235 * np.minimum(1, np.abs(values) / limit)
+    np.testing.assert_allclose(drawn[..., 3], strength, atol=0.51)
+    seen = drawn[..., 3] > 100  # a canvas keeps colours of what is nearly transparent only roughly
+    colours = np.where((values > 0)[..., None], np.array(_FOR), np.array(_AGAINST))
+    assert seen.any()
+    np.testing.assert_allclose(drawn[seen][:, :3], colours[seen], atol=3)
 
 
 def texts(locator: Locator) -> list[str]:

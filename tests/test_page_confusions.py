@@ -6,8 +6,7 @@ import numpy as np
 from playwright.sync_api import Page, expect
 
 from bagindex import Index
-from browsing_page import Watch, patches, percent, query_of, settled, shown, texts, tiles, visit
-from test_page_panel import check_heatmap, panel
+from browsing_page import Watch, check_heatmap, panel, patches, percent, query_of, settled, shown, texts, tiles, visit
 
 STEP = 24
 """Words that are shown at a time."""

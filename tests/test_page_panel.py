@@ -4,42 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from bagindex import Index
-from browsing_page import OpenPage, Watch, patches, percent, query_of, settled, shown, tiles, visit
+from browsing_page import (
+    OpenPage,
+    Watch,
+    check_heatmap,
+    panel,
+    patches,
+    percent,
+    query_of,
+    settled,
+    shown,
+    tiles,
+    visit,
+)
 from serving import Running
 
 RIGHT = "In images of fish, bagnet33"
-FOR, AGAINST = (178, 24, 43), (33, 102, 172)
-# A copy is read: reading what is drawn changes how the browser keeps it, and makes it say so.
-_PIXELS = """(canvas) => {
-  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
-  copy.drawImage(canvas, 0, 0);
-  const data = [...copy.getImageData(0, 0, canvas.width, canvas.height).data];
-  return { size: [canvas.height, canvas.width], data };
-}"""
-
-
-def panel(page: Page) -> Locator:
-    """The panel."""
-    return page.get_by_role("complementary")
-
-
-def check_heatmap(canvas: Locator, index: Index, image: int, name: str, model: str | None = None) -> None:
-    """The canvas shows a class's evidence in an image: its sign as the colour, its strength as the opacity."""
-    found = canvas.evaluate(_PIXELS)
-    expected = index.heatmap(image, classes=[name], model=model)
-    values, limit = expected.values[0], float(expected.limits[0])
-    assert tuple(found["size"]) == values.shape
-    drawn = np.array(found["data"]).reshape(*values.shape, 4)
-    strength = 235 * np.minimum(1, np.abs(values) / limit)
-    np.testing.assert_allclose(drawn[..., 3], strength, atol=0.51)
-    seen = drawn[..., 3] > 100  # a canvas keeps colours of what is nearly transparent only roughly
-    colours = np.where((values > 0)[..., None], np.array(FOR), np.array(AGAINST))
-    assert seen.any()
-    np.testing.assert_allclose(drawn[seen][:, :3], colours[seen], atol=3)
-    assert (drawn[..., 3] == 0).sum() <= (np.abs(values) < limit / 400).sum()
 
 
 def check_box(page: Page, box: tuple[int, int, int, int]) -> None:
