@@ -38,6 +38,14 @@ _PIXELS = """(element) => {
   copy.drawImage(element, 0, 0);
   return { size: [height, width, 4], data: [...copy.getImageData(0, 0, width, height).data] };
 }"""
+_VIEW = """() => {
+  const below = [...document.querySelectorAll("main ul.tiles > li:nth-child(n + 25)")];
+  for (const each of below) each.hidden = true;
+  const pictures = [...document.images].filter((each) => each.checkVisibility());
+  const found = [document.body.innerText, pictures.map((each) => each.getAttribute("src"))];
+  for (const each of below) each.hidden = false;
+  return found;
+}"""
 # Counts the questions that are under way.
 _WATCHING = """
 (() => {
@@ -302,8 +310,12 @@ def _fixed(number: float, digits: int) -> str:
 
 
 def view(page: Page) -> tuple[list[str], list[str]]:
-    """What is seen: the lines of text, and the addresses of the pictures. Times that were measured are left out."""
-    text: str = page.evaluate("document.body.innerText")
+    """What is seen: the lines of text, and the addresses of the pictures.
+
+    Times that were measured are left out; so is what an endless list has below its first items, since how much is
+    there depends on how far one has scrolled, and which patches come before and after, which depends on the list that
+    one came from.
+    """
+    text, pictures = page.evaluate(_VIEW)
     lines = [re.sub(r"\b\d+ ms\b", "ms", line.strip()) for line in text.splitlines()]
-    pictures: list[str] = page.evaluate("[...document.images].map((image) => image.getAttribute('src'))")
-    return [line for line in lines if line], pictures
+    return [line for line in lines if line and line not in ("‹", "›", "That is all.")], pictures

@@ -78,7 +78,7 @@ def test_a_column_is_written_where_one_writes(page: Page) -> None:
     images.get_by_role("button", name="image_id", exact=True).click()
     expect(field).to_have_value("SELECT image_id FROM images")
     expect(field).to_be_focused()
-    page.wait_for_function("document.activeElement.selectionStart === 15")
+    page.wait_for_function("() => document.activeElement.selectionStart === 15")
 
 
 def test_every_example_runs_and_shows_what_the_index_answers(page: Page, asked: Index, site: Running) -> None:
