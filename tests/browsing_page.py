@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_HALF_UP, Decimal
+from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -38,8 +39,14 @@ _PIXELS = """(element) => {
   copy.drawImage(element, 0, 0);
   return { size: [height, width, 4], data: [...copy.getImageData(0, 0, width, height).data] };
 }"""
+_FURTHER = """() => {
+  const scrolled = document.querySelector(".inspector") ?? document.scrollingElement;
+  const before = scrolled.scrollTop;
+  scrolled.scrollBy(0, 400);
+  return scrolled.scrollTop > before;
+}"""
 _VIEW = """() => {
-  const below = [...document.querySelectorAll("main ul.tiles > li:nth-child(n + 25)")];
+  const below = [...document.querySelectorAll("main ul.tiles > li:nth-child(n + 25), ul.cards > li:nth-child(n + 7)")];
   for (const each of below) each.hidden = true;
   const pictures = [...document.images].filter((each) => each.checkVisibility());
   const found = [document.body.innerText, pictures.map((each) => each.getAttribute("src"))];
@@ -310,12 +317,25 @@ def _fixed(number: float, digits: int) -> str:
 
 
 def view(page: Page) -> tuple[list[str], list[str]]:
-    """What is seen: the lines of text, and the addresses of the pictures.
+    """What is seen from top to bottom: the lines of text, and the addresses of the pictures.
 
     Times that were measured are left out; so is what an endless list has below its first items, since how much is
     there depends on how far one has scrolled, and which patches come before and after, which depends on the list that
     one came from.
     """
+    from playwright.sync_api import expect
+
+    for _ in range(8):  # what comes near is asked for, and pushes down what comes after
+        if not page.evaluate(_FURTHER):
+            break
+        settled(page)
+    expect(page.get_by_role("complementary").get_by_text("Looking…")).to_have_count(0)
     text, pictures = page.evaluate(_VIEW)
     lines = [re.sub(r"\b\d+ ms\b", "ms", line.strip()) for line in text.splitlines()]
     return [line for line in lines if line and line not in ("‹", "›", "That is all.")], pictures
+
+
+def check_view(page: Page, expected: tuple[list[str], list[str]]) -> None:
+    """The same is seen as there was."""
+    for now, before in zip(view(page), expected, strict=True):
+        assert "\n".join(unified_diff(before, now, "expected", "found", lineterm="", n=1)) == ""
