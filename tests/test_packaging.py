@@ -31,7 +31,7 @@ def test_every_package_is_listed() -> None:
     data = project["tool"]["setuptools"]["package-data"]
     for folder, package in FOLDERS.items():
         others = {path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-        shipped = {path for pattern in data[package] for path in (ROOT / folder).glob(pattern)}
+        shipped = {path for pattern in data[package] for path in (ROOT / folder).glob(pattern) if path.is_file()}
         assert others == shipped
 
 
