@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import File, Path, Query, UploadFile
+from pydantic import Field
 
 from bagindex.maps import PictureBytes
 from bagindex.service.access import UPLOAD, UPLOAD_PIXELS, too_large
@@ -56,8 +57,8 @@ Classes = Annotated[
 Models = Annotated[list[str], Query(alias="model", description="Models; by default all.", max_length=20)]
 Alpha = Annotated[float, Query(description="Strength of the colours.", ge=0, le=1, allow_inf_nan=False)]
 Pair = Annotated[
-    str | None,
-    Query(description="Two classes with a comma between.", max_length=1_000, examples=["fish,tree"]),
+    list[Annotated[str, Field(max_length=1_000)]] | None,
+    Query(description="Two classes with a comma between; or twice, a class each time.", examples=[["fish,tree"]]),
 ]
 Numbers = Annotated[
     str | None, Query(description="Numbers with commas between.", max_length=200, examples=["10,10,40,40"])
@@ -163,3 +164,18 @@ _MEANS = {
     501: "This version of bagindex lacks it.",
     503: "Too much is asked at a time.",
 }
+
+
+def pair(given: Sequence[str] | None) -> str | tuple[str, str] | None:
+    """Two classes, as `Index.explain` and `Index.why` take them: a name may have a comma in it.
+
+    Raises:
+        Problem: there are more.
+    """
+    if not given:
+        return None
+    if len(given) == 1:
+        return given[0]
+    if len(given) > 2:
+        raise Problem(422, "bad-parameters", "vs is given twice at most: two classes are compared")
+    return given[0], given[1]

@@ -22,6 +22,7 @@ from bagindex.service.parameters import (
     Offset,
     Pair,
     Picture,
+    pair,
     read_upload,
 )
 from bagindex.service.pictures import drawing
@@ -185,7 +186,7 @@ async def _why(
     service: Service,
     request: Request,
     image: int | PictureBytes,
-    vs: str | None,
+    vs: list[str] | None,
     class_: str | None,
     k: int,
     overlap: bool,
@@ -195,7 +196,7 @@ async def _why(
     kind = kind_of(request, _KINDS, arrow=True)
 
     def ask(opened: Index) -> Response:
-        found = opened.why(image, vs=vs, class_=class_, k=k, overlap=overlap, model=model)
+        found = opened.why(image, vs=pair(vs), class_=class_, k=k, overlap=overlap, model=model)
         return _given(found, kind, found.to_dict() if kind == JSON else {})
 
     return await service.ask(index, ask, slow=kind in _SLOW or not isinstance(image, int))

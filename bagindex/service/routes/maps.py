@@ -24,6 +24,7 @@ from bagindex.service.parameters import (
     Offset,
     Pair,
     Picture,
+    pair,
     read_upload,
 )
 from bagindex.service.pictures import drawing
@@ -157,7 +158,7 @@ async def _explain(
     service: Service,
     request: Request,
     image: int | PictureBytes,
-    vs: str | None,
+    vs: list[str] | None,
     drawn: dict[str, Any],
     model: str | None,
     index: str | None,
@@ -165,7 +166,7 @@ async def _explain(
     kind = kind_of(request, _KINDS)
 
     def ask(opened: Index) -> Response:
-        found = opened.explain(image, vs=vs, model=model, **drawn)
+        found = opened.explain(image, vs=pair(vs), model=model, **drawn)
         return _drawn(found, kind) if kind != JSON else as_json(found.to_dict())
 
     return await service.ask(index, ask, slow=kind != JSON or not isinstance(image, int))

@@ -204,14 +204,10 @@ function Why({ image }) {
   const choice = useChoice();
   const [place, near] = useNear();
   const other = address().query.get("against") ?? (image.correct === false ? image.label_name : image.top[1]?.class);
-  const vs = other && other !== image.predicted_name ? `${image.predicted_name},${other}` : null;
+  // One by one: a class's name may have a comma in it, and its id may be the name of another.
+  const vs = other && other !== image.predicted_name ? [image.predicted_name, other] : null;
   const about = { index: choice.index, model: choice.model, image: image.image_id };
-  // A class's name may have a comma in it: ids have none.
-  const ids = vs && [
-    image.predicted,
-    image.top.find((each) => each.class === other)?.class_id ?? (other === image.label_name ? image.label : other),
-  ];
-  const answer = useAnswer(near && vs ? "/why" : null, { ...about, vs: ids?.join(","), k: 4 });
+  const answer = useAnswer(near && vs ? "/why" : null, { ...about, vs, k: 4 });
   const flip = useAnswer(near ? "/flip" : null, about);
   if (!vs) return null;
   return html`<section ref=${place}>

@@ -152,7 +152,7 @@ const boxAt = (grid, { row, col }) => [
 ];
 
 function Reasons({ file, about, first, second, src, pick }) {
-  const answer = useSent("/why", { ...about, vs: `${first.class_id},${second.class_id}`, k: 4 }, file, asJson);
+  const answer = useSent("/why", { ...about, vs: [first.class, second.class], k: 4 }, file, asJson);
   const crops = ({ parts }) =>
     html`<ul class="tiles compact">
       ${parts.map(
