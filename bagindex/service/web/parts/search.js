@@ -7,6 +7,7 @@ import { count } from "../text.js";
 
 const SHOWN = 8;
 const PAUSE = 25;
+const LONGEST = 200; // of what the service looks for
 
 /** A combobox of classes (ARIA's pattern: the focus stays in the field).
  *  Args: `label` names it (`hidden`: to those who do not see it only); `value` is the class that is chosen, where one
@@ -41,7 +42,7 @@ export function ClassSearch({
 
   const look = (wanted) => {
     latest.current = wanted;
-    const question = { index: choice.index, model: choice.model, search: wanted, limit: SHOWN };
+    const question = { index: choice.index, model: choice.model, search: wanted.slice(0, LONGEST), limit: SHOWN };
     setTimeout(() => {
       if (latest.current !== wanted) return;
       ask("/classes", question).promise.then(
@@ -92,7 +93,7 @@ export function ClassSearch({
       open &&
       options.length &&
       latest.current === wanted &&
-      found === ask("/classes", { index: choice.index, model: choice.model, search: wanted, limit: SHOWN }).data
+      found === ask("/classes", { index: choice.index, model: choice.model, search: wanted.slice(0, LONGEST), limit: SHOWN }).data
     ) {
       take(options[active].name);
       return;
@@ -100,7 +101,7 @@ export function ClassSearch({
     const answer = await ask("/classes", {
       index: choice.index,
       model: choice.model,
-      search: wanted,
+      search: wanted.slice(0, LONGEST),
       limit: SHOWN,
     }).promise.catch(() => null);
     if (answer?.classes.length) take(answer.classes[0].name);
