@@ -34,6 +34,7 @@ function Room() {
   const { path, query } = useAddress();
   const { choice, error } = useChosen(query);
   const [broken, mended] = useErrorBoundary((problem) => console.error(problem));
+  const narrow = useNarrow();
   const main = useRef(null);
   const drawn = useRef(null);
   useLayoutEffect(() => {
@@ -63,7 +64,7 @@ function Room() {
     <${Header} path=${path} />
     <${Drop} />
     <div class=${`room ${inspecting ? "inspecting" : ""}`}>
-      <main id="main" ref=${main} inert=${inspecting && NARROW.matches}>
+      <main id="main" ref=${main} inert=${inspecting && narrow}>
         ${
           broken
             ? html`<${Problem} error=${broken} />
@@ -84,6 +85,17 @@ function Room() {
       ${inspecting && html`<${Inspector} key=${`${choice.index} ${choice.model}`} patch=${patch} image=${image} />`}
     </div>
   </${ChoiceProvider}>`;
+}
+
+/** Whether the panel covers the page, which may change while it is open. */
+function useNarrow() {
+  const [narrow, setNarrow] = useState(NARROW.matches);
+  useEffect(() => {
+    const changed = () => setNarrow(NARROW.matches);
+    NARROW.addEventListener("change", changed);
+    return () => NARROW.removeEventListener("change", changed);
+  }, []);
+  return narrow;
 }
 
 const number = (text) => (text !== null && /^\d{1,18}$/.test(text) ? Number(text) : null);
