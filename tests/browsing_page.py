@@ -325,6 +325,7 @@ def view(page: Page) -> tuple[list[str], list[str]]:
     """
     from playwright.sync_api import expect
 
+    settled(page)
     for _ in range(8):  # what comes near is asked for, and pushes down what comes after
         if not page.evaluate(_FURTHER):
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_all_names_stand_whole_on_the_first_page_and_lead_to_their_class(strange
     check_unharmed(page)
     for place, name in enumerate(HOSTILE):
         links.nth(place).click()
-        expect(page).to_have_url(lambda url: "class=" in url)
+        expect(page).to_have_url(re.compile("class="))
         assert page.locator("h1").evaluate("each => each.textContent") == name
         assert query_of(page) == {"class": [name]}
         page.go_back()
@@ -63,8 +64,8 @@ def test_every_page_of_a_class(strange: Page, index: Index, place: int) -> None:
     name = HOSTILE[place]
     page = visit(strange, "/class", class_=name)
     assert page.locator("h1").evaluate("each => each.textContent") == name
-    right = index.top_patches(place, k=24)
-    wrong = index.top_patches(place, wrong_class=True, k=24)
+    right = index.top_patches(name, k=24)
+    wrong = index.top_patches(name, wrong_class=True, k=24)
     found = page.locator(".side-of ul.tiles").evaluate_all(
         "lists => lists.map((list) => [...list.querySelectorAll('a')].map("
         "(each) => Number(new URL(each.href).searchParams.get('patch'))))"
@@ -74,7 +75,7 @@ def test_every_page_of_a_class(strange: Page, index: Index, place: int) -> None:
     page.locator(".side-of ul.tiles a").first.click()
     expect(panel(page).locator("canvas").first).to_be_attached()
     chosen = panel(page).get_by_role("group", name="Show evidence for").locator("[aria-current=true]")
-    assert (chosen.evaluate("each => each.firstChild.textContent")) == name
+    assert name in chosen.evaluate("each => each.textContent")
     other = HOSTILE[(place + 1) % len(HOSTILE)]
     panel(page).get_by_role("group", name="Show evidence for").locator("a.chip").nth(1).click()
     settled(page)
@@ -87,7 +88,7 @@ def test_every_page_of_a_class(strange: Page, index: Index, place: int) -> None:
     page.get_by_role("link", name="Words", exact=True).last.click()
     expect(page.get_by_role("group", name="Ranked by what they add")).to_be_visible()
     assert page.locator("h1").evaluate("each => each.textContent") == name
-    words = [each["word"] for each in index.words(place, k=24).to_dicts() if each["word"] is not None]
+    words = [each["word"] for each in index.words(name, k=24).to_dicts() if each["word"] is not None]
     expect(page.locator("li.card h2")).to_have_text([f"Word {word}" for word in words])
     page.get_by_role("link", name="Confusions", exact=True).last.click()
     expect(page.get_by_role("table")).to_be_visible()
@@ -131,7 +132,7 @@ def test_filters_and_sql_with_such_names(strange: Page, index: Index) -> None:
     for place in (0, 3, 4, 5, 12, 14):
         name = HOSTILE[place]
         visit(page, "/class", class_=name, images="any", label=name, predicted_as=name)
-        found = index.top_patches(place, any_class=True, label=place, predicted_as=place)
+        found = index.top_patches(name, any_class=True, label=name, predicted_as=name)
         assert len(found) == 1
         assert patches(page, f"In all images, {index.models[0]}") == [patch.patch_id for patch in found]
         expect(page.get_by_role("combobox", name="Predicted as")).to_have_value(name)
