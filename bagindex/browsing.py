@@ -152,9 +152,7 @@ class BrowseQuestions(Opened):
             FROM {predictions} JOIN images USING (image_id) GROUP BY 1"""
         guesses = {class_id: counts for class_id, *counts in connection.execute(sql).fetchall()}
         wanted = search.casefold()
-        found = [
-            each for each in self.classes if wanted in each.name.casefold() or wanted in (each.wnid or "").casefold()
-        ]
+        found = [each for each in self.classes if _fits(wanted, each.name) or wanted in (each.wnid or "").casefold()]
         rows: list[dict[str, Any]] = []
         for each in found:
             predicted, correct = guesses.get(each.class_id, (0, 0))
@@ -261,6 +259,17 @@ class BrowseQuestions(Opened):
             "model": record.name,
             "top": [each.to_dict() for each in evidence.top()],
         }
+
+
+def _fits(wanted: str, name: str) -> bool:
+    """Whether a name has a text in it; `wanted` is in small letters."""
+    folded = name.casefold()
+    letters = _letters(wanted)
+    return wanted in folded or (bool(letters) and letters in _letters(folded))
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text))
 
 
 def _check(offset: int, limit: int) -> None:

@@ -35,8 +35,9 @@ class LookQuestions(Opened):
             The fields of `bagindex.results.PlacedPatch` but for the rank; `correct`, whether the image's label is what
             the model predicts (None without a label); `word`, its visual word, which `word_patches` patches of the
             index are (None where there are no words of all images); and `logits`: the k largest, largest first and
-            equal ones by class_id, then those of `classes` that are not among them. They are the evidence as stored,
-            or as the stored model computes it; none where the index keeps neither evidence nor pixels.
+            equal ones by class_id, then those of the prediction, of the label and of `classes` that are not among
+            them. They are the evidence as stored, or as the stored model computes it; none where the index keeps
+            neither evidence nor pixels.
 
         Raises:
             UnknownPatchError, UnknownClassError: the index has no such patch, or no such class.
@@ -60,7 +61,8 @@ class LookQuestions(Opened):
         else:
             logits = values[:, placed["row"], placed["col"]]
             best = np.argsort(-logits, kind="stable")[:k].tolist()
-            listed = list(dict.fromkeys([*best, *(each.class_id for each in asked)]))
+            own = [class_id for class_id in (placed["predicted"], placed["label"]) if class_id is not None]
+            listed = list(dict.fromkeys([*best, *own, *(each.class_id for each in asked)]))
         return {
             **placed,
             "correct": None if placed["label"] is None else placed["label"] == placed["predicted"],

@@ -44,9 +44,11 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     # An image's picture before the image: the latter's path fits both.
-    for topic in (health, session, patches, listing, maps, accounts, figures, sql, page):
+    for topic in (health, session, patches, listing, maps, accounts, figures, sql):
         topic.register(app, service)
-    problems.install(app, service.texts)
+    shown = page.Page()
+    page.register(app, shown)
+    problems.install(app, service.texts, shown.nowhere)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     app.add_middleware(
         Edge,

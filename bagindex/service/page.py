@@ -12,7 +12,6 @@ from string import Template
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from bagindex.service.asking import Service
 from bagindex.service.pictures import keeping, known, unchanged
 from bagindex.service.problems import Problem
 
@@ -44,11 +43,11 @@ class _File:
     def of(cls, name: str, data: bytes) -> _File:
         return cls(_TYPES[name.rsplit(".", 1)[-1]], data, gzip.compress(data, 9, mtime=0))
 
-    def response(self, request: Request, headers: dict[str, str]) -> Response:
+    def response(self, request: Request, headers: dict[str, str], status: int = 200) -> Response:
         sent = {"Vary": "Accept-Encoding", **headers}
         if "gzip" in request.headers.get("accept-encoding", ""):
-            return Response(self.packed, 200, {"Content-Encoding": "gzip", **sent}, self.kind)
-        return Response(self.data, 200, sent, self.kind)
+            return Response(self.packed, status, {"Content-Encoding": "gzip", **sent}, self.kind)
+        return Response(self.data, status, sent, self.kind)
 
 
 class Page:
@@ -74,6 +73,13 @@ class Page:
         self.document = _File.of("index.html", Template(frame).substitute(base=base, preloads=preloads).encode())
         self.files = {name: _File.of(name, data) for name, data in contents.items()}
 
+    def nowhere(self, request: Request) -> Response | None:
+        """What a person is shown at an address that nothing has; None for programs, which are told in JSON."""
+        person = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+        if not person or request.url.path.startswith(("/api/", "/web/")):
+            return None
+        return self.document.response(request, {"Cache-Control": "no-store"}, 404)
+
 
 def _read(folder: Traversable, before: str) -> list[tuple[str, bytes]]:
     found: list[tuple[str, bytes]] = []
@@ -85,9 +91,8 @@ def _read(folder: Traversable, before: str) -> list[tuple[str, bytes]]:
     return found
 
 
-def register(app: FastAPI, service: Service) -> None:
+def register(app: FastAPI, page: Page) -> None:
     """Add the routes."""
-    page = Page()
 
     async def document(request: Request) -> Response:
         """The page."""

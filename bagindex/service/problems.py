@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,8 @@ def response(problem: Problem, request_id: str) -> Response:
     return Response(data, problem.status, {**(problem.headers or {}), "Cache-Control": "no-store"}, MEDIA_TYPE)
 
 
-def install(app: FastAPI, texts: Texts) -> None:
-    """Answer every error with a problem."""
+def install(app: FastAPI, texts: Texts, nowhere: Callable[[Request], Response | None]) -> None:
+    """Answer every error with a problem; at an address that nothing has, `nowhere` may have another answer."""
 
     async def on_error(request: Request, error: Exception) -> Response:
         found = of_error(error, texts)
@@ -131,6 +131,8 @@ def install(app: FastAPI, texts: Texts) -> None:
     async def on_http(request: Request, error: Exception) -> Response:
         raised = error if isinstance(error, HTTPException) else HTTPException(500)
         status = raised.status_code
+        if status == 404 and (shown := nowhere(request)) is not None:
+            return shown
         code = {404: "no-such-route", 405: "method-not-allowed", 413: "too-large"}.get(status, "bad-request")
         detail = "/openapi.json lists the routes" if status == 404 else texts.clean(str(raised.detail))
         found = Problem(status, code, detail, raised.headers)

@@ -52,7 +52,7 @@ function Room() {
       <p><a href="/">Start anew</a></p>
     </main>`;
   if (!choice) return html`<main class="alone"><${Waiting}>Opening the index…</${Waiting}></main>`;
-  const Page = PAGES[path] ?? StartPage;
+  const Page = PAGES[path] ?? NoPage;
   const patch = number(query.get("patch"));
   const image = number(query.get("image"));
   const inspecting = patch !== null || image !== null;
@@ -61,6 +61,10 @@ function Room() {
       event.preventDefault();
       main.current.querySelector("h1")?.focus();
     }}>Skip to content</a>
+    <a class="skip" href="#main" onClick=${(event) => {
+      event.preventDefault();
+      main.current.querySelector("a.tile[tabindex='0']")?.focus();
+    }}>Skip to the patches</a>
     <${Header} path=${path} />
     <${Drop} />
     <div class=${`room ${inspecting ? "inspecting" : ""}`}>
@@ -86,6 +90,11 @@ function Room() {
     </div>
   </${ChoiceProvider}>`;
 }
+
+/** What is said of an address that is no page's. */
+const NoPage = () =>
+  html`<h1 tabindex="-1">There is no such page</h1>
+    <p><a href=${to("/")}>All classes</a></p>`;
 
 /** Whether the panel covers the page, which may change while it is open. */
 function useNarrow() {

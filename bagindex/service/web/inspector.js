@@ -33,7 +33,10 @@ export function Inspector({ patch, image }) {
   const described = useAnswer(`/images/${id}`, about);
   const error = found.error ?? described.error;
   const panel = useRef(null);
-  const { before, after } = neighboursOf(patch);
+  const beside = (way) => {
+    const next = neighboursOf(patch)[way];
+    if (next !== null) change({ patch: next });
+  };
   const close = () => {
     change(CLOSED);
     // Back to the patch that was opened, or a keyboard begins at the top again.
@@ -45,13 +48,16 @@ export function Inspector({ patch, image }) {
   }, [id]);
   useKeys({
     Escape: close,
-    n: () => after !== null && change({ patch: after }),
-    p: () => before !== null && change({ patch: before }),
+    n: () => beside("after"),
+    p: () => beside("before"),
   });
   return html`<aside class="inspector" aria-label=${patch === null ? "Image" : "Patch"} tabindex="-1" ref=${panel}>
     <div class="toolbar">
-      ${before !== null && html`<a class="button" href=${changed({ patch: before })} aria-label="Previous patch">‹</a>`}
-      ${after !== null && html`<a class="button" href=${changed({ patch: after })} aria-label="Next patch">›</a>`}
+      ${
+        patch !== null &&
+        html`<button type="button" onClick=${() => beside("before")} aria-label="Previous patch">‹</button>
+          <button type="button" onClick=${() => beside("after")} aria-label="Next patch">›</button>`
+      }
       <span class="gap" />
       <${Share} keyed />
       <button type="button" onClick=${close} aria-label="Close">✕</button>
@@ -74,6 +80,7 @@ function Opened({ image, patch, asked, shown, of }) {
   const choice = useChoice();
   const about = { index: choice.index, model: choice.model };
   const [heat, setHeat] = useState(true);
+  const [marked, setMarked] = useState([]);
   const name = shown ?? of ?? image.predicted_name;
   const answer = useAnswer("/heatmap", { ...about, image: image.image_id, class: name });
   const map = answer.data?.image_id === image.image_id ? answer.data.maps[0] : null;
@@ -99,6 +106,7 @@ function Opened({ image, patch, asked, shown, of }) {
       grid=${choice.grid}
       map=${heat ? map : null}
       box=${box}
+      marks=${marked}
       picked=${pick}
       alt=${`${image.path}, as the model saw it${box ? `, with a box around row ${patch.row}, column ${patch.col}` : ""}`}
     />
@@ -110,8 +118,8 @@ function Opened({ image, patch, asked, shown, of }) {
         ? html`<p class="faint">Click on the picture to open the patch there.</p>`
         : patch && html`<${ThePatch} patch=${patch} name=${name} />`
     }
-    ${asked !== null && patch && html`<${Neighbours} key=${asked} patch=${patch} />`}
-    <${Why} key=${image.image_id} image=${image} />
+    ${asked !== null && patch && html`<${Neighbours} key=${asked} patch=${patch} name=${name} />`}
+    <${Why} key=${image.image_id} image=${image} marked=${marked} mark=${setMarked} />
     <${Models} image=${image} name=${name} box=${box} />
   `;
 }
@@ -135,8 +143,8 @@ function ThePatch({ patch, name }) {
       <${PatchPicture} id=${patch.patch_id} alt="The patch" eager />
       <div>
         <table class="bars">
-          <caption class="unseen">
-            Logits of this patch
+          <caption class="faint">
+            Its largest logits
           </caption>
           <tbody>
             ${patch.logits.map(
@@ -146,7 +154,7 @@ function ThePatch({ patch, name }) {
                   <td>
                     <span
                       class=${`bar ${each.logit < 0 ? "minus" : ""}`}
-                      style=${{ width: `${(100 * Math.abs(each.logit)) / most}%` }}
+                      style=${{ "--share": Math.abs(each.logit) / most }}
                     />
                   </td>
                   <td class="number">${logit(each.logit)}</td>
@@ -169,7 +177,7 @@ function ThePatch({ patch, name }) {
 }
 
 /** What else looks like it. */
-function Neighbours({ patch }) {
+function Neighbours({ patch, name }) {
   const choice = useChoice();
   const [place, near] = useNear();
   const [others, setOthers] = useState(true);
@@ -183,9 +191,15 @@ function Neighbours({ patch }) {
   };
   const answer = useAnswer(near ? "/similar" : null, values);
   const draw = (data) =>
-    html`<${Tiles} label="Similar patches" size="compact" items=${data.patches.map(likeItem)} />
+    html`<${Tiles}
+        label="Similar patches"
+        size="compact"
+        items=${data.patches.map(likeItem)}
+        values=${{ show: name }}
+      />
       <p class="faint" title=${data.how}>
-        ${data.exact ? "Exact: all patches were compared." : "From the FAISS index, ranked by the stored features."}
+        Below each: the cosine of its feature and this one's.
+        ${data.exact ? "All patches were compared." : "Found by the index of neighbours, which may miss one now and then."}
         ${
           data.patches.length === values.k &&
           more < MORE &&
@@ -200,7 +214,7 @@ function Neighbours({ patch }) {
 }
 
 /** Why the prediction, and not another class. */
-function Why({ image }) {
+function Why({ image, marked, mark }) {
   const choice = useChoice();
   const [place, near] = useNear();
   const other = address().query.get("against") ?? (image.correct === false ? image.label_name : image.top[1]?.class);
@@ -216,7 +230,19 @@ function Why({ image }) {
     ${
       flip.data &&
       html`<h4>What would it take?</h4>
-        <p>${flip.data.said}</p>`
+        <p>
+          ${flip.data.said}
+          ${
+            flip.data.patches.length > 0 &&
+            html`<button
+              type="button"
+              class="plain"
+              onClick=${() => mark(marked.length ? [] : flip.data.patches.map((each) => each.box))}
+            >
+              ${marked.length ? "Do not show them" : "Show them in the picture"}
+            </button>`
+          }
+        </p>`
     }
   </section>`;
 }

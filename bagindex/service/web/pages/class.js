@@ -3,7 +3,7 @@
 import { html, useEffect } from "../dom.js";
 import { useChoice } from "../choice.js";
 import { change } from "../url.js";
-import { ClassHead } from "../parts/class_head.js";
+import { AboutClass } from "../parts/class_head.js";
 import { Check, Segments, Select } from "../parts/controls.js";
 import { End, usePages } from "../parts/endless.js";
 import { Foot } from "../parts/said.js";
@@ -13,9 +13,17 @@ import { StartPage } from "./start.js";
 
 const SIZE = 24;
 const SIDES = {
-  right_class: { mark: "right", title: (name) => `In images of ${name}`, about: (name) => `labelled ${name}` },
-  wrong_class: { mark: "wrong", title: () => "In images of other classes", about: () => "labelled otherwise" },
-  any: { mark: "any", title: () => "In all images", about: () => "whatever their label" },
+  right_class: {
+    mark: "right",
+    title: (name) => `In images of ${name}`,
+    about: (name) => `labelled ${name}; below each patch its logit`,
+  },
+  wrong_class: {
+    mark: "wrong",
+    title: () => "In images of other classes",
+    about: () => "labelled otherwise, → what it is taken for",
+  },
+  any: { mark: "any", title: () => "In all images", about: () => "whatever their label; below each patch its logit" },
 };
 const SHOWN = [
   ["both", "Both"],
@@ -28,9 +36,9 @@ const PER_IMAGE = [1, 2, 3, 5, 10];
 
 export function ClassPage({ query }) {
   const choice = useChoice();
-  const name = query.get("class");
+  const name = query.get("class") || null;
   useEffect(() => {
-    document.title = `${name} · ${choice.index} · bagindex`;
+    if (name !== null) document.title = `${name} · ${choice.index} · bagindex`;
   }, [name, choice.index]);
   if (name === null) return html`<${StartPage} query=${query} />`;
   const wanted = query.get("images");
@@ -42,7 +50,7 @@ export function ClassPage({ query }) {
       .getAll("with")
       .filter((each) => each !== choice.model && choice.models.some((model) => model.name === each)),
   ];
-  return html`<${ClassHead} name=${name} page="/class" />
+  return html`<${AboutClass} name=${name} page="/class">
     <${Filters} query=${query} shown=${shown} models=${models} />
     <div class="groups" style=${{ "--groups": models.length }}>
       ${models.map(
@@ -64,7 +72,8 @@ export function ClassPage({ query }) {
             </div>
           </section>`,
       )}
-    </div>`;
+    </div>
+  <//>`;
 }
 
 /** The values of the address that narrow down which images are meant, as the service takes them. */

@@ -5,8 +5,8 @@ import { imagePicture, useAnswer } from "../api.js";
 import { useChoice } from "../choice.js";
 import { count, logit, percent, whole } from "../text.js";
 import { change, changed, to } from "../url.js";
-import { Chip } from "../parts/chips.js";
-import { ClassHead } from "../parts/class_head.js";
+import { WordChip } from "../parts/chips.js";
+import { AboutClass } from "../parts/class_head.js";
 import { Select } from "../parts/controls.js";
 import { End, usePages } from "../parts/endless.js";
 import { Picture } from "../parts/picture.js";
@@ -23,27 +23,22 @@ const MOST = 1000;
 export function ConfusionsPage({ query }) {
   const label = query.get("label");
   const predicted = query.get("predicted");
-  return label !== null && predicted !== null
+  return label !== null && predicted !== null && label !== predicted
     ? html`<${Pair} key=${`${label} ${predicted}`} label=${label} predicted=${predicted} />`
     : html`<${Matrix} query=${query} />`;
 }
 
 function Matrix({ query }) {
   const choice = useChoice();
-  const around = query.get("class");
+  const around = query.get("class") || null;
   const k = SIZES.includes(Number(query.get("k"))) ? Number(query.get("k")) : 20;
   const answer = useAnswer("/confusion-matrix", { index: choice.index, model: choice.model, class: around, k });
   useEffect(() => {
     document.title = `Confusions${around === null ? "" : ` of ${around}`} · ${choice.index} · bagindex`;
   }, [around, choice.index]);
-  return html`${
-      around === null
-        ? html`<h1 tabindex="-1">What is taken for what</h1>`
-        : html`<${ClassHead} name=${around} page="/confusions" />`
-    }
-    <div class="filters">
+  const body = html`<div class="filters">
       <${ClassSearch}
-        label="Around the class"
+        label="Only around the class"
         value=${around ?? ""}
         clear
         hint="all classes"
@@ -60,12 +55,17 @@ function Matrix({ query }) {
       }
     </div>
     <${Answer} of=${answer} draw=${(found) => html`<${Found} of=${found} around=${around} />`} />`;
+  return around === null
+    ? html`<h1 tabindex="-1">What is taken for what</h1>
+        ${body}`
+    : html`<${AboutClass} name=${around} page="/confusions">${body}<//>`;
 }
 
 const Found = ({ of, around }) =>
   html`<p>
-      ${count(of.wrong, "image")} of the index ${of.wrong === 1 ? "is" : "are"} classified wrong; the cells off the
-      diagonal show ${whole(of.shown)} of them. A cell opens its images and the patches that decide them.
+      ${count(of.wrong, "image")} of the index ${of.wrong === 1 ? "is" : "are"} classified
+      wrong${of.shown < of.wrong && `; ${whole(of.shown)} of them are shown here`}. A cell opens its images, and the
+      patches that speak for what they are taken for.
     </p>
     <div class="beside">
       <${Cells} of=${of} />
@@ -185,14 +185,12 @@ function Pair({ label, predicted }) {
     ${
       found?.typical.length > 0 &&
       html`<section>
-        <h2>Patches that decide most of them</h2>
+        <h2>Patches that speak most for ${predicted} in them</h2>
         <p class="faint">
-          Of the words that add most to the lead of ${predicted}:
+          They are of the words that add most to its lead:
           ${found.words.map(
             (word, place) =>
-              html`<${Chip} key=${word} href=${to("/words", { word })} number=${percent(found.margin_shares[place])}>
-                word ${word}
-              <//> `,
+              html`<${WordChip} key=${word} word=${word} number=${percent(found.margin_shares[place])} /> `,
           )}
         </p>
         <${Tiles}
@@ -202,14 +200,19 @@ function Pair({ label, predicted }) {
         />
       </section>`
     }
-    <p>
-      <a href=${to("/class", { class: predicted, images: "wrong_class", label, predicted_as: predicted })}
-        >All patches for ${predicted} in these images, the strongest first</a
-      >
-    </p>
-    <h2>The images</h2>
-    <p class="faint">Red is where ${predicted} leads over ${label}, blue where ${label} leads.</p>
-    <div class="explained">${list.items.map((each) => html`<${Explained} key=${each.image_id} of=${each} />`)}</div>
+    ${
+      images > 0 &&
+      html`<p>
+          <a href=${to("/class", { class: predicted, images: "wrong_class", label, predicted_as: predicted })}
+            >All patches for ${predicted} in these images, the strongest first</a
+          >
+        </p>
+        <h2>The images</h2>
+        <p class="faint">Red is where ${predicted} leads over ${label}, blue where ${label} leads.</p>
+        <div class="explained">
+          ${list.items.map((each) => html`<${Explained} key=${each.image_id} of=${each} />`)}
+        </div>`
+    }
     ${
       images > 0
         ? html`<${Foot} of=${list} />`

@@ -113,6 +113,10 @@ function Seen({ file, query }) {
           <a href=${changed({ image: seen.image_id, patch: null })}>${seen.image}</a>.
         </p>`
       }
+      <p class="faint">
+        ${file.name || "picture"}: the model sees the middle of it, ${choice.input.width} × ${choice.input.height}
+        pixels.
+      </p>
       <h2>${seen.predicted} <span class="number faint">${percent(seen.top[0].probability)}</span></h2>
       <${ClassSwitch} classes=${seen.top} name=${name} />
       ${
@@ -135,6 +139,7 @@ function Seen({ file, query }) {
               file=${file}
               about=${about}
               at=${inFile(seen.source_box, choice.input, box)}
+              name=${name}
             />`
           : html`<p class="faint">
               Click on the picture, or on a patch, to see what in the index looks like that place.
@@ -170,9 +175,15 @@ function Reasons({ file, about, first, second, src, pick }) {
           </li>`,
       )}
     </ul>`;
+  const flip = useSent("/flip", about, file, asJson);
   return html`<section>
     <h3>Why ${first.class} and not ${second.class}?</h3>
     <${Answer} of=${answer} draw=${(data) => html`<${Account} why=${data} draw=${crops} />`} />
+    ${
+      flip.data &&
+      html`<h4>What would it take?</h4>
+        <p>${flip.data.said}</p>`
+    }
   </section>`;
 }
 
@@ -195,13 +206,13 @@ function inFile([left, top, right, bottom], { width, height }, [x0, y0, x1, y1])
 }
 
 /** What in the index looks like a place in the picture. */
-function Alike({ file, about, at }) {
+function Alike({ file, about, at, name }) {
   const answer = useSent("/similar", { ...about, at: at.join(","), k: NEIGHBOURS }, file, asJson);
   return html`<section>
     <h3>What in the index looks like this to the model?</h3>
     <${Answer}
       of=${answer}
-      draw=${(data) => html`<${Tiles} label="Similar patches" size="compact" items=${data.patches.map(likeItem)} />`}
+      draw=${(data) => html`<${Tiles} label="Similar patches" size="compact" items=${data.patches.map(likeItem)} values=${{ show: name }} />`}
     />
   </section>`;
 }

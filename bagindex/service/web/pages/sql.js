@@ -4,13 +4,14 @@ import { html, useEffect, useRef, useState } from "../dom.js";
 import { imagePicture, sendSql, useAnswer } from "../api.js";
 import { useChoice } from "../choice.js";
 import { whole } from "../text.js";
-import { change, changed } from "../url.js";
+import { address, change, changed } from "../url.js";
 import { End } from "../parts/endless.js";
 import { Answer, Problem, Waiting } from "../parts/said.js";
 import { Share } from "../parts/share.js";
-import { opening, PatchPicture } from "../parts/tiles.js";
+import { opening, PatchPicture, remember } from "../parts/tiles.js";
 
 const STEP = 100;
+const LONG = 90;
 const SAVED = "bagindex-queries";
 const FILES = [
   ["CSV", "csv", "text/csv"],
@@ -182,7 +183,7 @@ function Table({ of, insert }) {
             <button type="button" class="plain" title=${each.about} onClick=${() => insert(each.name)}>
               <code>${each.name}</code>
             </button>
-            <span class="faint">${each.type.toLowerCase()}</span>
+            <span class="faint">${each.type.toLowerCase()}<br />${each.about}</span>
           </li>`,
       )}
     </ul>
@@ -226,7 +227,7 @@ function Rows({ of, asked }) {
             ${of.columns.map((each) => html`<th scope="col" title=${each.type}>${each.name}</th>`)}
           </tr>
         </thead>
-        <tbody>
+        <tbody data-patches>
           ${of.rows.slice(0, shown).map(
             (row) =>
               html`<tr>
@@ -254,7 +255,12 @@ function Value({ value, column, model }) {
   if (value === null) return html`<span class="faint">null</span>`;
   if (Number.isInteger(value) && value >= 0 && choice.pixels) {
     if (/(^|_)patch_id$/.test(column.name))
-      return html`<a class="tile shown" href=${opening(value, own && own !== choice.model ? { model: own } : {})}
+      return html`<a
+        class="tile shown"
+        href=${opening(value, own && own !== choice.model ? { model: own } : {})}
+        onClick=${remember}
+        data-patch=${value}
+        aria-current=${address().query.get("patch") === String(value) ? "true" : undefined}
         ><${PatchPicture} id=${value} model=${own} /> ${value}</a
       >`;
     if (/(^|_)image_id$/.test(column.name))
@@ -272,12 +278,15 @@ function Value({ value, column, model }) {
   }
   if (typeof value === "number" && !Number.isInteger(value))
     return html`<span title=${value}>${Number(value.toPrecision(8))}</span>`;
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  return text.length > LONG ? html`<span title=${text.slice(0, 2000)}>${text.slice(0, LONG)}…</span>` : text;
 }
 
 /** Integers beyond 2^53 as they were written: a number of JavaScript would be another one. */
 const whole64 = (_, value, context) =>
-  Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "") ? context.source : value;
+  Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "")
+    ? context.source
+    : value;
 
 function readStored() {
   try {

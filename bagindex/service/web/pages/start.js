@@ -43,6 +43,7 @@ export function StartPage({ query }) {
         and see which patches speak for it most, in images of that class and in images of others.
       </p>
       <${ClassSearch}
+        id="search"
         label="Search for a class"
         hidden
         hint="Type a class …"

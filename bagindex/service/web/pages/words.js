@@ -6,7 +6,7 @@ import { useChoice } from "../choice.js";
 import { count, percent, signed, whole } from "../text.js";
 import { change, to } from "../url.js";
 import { Chip, Chips } from "../parts/chips.js";
-import { ClassHead } from "../parts/class_head.js";
+import { AboutClass } from "../parts/class_head.js";
 import { Segments } from "../parts/controls.js";
 import { End, usePages } from "../parts/endless.js";
 import { Foot, Nothing, Problem, Waiting } from "../parts/said.js";
@@ -40,29 +40,20 @@ export function WordsPage({ query }) {
 /** All words, or those that make a class's logit. */
 function Words({ query }) {
   const choice = useChoice();
-  const name = query.get("class");
+  const name = query.get("class") || null;
   const by = (name !== null && BY.find(([value]) => value === query.get("by"))?.[0]) || "right";
   const [shown, setShown] = useState(STEP);
   const about = { index: choice.index, model: choice.model, class: name, k: MOST };
   const answer = useAnswer("/words", { ...about, wrong_class: by === "wrong" });
   const errors = useAnswer(by === "shortcuts" ? "/shortcuts" : null, about);
   const all = (answer.data?.words ?? []).filter((each) => each.word !== null);
+  const decisive = errors.data?.shortcuts.some((each) => each.errors > 0);
   const words = by === "shortcuts" ? suspects(all, errors.data) : all;
   useEffect(() => {
     document.title = `Words${name === null ? "" : ` of ${name}`} · ${choice.index} · bagindex`;
     setShown(STEP);
   }, [name, by, choice.index]);
-  return html`${
-      name === null
-        ? html`<h1 tabindex="-1">Visual words</h1>
-            <p>
-              Patches that look alike to the model, grouped. Each word says for which classes it speaks; the largest
-              come first.
-            </p>`
-        : html`<${ClassHead} name=${name} page="/words" />
-            <p>${means(name, answer.data)} Each word adds its share of all patches times its mean evidence.</p>`
-    }
-    <div class="filters">
+  const body = html`<div class="filters">
       <${ClassSearch}
         label="Words of the class"
         value=${name ?? ""}
@@ -85,8 +76,10 @@ function Words({ query }) {
     ${
       by === "shortcuts" &&
       html`<p>
-        Words that speak for ${name} in images of other classes; those first without which most wrong answers “${name}”
-        would not have been given. Whether a word is a shortcut or belongs to the class, its patches show.
+        Words that speak for ${name} in images of other classes, with their patches there; those first without which
+        most wrong answers “${name}” would not have been
+        given${errors.data && !decisive && ": alone, none of them decides any"}. Whether a word is a shortcut or belongs
+        to the class, its patches show.
       </p>`
     }
     ${[answer, errors].map((each) => each.error && html`<${Problem} error=${each.error} />`)}
@@ -95,6 +88,17 @@ function Words({ query }) {
       ${words.slice(0, shown).map((each) => html`<${WordCard} key=${each.word} of=${each} name=${name} />`)}
     </ul>
     ${shown < words.length && html`<${End} reached=${() => setShown(shown + STEP)} at=${shown} />`}`;
+  return name === null
+    ? html`<h1 tabindex="-1">Visual words</h1>
+        <p>
+          Patches that look alike to the model, grouped. Each word says for which classes it speaks; the largest come
+          first.
+        </p>
+        ${body}`
+    : html`<${AboutClass} name=${name} page="/words">
+        <p>${means(name, answer.data)} Each word adds its share of all patches times its mean evidence.</p>
+        ${body}
+      <//>`;
 }
 
 /** The mean logits that the words add up to, in words. */
@@ -106,10 +110,10 @@ function means(name, answer) {
   </span>`;
 }
 
-/** The words that decide errors, each with how many. */
+/** The words that decide errors: each with how many, and with its patches in images of other classes. */
 function suspects(words, answer) {
   const known = new Map(words.map((each) => [each.word, each]));
-  return (answer?.shortcuts ?? []).map((each) => ({ ...known.get(each.word), errors: each.errors, of: each.of }));
+  return (answer?.shortcuts ?? []).map((each) => ({ ...known.get(each.word), ...each, shortcut: true }));
 }
 
 function WordCard({ of, name }) {
@@ -121,41 +125,46 @@ function WordCard({ of, name }) {
       items=${of.typical.slice(0, TYPICAL).map(bareItem)}
     />
     ${
-      name === null
-        ? html`<${Chips}>
-            ${of.says.map(
-              (each) =>
-                html`<${Chip}
-                  key=${each.class_id}
-                  href=${to("/words", { class: each.class })}
-                  number=${signed(each.evidence, 1)}
-                >
-                  ${each.class}
-                <//>`,
-            )}
-          <//>`
-        : html`<p>
-            ${[
-              ["right", `in images of ${name}`],
-              ["wrong", "in others"],
-            ].map(
-              ([side, title]) =>
-                html`<span key=${side} class=${side}
-                    ><b class="number"
-                      >${of[`${side}_contribution`] == null ? "–" : signed(of[`${side}_contribution`], 3)}</b
-                    >
-                    ${title}</span
-                  ><br />`,
-            )}
-          </p>`
-    }
-    ${
-      of.errors !== undefined &&
-      html`<p>decides <b class="number">${of.errors}</b> of ${count(of.of, "image")} wrongly called ${name}</p>`
+      of.shortcut
+        ? html`<${Suspicion} of=${of} name=${name} />`
+        : name === null
+          ? html`<${Chips}>
+              ${of.says.map(
+                (each) =>
+                  html`<${Chip}
+                    key=${each.class_id}
+                    href=${to("/words", { class: each.class })}
+                    number=${signed(each.evidence, 1)}
+                  >
+                    ${each.class}
+                  <//>`,
+              )}
+            <//>`
+          : html`<p>
+              ${[
+                ["right", `in images of ${name}`],
+                ["wrong", "in others"],
+              ].map(
+                ([side, title]) =>
+                  html`<span key=${side} class=${side}
+                      ><b class="number"
+                        >${of[`${side}_contribution`] == null ? "–" : signed(of[`${side}_contribution`], 3)}</b
+                      >
+                      ${title}</span
+                    ><br />`,
+              )}
+            </p>`
     }
     <p class="faint">${count(of.patches, "patch", "patches")} in ${count(of.images, "image")}</p>
   </li>`;
 }
+
+/** Why a word may be a shortcut. */
+const Suspicion = ({ of, name }) =>
+  html`<p>
+    decides <b class="number">${of.errors}</b> of ${count(of.of, "image")} wrongly called ${name}<br />
+    <span class="wrong"><b class="number">${signed(of.adds, 3)}</b> to its lead in images of others</span>
+  </p>`;
 
 /** One word: what it says, where it is, and its patches. */
 function Word({ word, query }) {

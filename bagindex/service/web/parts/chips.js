@@ -1,9 +1,12 @@
 // Small links in a row: classes, words, and a number to each.
 
 import { html } from "../dom.js";
+import { useAnswer } from "../api.js";
+import { useChoice } from "../choice.js";
 import { logit, percent } from "../text.js";
-import { change, changed } from "../url.js";
+import { change, changed, to } from "../url.js";
 import { ClassSearch } from "./search.js";
+import { PatchPicture } from "./tiles.js";
 
 /** A link with a number. Args: `current` whether it is what is shown; `number` as text; `title` for a pointer. */
 export const Chip = ({ href, current = false, number, title, children }) =>
@@ -11,6 +14,16 @@ export const Chip = ({ href, current = false, number, title, children }) =>
     <span>${children}</span>
     ${number !== undefined && html`<span class="number">${number}</span>`}
   </a>`;
+
+/** A link to a visual word, with the patch that is most typical of it. Args: as above. */
+export function WordChip({ word, number, title }) {
+  const choice = useChoice();
+  const answer = useAnswer(`/words/${word}`, { index: choice.index, model: choice.model, k: 1 });
+  const typical = answer.data?.typical[0];
+  return html`<${Chip} href=${to("/words", { word })} number=${number} title=${title}>
+    ${typical !== undefined && html`<${PatchPicture} id=${typical} />`} word ${word}
+  <//>`;
+}
 
 /** Chips behind a word that says what they are. */
 export const Chips = ({ title, children }) =>

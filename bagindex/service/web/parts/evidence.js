@@ -3,8 +3,7 @@
 import { html } from "../dom.js";
 import { useChoice } from "../choice.js";
 import { count, percent, signed } from "../text.js";
-import { to } from "../url.js";
-import { Chip, Chips } from "./chips.js";
+import { Chips, WordChip } from "./chips.js";
 import { Tiles } from "./tiles.js";
 
 /** The margin between two classes, part by part, as `/why` gives it.
@@ -15,6 +14,7 @@ export function Account({ why, draw = Parts }) {
     ["against", why.against ?? `not ${why.class}`],
   ];
   return html`<p>${why.said}</p>
+    <p class="faint">Below each patch: what it adds to the difference of the two logits.</p>
     ${sides.map(
       ([side, name]) =>
         html`<section key=${side} class=${side}>
@@ -51,14 +51,12 @@ function Words({ parts: found }) {
   return html`<${Chips}>
     ${found.map(
       (part) =>
-        html`<${Chip}
+        html`<${WordChip}
           key=${part.word}
-          href=${to("/words", { word: part.word })}
+          word=${part.word}
           number=${signed(part.contribution, 3)}
-          title=${`${count(part.patches, "patch", "patches")} of this image`}
-        >
-          word ${part.word}
-        <//>`,
+          title=${`adds so much with ${count(part.patches, "patch", "patches")} of this image`}
+        />`,
     )}
   <//>`;
 }

@@ -10,7 +10,7 @@ const PLACES = [
   ["/", "Classes"],
   ["/confusions", "Confusions"],
   ["/words", "Words"],
-  ["/picture", "Your picture"],
+  ["/picture", "Picture"],
   ["/sql", "SQL"],
 ];
 const KEYS = [
@@ -41,14 +41,17 @@ export function Header({ path }) {
       )}
     </nav>
     <span class="gap" />
-    <${ClassSearch}
-      key=${choice.index}
-      id="search"
-      label="Search for a class"
-      hidden
-      hint="Search for a class"
-      chosen=${(name) => go(to("/class", { class: name }))}
-    />
+    ${
+      path !== "/" &&
+      html`<${ClassSearch}
+        key=${choice.index}
+        id="search"
+        label="Search for a class"
+        hidden
+        hint="Search for a class"
+        chosen=${(name) => go(to("/class", { class: name }))}
+      />`
+    }
     <div class="which">
       ${
         choice.indexes.length > 1 &&
@@ -96,11 +99,13 @@ const Mark = () =>
     )}
   </svg>`;
 
-const THEMES = ["system", "light", "dark"];
+const DARK = matchMedia("(prefers-color-scheme: dark)");
 
 function Theme() {
   const [theme, setTheme] = useState(document.documentElement.dataset.theme ?? "system");
-  const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+  // The first press is seen to do something; the last gives the choice back to the system.
+  const order = DARK.matches ? ["system", "light", "dark"] : ["system", "dark", "light"];
+  const next = order[(order.indexOf(theme) + 1) % order.length];
   const turn = () => {
     setTheme(next);
     if (next === "system") delete document.documentElement.dataset.theme;
@@ -149,7 +154,7 @@ function Help({ dialog }) {
       <dt>shorts → pants</dt>
       <dd>labelled shorts, taken for pants</dd>
       <dt>word</dt>
-      <dd>a group of patches that look alike to the model</dd>
+      <dd>a group of patches that look alike to the model; a class's Words also list possible shortcuts</dd>
     </dl>
     <h3>Keys</h3>
     <dl class="keys">

@@ -24,8 +24,8 @@ function paint(canvas, values, end) {
 
 /** The picture.
  *  Args: `src` of the model's input; `height`, `width` of it in pixels; `grid` of the model; `map` as the service gives
- *  it, or null; `box` [x0, y0, x1, y1], or null; `picked(row, col)` hears of a click; `alt`. */
-export function Picture({ src, width, height, grid, map, box, picked, alt, small = false }) {
+ *  it, or null; `box` [x0, y0, x1, y1], or null; `marks` are further boxes; `picked(row, col)` hears of a click; `alt`. */
+export function Picture({ src, width, height, grid, map, box, marks = [], picked, alt, small = false }) {
   const canvas = useRef(null);
   useLayoutEffect(() => {
     if (map && canvas.current) paint(canvas.current, map.values, map.colours_end);
@@ -59,10 +59,10 @@ export function Picture({ src, width, height, grid, map, box, picked, alt, small
     }
     ${map && html`<canvas ref=${canvas} style=${place} aria-hidden="true" />`}
     ${
-      box &&
+      (box || marks.length > 0) &&
       html`<svg viewBox=${`0 0 ${width} ${height}`} aria-hidden="true">
-        <rect class="halo" ...${frame(box)} />
-        <rect class="box" ...${frame(box)} />
+        ${marks.map((each) => html`<rect class="mark" ...${frame(each)} />`)}
+        ${box && html`<rect class="halo" ...${frame(box)} /><rect class="box" ...${frame(box)} />`}
       </svg>`
     }
   </div>`;
@@ -78,7 +78,15 @@ export const Legend = ({ name, map, on, turn }) =>
     ${map && html`<${Scale} end=${map.colours_end} />`}
   </div>`;
 
+/** The colours end before the largest values do, or one patch would leave all others pale. */
 const Scale = ({ end }) =>
-  html`<div class="scale" role="img" aria-label=${`Colours: blue is evidence against, red for; full at ${signed(end)}`}>
-    <span class="number">−${end.toFixed(1)}</span><span class="colours" /><span class="number">+${end.toFixed(1)}</span>
+  html`<div
+    class="scale"
+    role="img"
+    aria-label=${`Colours: blue is evidence against, red for; full at ${signed(end, 1)} and beyond`}
+    title="Beyond these the colours stay the same"
+  >
+    <span class="number">≤ −${end.toFixed(1)}</span>
+    <span class="colours" />
+    <span class="number">≥ +${end.toFixed(1)}</span>
   </div>`;

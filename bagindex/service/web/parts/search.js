@@ -93,7 +93,9 @@ export function ClassSearch({
       open &&
       options.length &&
       latest.current === wanted &&
-      found === ask("/classes", { index: choice.index, model: choice.model, search: wanted.slice(0, LONGEST), limit: SHOWN }).data
+      found ===
+        ask("/classes", { index: choice.index, model: choice.model, search: wanted.slice(0, LONGEST), limit: SHOWN })
+          .data
     ) {
       take(options[active].name);
       return;

@@ -6,12 +6,21 @@ import { useChoice } from "../choice.js";
 import { logit } from "../text.js";
 import { address, changed } from "../url.js";
 
-let sequence = [];
+let opened = null;
 
-/** The patches before and after one in the list in which it was last opened: `{before, after}`, null where none is. */
+/** Remember in which list a patch was opened: the one before it and the one after it are those of this list. */
+export const remember = (event) => (opened = event.currentTarget.closest("[data-patches]"));
+
+/** The patches before and after one in the list in which it was last opened, else in the first that shows it:
+ *  `{before, after}`, null where none is. A list grows as one scrolls, so that it is asked, not kept. */
 export function neighboursOf(id) {
-  const place = sequence.indexOf(id);
-  return { before: sequence[place - 1] ?? null, after: place < 0 ? null : (sequence[place + 1] ?? null) };
+  const lists = [...document.querySelectorAll("main [data-patches]")];
+  for (const list of lists.includes(opened) ? [opened, ...lists] : lists) {
+    const ids = [...list.querySelectorAll("[data-patch]")].map((each) => Number(each.dataset.patch));
+    const place = ids.indexOf(id);
+    if (place >= 0) return { before: ids[place - 1] ?? null, after: ids[place + 1] ?? null };
+  }
+  return { before: null, after: null };
 }
 
 /** The address that opens a patch beside what is shown. */
@@ -48,7 +57,6 @@ export function Tiles({ items, label, values, model, eager = 0, size = "" }) {
   const open = Number(address().query.get("patch") ?? NaN);
   const ids = items.map((each) => each.id);
   const stop = ids.includes(active) ? active : ids.includes(open) ? open : ids[0];
-  const remember = () => (sequence = ids);
 
   const move = (event) => {
     const links = [...list.current.querySelectorAll("a")];
@@ -66,7 +74,7 @@ export function Tiles({ items, label, values, model, eager = 0, size = "" }) {
     event.preventDefault();
     next.focus();
   };
-  return html`<ul class=${`tiles ${size}`} aria-label=${label} ref=${list} onKeyDown=${move}>
+  return html`<ul class=${`tiles ${size}`} aria-label=${label} ref=${list} onKeyDown=${move} data-patches>
     ${items.map(
       (each, place) =>
         html`<li key=${each.id}>
@@ -78,6 +86,7 @@ export function Tiles({ items, label, values, model, eager = 0, size = "" }) {
             onFocus=${() => setActive(each.id)}
             aria-current=${each.id === open ? "true" : undefined}
             aria-label=${each.name}
+            data-patch=${each.id}
             title=${each.title}
           >
             <${PatchPicture} id=${each.id} model=${model} eager=${place < eager} />
