@@ -42,7 +42,7 @@ _PIXELS = """(element) => {
 _FURTHER = """() => {
   const scrolled = document.querySelector(".inspector") ?? document.scrollingElement;
   const before = scrolled.scrollTop;
-  scrolled.scrollBy(0, 400);
+  scrolled.scrollBy(0, 600);
   return scrolled.scrollTop > before;
 }"""
 _VIEW = """() => {
