@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from decimal import ROUND_HALF_UP, Decimal
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -302,18 +301,13 @@ def texts(locator: Locator) -> list[str]:
 
 def shown(number: float, digits: int = 2, sign: bool = False) -> str:
     """A number as the page writes it."""
-    return ("+" if sign and number >= 0 else "") + _fixed(number, digits).replace("-", "−")
+    return ("+" if sign and number >= 0 else "") + f"{number:.{digits}f}".replace("-", "−")
 
 
 def percent(share: float, digits: int | None = None) -> str:
     """A share as the page writes it."""
     value = 100 * share
-    return f"{_fixed(value, (1 if 0 < value < 10 else 0) if digits is None else digits)} %"
-
-
-def _fixed(number: float, digits: int) -> str:
-    """As JavaScript rounds: the exact value, and halves away from zero. Logits are float16: many end in a half."""
-    return str(Decimal(number).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+    return f"{value:.{(1 if 0 < value < 10 else 0) if digits is None else digits}f} %"
 
 
 def view(page: Page) -> tuple[list[str], list[str]]:

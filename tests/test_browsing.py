@@ -89,7 +89,8 @@ def test_a_patch(planted_words: Index, planted_index: Index) -> None:
             f"SELECT class_id, logit FROM evidence WHERE patch_id = {patch_id} ORDER BY logit DESC, class_id"
         ).to_dicts()
         names = [planted_words.find_class(name).class_id for name in ("tree", "fish", 2)]
-        expected = dict.fromkeys([logits[0]["class_id"], *names])
+        own = [row["predicted"], row["label"]]
+        expected = dict.fromkeys([logits[0]["class_id"], *own, *names])
         by_class = {each["class_id"]: each["logit"] for each in logits}
         assert [(each["class_id"], each["logit"]) for each in found["logits"]] == [(i, by_class[i]) for i in expected]
         whole = planted_words.patch(patch_id, k=1000)["logits"]

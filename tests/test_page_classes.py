@@ -71,11 +71,11 @@ def test_search_suggests_classes_and_opens_the_one_that_is_chosen(page: Page, as
 
 def test_what_is_typed_decides_even_before_it_is_suggested(page: Page) -> None:
     visit(page, "/")
-    field = page.get_by_role("banner").get_by_role("combobox", name="Search for a class")
-    field.focus()
+    page.get_by_role("main").get_by_role("combobox", name="Search for a class").focus()
     page.keyboard.insert_text("tree")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("tree")
+    field = page.get_by_role("banner").get_by_role("combobox", name="Search for a class")
     field.fill("no such class")
     expect(page.get_by_role("banner").get_by_text("No class has that in its name.").first).to_be_attached()
     field.press("Enter")
@@ -200,9 +200,16 @@ def test_figures_and_the_report_of_a_class_can_be_had(page: Page, site: Running)
     for kind, begins in (("PNG", b"\x89PNG"), ("SVG", b"<?xml"), ("PDF", b"%PDF")):
         with page.expect_download() as coming:
             page.get_by_role("link", name=kind, exact=True).click()
-        assert coming.value.suggested_filename == f"figure3.{kind.lower()}"
+        assert coming.value.suggested_filename == f"fish-index.{kind.lower()}"
         assert coming.value.path().read_bytes()[: len(begins)] == begins
     with page.expect_popup() as opened:
         page.get_by_role("link", name="report").click()
     expect(opened.value).to_have_url(f"{site.address}/api/v1/report.html?index=index&class=fish")
     expect(opened.value.get_by_role("heading").first).to_contain_text("fish")
+
+
+def test_capitals_and_numbers_mean_the_class_too(page: Page) -> None:
+    for name in ("FISH", "1"):
+        visit(page, "/class", class_=name)
+        expect(page.get_by_role("heading", level=1)).to_have_text("fish")
+        expect(page.get_by_role("main")).to_contain_text("the model recognises")

@@ -74,7 +74,7 @@ def test_a_cell_opens_the_images_and_the_patches_that_decide_them(page: Page, as
     ]
     assert pair["images"] == images
     assert patches(page, f"Patches that decide for {predicted}") == pair["typical"]
-    chips = texts(page.locator("section", has_text="Patches that decide most of them").locator("a.chip"))
+    chips = texts(page.locator("section", has_text="They are of the words that add most").locator("a.chip"))
     assert chips == [
         f"word {word} {percent(share)}" for word, share in zip(pair["words"], pair["margin_shares"], strict=True)
     ]
@@ -190,7 +190,7 @@ def test_one_word(page: Page, asked: Index) -> None:
         f"{percent(overall['before'], 1)}."
     )
     total = sum(each["patches"] for each in about["labels"])
-    images = texts(page.locator("p.mixed", has_text="is found in images of").locator("a"))
+    images = texts(page.locator("p.chips", has_text="is found in images of").locator("a"))
     assert images == [f"{each['class']} {percent(each['patches'] / total)}" for each in about["labels"]][:6]
     other = next(each["class"] for each in about["says"] if each["class"] != about["class"])
     page.locator("p.mixed", has_text="speaks for").locator("a", has_text=other).click()

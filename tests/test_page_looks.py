@@ -70,7 +70,7 @@ def test_help_and_suggestions(page: Page) -> None:
     check_with_axe(page, "help")
     page.keyboard.press("Escape")
     page.locator("#search").focus()
-    expect(page.get_by_role("banner").get_by_role("option")).not_to_have_count(0)
+    expect(page.get_by_role("main").get_by_role("listbox").get_by_role("option")).not_to_have_count(0)
     check_with_axe(page, "suggestions")
 
 

@@ -60,14 +60,14 @@ def test_a_patch_opens_its_image_with_a_box_and_its_evidence(page: Page, asked: 
     check_box(page, box)
     check_heatmap(panel(page).locator(".picture canvas").first, asked, image, "fish")
     limit = float(asked.heatmap(image, classes=["fish"]).limits[0])
-    expect(panel(page).locator(".scale").first).to_have_text(f"−{limit:.1f}+{limit:.1f}")
+    expect(panel(page).locator(".scale").first).to_have_text(f"≤ −{limit:.1f} ≥ +{limit:.1f}")
 
 
 def test_what_the_patch_says_is_what_the_index_answers(page: Page, asked: Index) -> None:
     for patch in (asked.top_patches("fish")[0], asked.top_patches("tree", wrong_class=True)[5]):
         visit(page, "/class", class_="fish", patch=patch.patch_id)
         about = asked.patch(patch.patch_id, "fish")
-        rows = panel(page).get_by_role("table", name="Logits of this patch").get_by_role("row")
+        rows = panel(page).get_by_role("table", name="Its largest logits").get_by_role("row")
         expect(rows).to_have_count(len(about["logits"]))
         names = rows.get_by_role("rowheader").all_inner_texts()
         assert names == [each["class"] for each in about["logits"]]
@@ -184,12 +184,41 @@ def test_next_and_previous_go_along_the_list(page: Page, asked: Index) -> None:
         if len(step) == 1:
             page.keyboard.press(step)
         else:
-            panel(page).get_by_role("link", name=step).click()
+            panel(page).get_by_role("button", name=step).click()
         expect(tiles(page, RIGHT).nth(place)).to_have_attribute("aria-current", "true")
         assert query_of(page)["patch"] == [ids[place]]
     page.keyboard.press("p")  # there is none before the first
-    expect(panel(page).get_by_role("link", name="Previous patch")).to_have_count(0)
     assert query_of(page)["patch"] == [ids[0]]
+
+
+def test_next_and_previous_after_a_link(page: Page, asked: Index) -> None:
+    ids = [patch.patch_id for patch in asked.top_patches("fish", wrong_class=True, k=3)]
+    visit(page, "/class", class_="fish", patch=ids[1])
+    page.keyboard.press("n")
+    expect(tiles(page, "In images of other classes, bagnet33").nth(2)).to_have_attribute("aria-current", "true")
+    visit(
+        page, "/sql", q=f"SELECT patch_id FROM image_evidence WHERE patch_id IN ({ids[0]}, {ids[1]}) AND class_id = 0"
+    )
+    rows = page.locator("table.rows a.tile")
+    rows.nth(0).click()
+    page.keyboard.press("n")
+    expect(rows.nth(1)).to_have_attribute("aria-current", "true")
+
+
+def test_what_a_removal_takes_is_shown(page: Page, asked: Index) -> None:
+    patch = asked.top_patches("fish")[0]
+    flip = asked.flip(patch.image_id)
+    visit(page, "/class", class_="fish", patch=patch.patch_id)
+    panel(page).evaluate("(each) => each.scrollTo(0, each.scrollHeight)")
+    panel(page).get_by_role("button", name="Show them in the picture").click()
+    marks = panel(page).locator(".picture.live rect.mark")
+    expect(marks).to_have_count(len(flip.patches))
+    drawn = [
+        [float(mark.get_attribute(name) or "nan") for name in ("x", "y", "width", "height")] for mark in marks.all()
+    ]
+    assert drawn == [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in (each.box for each in flip.patches)]
+    panel(page).get_by_role("button", name="Do not show them").click()
+    expect(marks).to_have_count(0)
 
 
 def test_closing_goes_back_to_the_patch(page: Page) -> None:

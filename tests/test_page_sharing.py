@@ -83,7 +83,7 @@ def test_back_and_forward(page: Page) -> None:
 
     then(page.locator("li.card h3 a").nth(1).click)
     then(tiles(page, RIGHT).nth(0).click)
-    then(panel(page).get_by_role("link", name="Next patch").click)
+    then(panel(page).get_by_role("button", name="Next patch").click)
     then(panel(page).get_by_role("link", name="word").first.click)
     then(lambda: page.keyboard.press("Escape"))
     then(page.get_by_role("link", name="Confusions").first.click)

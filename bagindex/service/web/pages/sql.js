@@ -11,7 +11,8 @@ import { Share } from "../parts/share.js";
 import { opening, PatchPicture, remember } from "../parts/tiles.js";
 
 const STEP = 100;
-const LONG = 90;
+const LONG = 90; // of a list or a structure in a cell
+const LONGEST = 2000;
 const SAVED = "bagindex-queries";
 const FILES = [
   ["CSV", "csv", "text/csv"],
@@ -278,8 +279,9 @@ function Value({ value, column, model }) {
   }
   if (typeof value === "number" && !Number.isInteger(value))
     return html`<span title=${value}>${Number(value.toPrecision(8))}</span>`;
-  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
-  return text.length > LONG ? html`<span title=${text.slice(0, 2000)}>${text.slice(0, LONG)}…</span>` : text;
+  if (typeof value !== "object") return html`<span title=${String(value)}>${String(value)}</span>`;
+  const text = JSON.stringify(value);
+  return html`<span title=${text.slice(0, LONGEST)}>${text.length > LONG ? `${text.slice(0, LONG)}…` : text}</span>`;
 }
 
 /** Integers beyond 2^53 as they were written: a number of JavaScript would be another one. */

@@ -155,7 +155,9 @@ function WordCard({ of, name }) {
               )}
             </p>`
     }
-    <p class="faint">${count(of.patches, "patch", "patches")} in ${count(of.images, "image")}</p>
+    <p class="faint">
+      ${count(of.patches, "patch", "patches")} in ${count(of.images, "image")}${of.shortcut && " of others"}
+    </p>
   </li>`;
 }
 
