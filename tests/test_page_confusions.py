@@ -193,7 +193,7 @@ def test_one_word(page: Page, asked: Index) -> None:
     images = texts(page.locator("p.chips", has_text="is found in images of").locator("a"))
     assert images == [f"{each['class']} {percent(each['patches'] / total)}" for each in about["labels"]][:6]
     other = next(each["class"] for each in about["says"] if each["class"] != about["class"])
-    page.locator("p.mixed", has_text="speaks for").locator("a", has_text=other).click()
+    page.locator("p.chips", has_text="speaks for").locator("a", has_text=other).click()
     expect(page.get_by_role("heading", name=f"Its strongest patch for {other}, image by image")).to_be_visible()
     settled(page)
     expected = [each["patch_id"] for each in asked.word(word, other, k=STEP).to_dict()["found"]]
