@@ -38,10 +38,12 @@ _PIXELS = """(element) => {
   copy.drawImage(element, 0, 0);
   return { size: [height, width, 4], data: [...copy.getImageData(0, 0, width, height).data] };
 }"""
+# All of a panel, and of a page what is counted below.
 _FURTHER = """() => {
-  const scrolled = document.querySelector(".inspector") ?? document.scrollingElement;
+  const panel = document.querySelector(".inspector");
+  const scrolled = panel ?? document.scrollingElement;
   const before = scrolled.scrollTop;
-  scrolled.scrollBy(0, 600);
+  if (panel || before < 600) scrolled.scrollBy(0, 600);
   return scrolled.scrollTop > before;
 }"""
 _VIEW = """() => {

@@ -81,7 +81,6 @@ def test_every_page_of_a_class(strange: Page, index: Index, place: int) -> None:
     settled(page)
     assert "show" in query_of(page)
     assert query_of(page)["show"][0] in HOSTILE
-    view(page)
     check_unharmed(page)
     page.keyboard.press("Escape")
     # Its words, and what it is taken for.
