@@ -203,6 +203,19 @@ def test_next_and_previous_after_a_link(page: Page, asked: Index) -> None:
     expect(rows.nth(1)).to_have_attribute("aria-current", "true")
 
 
+def test_arrow_keys_move_the_box(page: Page, asked: Index) -> None:
+    patch = asked.top_patches("fish")[0]
+    grid = asked.model_records()[0].grid
+    visit(page, "/class", class_="fish", patch=patch.patch_id)
+    panel(page).get_by_role("group", name="arrow keys").focus()
+    down, right = (1 if patch.row < grid.rows - 1 else -1), (1 if patch.col < grid.cols - 1 else -1)
+    page.keyboard.press("ArrowDown" if down > 0 else "ArrowUp")
+    expect(panel(page)).to_contain_text(f"row {patch.row + down}, column {patch.col}")
+    page.keyboard.press("ArrowRight" if right > 0 else "ArrowLeft")
+    expect(panel(page)).to_contain_text(f"row {patch.row + down}, column {patch.col + right}")
+    assert query_of(page)["patch"] == [str(patch.patch_id + down * grid.cols + right)]
+
+
 def test_what_a_removal_takes_is_shown(page: Page, asked: Index) -> None:
     patch = asked.top_patches("fish")[0]
     flip = asked.flip(patch.image_id)

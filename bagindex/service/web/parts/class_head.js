@@ -23,8 +23,13 @@ export function AboutClass({ name, page, children }) {
   const file = (kind) => addressOf(`/figure3.${kind}`, { index: choice.index, class: name });
   const pages = [
     ["/class", "Patches"],
-    ["/words", "Words"],
-    ...(choice.labelled ? [["/confusions", "Confusions"]] : []),
+    // Both are about images of the class, and of others.
+    ...(choice.labelled
+      ? [
+          ["/words", "Words"],
+          ["/confusions", "Confusions"],
+        ]
+      : []),
   ];
   if (answer.error) {
     return html`<h1 tabindex="-1">${name}</h1>

@@ -22,9 +22,12 @@ function paint(canvas, values, end) {
   context.putImageData(pixels, 0, 0);
 }
 
+const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
 /** The picture.
  *  Args: `src` of the model's input; `height`, `width` of it in pixels; `grid` of the model; `map` as the service gives
- *  it, or null; `box` [x0, y0, x1, y1], or null; `marks` are further boxes; `picked(row, col)` hears of a click; `alt`. */
+ *  it, or null; `box` [x0, y0, x1, y1], or null; `marks` are further boxes; `picked(row, col)` hears of a click, and of
+ *  arrow keys; `alt`. */
 export function Picture({ src, width, height, grid, map, box, marks = [], picked, alt, small = false }) {
   const canvas = useRef(null);
   useLayoutEffect(() => {
@@ -39,6 +42,16 @@ export function Picture({ src, width, height, grid, map, box, marks = [], picked
       at((event.clientX - frame.left) / frame.width, width, grid.cols),
     );
   };
+  const step = (event) => {
+    const [down, right] = STEPS[event.key] ?? [0, 0];
+    if ((!down && !right) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    const within = (place, cells) => Math.max(0, Math.min(cells - 1, place));
+    const from = box
+      ? [box[1] / grid.stride, box[0] / grid.stride]
+      : [Math.floor(grid.rows / 2), Math.floor(grid.cols / 2)];
+    picked(within(from[0] + down, grid.rows), within(from[1] + right, grid.cols));
+  };
   // A patch's value stands where the middle of its box is, as large as the step to the next.
   const inset = (grid.receptive_field - grid.stride) / 2;
   const place = {
@@ -51,6 +64,10 @@ export function Picture({ src, width, height, grid, map, box, marks = [], picked
     class=${`picture ${picked ? "live" : ""} ${small ? "small" : ""}`}
     style=${{ aspectRatio: `${width} / ${height}` }}
     onClick=${picked && cell}
+    onKeyDown=${picked && step}
+    tabindex=${picked ? 0 : undefined}
+    role=${picked ? "group" : undefined}
+    aria-label=${picked ? "Picture: arrow keys move the box" : undefined}
   >
     ${
       src
