@@ -127,8 +127,8 @@ class BrowseQuestions(Opened):
         many it is both.
 
         Args:
-            search: only classes in whose name or wnid this stands, in capitals or not; those whose name begins with it
-                come first.
+            search: only classes in whose name or wnid this stands, in capitals or not, whatever stands between the
+                letters of a name (`tshirt` finds `t-shirt`); the name itself comes first, then those that begin so.
             order: what they are sorted by: `id`, `name`, `images`, `predicted`, `correct`, or `accuracy`, which is
                 correct / images; classes without images have none, and come last. Of equal ones the smaller id is
                 first.
@@ -160,7 +160,7 @@ class BrowseQuestions(Opened):
             rows.append(dict(zip(_CLASS, values, strict=True)))
         rows.sort(key=_ORDERS[order], reverse=descending)
         without = order == "accuracy"
-        rows.sort(key=lambda row: (not row["name"].casefold().startswith(wanted), without and not row["images"]))
+        rows.sort(key=lambda row: (*_distance(wanted, row["name"]), without and not row["images"]))
         return Page(rows[offset : offset + limit], len(rows), offset, _CLASS)
 
     def browse_images(
@@ -259,6 +259,12 @@ class BrowseQuestions(Opened):
             "model": record.name,
             "top": [each.to_dict() for each in evidence.top()],
         }
+
+
+def _distance(wanted: str, name: str) -> tuple[bool, bool]:
+    """How far a name is from what was looked for: it, one that begins with it, another."""
+    folded = name.casefold()
+    return folded != wanted, not folded.startswith(wanted)
 
 
 def _fits(wanted: str, name: str) -> bool:

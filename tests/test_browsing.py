@@ -70,7 +70,8 @@ def test_classes_are_sorted(tmp_path: Path) -> None:
         assert ids(order="accuracy", descending=True) == [1, 3, 2, 0]
         assert ids("FISH") == [0, 3]
         assert ids("fish", descending=True) == [0, 3]
-        assert ids("cat", order="name", descending=True) == [3, 2]
+        assert ids("cat", order="name", descending=True) == [2, 3]  # the name itself comes first
+        assert ids("c-at") == ids("cat") == [2, 3]
         assert ids("f", order="images", descending=True, offset=1) == [3]
         with pytest.raises(SettingsError, match="ordered by"):
             index.browse_classes(order="colour")
