@@ -1,6 +1,7 @@
 // Questions to the service, each asked once, and the addresses of its pictures.
 
 import { useEffect, useState } from "./dom.js";
+import { put } from "./url.js";
 
 /** The event that says that the service wants a token. */
 export const SIGNED_OUT = "bagindex-signed-out";
@@ -21,13 +22,7 @@ export class ApiError extends Error {
 
 /** The address of a question. Nothing, "" and false are left out; a list is given value by value. */
 export function addressOf(path, values = {}) {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(values)) {
-    for (const each of Array.isArray(value) ? value : [value]) {
-      if (each !== null && each !== undefined && each !== "" && each !== false) query.append(name, String(each));
-    }
-  }
-  const text = query.toString();
+  const text = put(new URLSearchParams(), values).toString();
   return `${BASE}${path}${text ? `?${text}` : ""}`;
 }
 

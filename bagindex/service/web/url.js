@@ -31,7 +31,8 @@ function written(path, query) {
   return text ? `${path}?${text}` : path;
 }
 
-function put(query, values) {
+/** Put values into a query. Nothing, "" and false take one away; a list is put value by value. */
+export function put(query, values) {
   for (const [name, value] of Object.entries(values)) {
     query.delete(name);
     for (const each of Array.isArray(value) ? value : [value]) {

@@ -13,16 +13,7 @@ const LONGEST = 200; // of what the service looks for
  *  Args: `label` names it (`hidden`: to those who do not see it only); `value` is the class that is chosen, where one
  *  stays so; `chosen` hears of another, and of null where the field may be emptied (`clear`); `hint` stands in the empty
  *  field. */
-export function ClassSearch({
-  label,
-  value: given,
-  chosen,
-  hint,
-  clear = false,
-  id,
-  autofocus = false,
-  hidden = false,
-}) {
+export function ClassSearch({ label, value: given, chosen, hint, clear = false, id, hidden = false }) {
   const choice = useChoice();
   const lasting = given !== undefined; // else the field is empty again once a class was chosen
   const value = given ?? "";
@@ -32,13 +23,9 @@ export function ClassSearch({
   const [found, setFound] = useState(null);
   const [active, setActive] = useState(0);
   const [open, setOpen] = useState(false);
-  const input = useRef(null);
   const latest = useRef("");
 
   useEffect(() => setText(value), [value]);
-  useEffect(() => {
-    if (autofocus) input.current.focus({ preventScroll: true });
-  }, []);
 
   const look = (wanted) => {
     latest.current = wanted;
@@ -118,7 +105,6 @@ export function ClassSearch({
     <label for=${field} class=${hidden ? "unseen" : ""}>${label}</label>
     <input
       id=${field}
-      ref=${input}
       type="text"
       role="combobox"
       autocomplete="off"
