@@ -1,0 +1,58 @@
+"""Break things on purpose, at length: `python tests/faults/run.py FOLDER [FAULT ...] [--part 0.1]`.
+
+Prints a row for each fault, then each problem that was found, and writes both to FOLDER/faults.json. Exit status 1 where
+there are problems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+_TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(_TESTS)]
+sys.path.remove(str(_TESTS / "faults"))
+
+from benchmarks.common import machine  # noqa: E402
+from faults.common import Outcome  # noqa: E402
+
+Fault = Callable[[Path, int, int], Outcome]
+"""Given an empty folder, a number of trials and a seed."""
+
+FAULTS: Mapping[str, tuple[Fault, int]] = {}
+"""Each fault, and how many trials the long run makes of it."""
+
+
+def main() -> int:
+    """Run the faults that are asked for, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the indexes to be broken are made; it must not exist")
+    parser.add_argument("faults", nargs="*", choices=[[], *FAULTS], metavar="FAULT", help=", ".join(FAULTS))
+    parser.add_argument("--part", type=float, default=1.0, help="so much of the long run's trials")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    asked.folder.mkdir(parents=True)
+    outcomes = []
+    for name in asked.faults or FAULTS:
+        fault, trials = FAULTS[name]
+        place = asked.folder / name
+        place.mkdir()
+        outcome = fault(place, max(1, round(asked.part * trials)), asked.seed)
+        outcomes.append(outcome)
+        print(*(f"{key}: {value}" for key, value in outcome.to_dict().items()), sep=" | ", flush=True)
+        for problem in outcome.problems:
+            print(f"    {problem}", flush=True)
+    report = {
+        "machine": machine(),
+        "seed": asked.seed,
+        "faults": [{**outcome.to_dict(), "problems": outcome.problems} for outcome in outcomes],
+    }
+    (asked.folder / "faults.json").write_text(json.dumps(report, indent=1))
+    return int(any(outcome.problems for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
