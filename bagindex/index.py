@@ -292,9 +292,9 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
         from bagindex.similarity.making import AnnSettings, make
 
         settings = AnnSettings.of(ann, memory, metric)
-        record = self._model(model)
         with self._directory.writing():
-            made = make(self._directory, self._stored_features(record), settings, progress)
+            self._reopen()  # images may have come since the index was opened
+            made = make(self._directory, self._stored_features(self._model(model)), settings, progress)
         self._reopen()
         return made
 
