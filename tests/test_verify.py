@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from dataclasses import replace
@@ -21,6 +20,7 @@ from bagindex.shards import hash_files
 from bagindex.store import IndexDirectory
 from bagindex_schemas import tables
 from fakes import LinearCompute, MemorySource
+from sealing import change_record
 
 CLASS_IDS = {"a": 0, "b": 1}
 
@@ -76,14 +76,14 @@ def test_a_damaged_shard_is_mended_as_the_message_says(folder: Path) -> None:
     path.write_bytes(data)
     (problem,) = Index.open(folder).verify().problems
     assert problem.endswith(
-        f"remove {path.parent} and run the same `bagindex build` command again, which makes it anew"
+        "run `bagindex repair`, and then the same `bagindex build` command again, which makes it anew"
     )
-    shutil.rmtree(path.parent)
-    assert not Index.open(folder).verify().ok
+    Index.repair(folder)
+    assert Index.open(folder).verify().unfinished
     build(IndexDirectory(folder), source, CLASS_IDS, LinearCompute("ab"), BuildSettings(shard_size=3, workers=1))
     assert Index.open(folder).verify().ok
     (folder / "images" / "shard-00000" / "shard.json").unlink()
-    with pytest.raises(DamagedIndexError, match=r"remove .*images/shard-00000 and run the same"):
+    with pytest.raises(DamagedIndexError, match=r"images/shard-00000/shard.json is missing: run `bagindex repair`"):
         build(IndexDirectory(folder), source, CLASS_IDS, LinearCompute("ab"), BuildSettings(shard_size=3, workers=1))
 
 
@@ -106,9 +106,8 @@ def test_damaged_record(folder: Path) -> None:
 
 def mend_hash(shard: Path, name: str) -> None:
     """Give a changed file its right hash: a fault of a program, not of a disk."""
-    record = json.loads((shard / "shard.json").read_text())
-    record["files"][name] = hash_files(shard)[name].model_dump()
-    (shard / "shard.json").write_text(json.dumps(record))
+    changed = {name: hash_files(shard)[name].model_dump()}
+    change_record(shard / "shard.json", lambda record: record["files"].update(changed))
 
 
 def numbers(folder: Path) -> ShardNumbers:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from bagindex import Index, derived
 from bagindex.build import BuildSettings, build
+from bagindex.catalog import current
 from bagindex.errors import LockedError, OutputError, QueryError, UnknownClassError
 from bagindex.evidence import rounding_error
 from bagindex.figures import words as figure
@@ -483,7 +484,7 @@ def test_moved_and_read_with_plain_duckdb(folder: Path, tmp_path: Path, monkeypa
             assert index.sql(f"FROM {macro} ORDER BY ALL").to_arrow().equals(expected[macro])
         assert index.words("fish") == words
     monkeypatch.chdir(target)
-    with duckdb.connect((target / "CURRENT").read_text().strip(), read_only=True) as connection:
+    with duckdb.connect(current(IndexDirectory(target)), read_only=True) as connection:
         for macro in MACROS:
             found = connection.execute(f"SELECT count(*) FROM {macro}").fetchall()
             assert found == [(expected[macro].num_rows,)]
@@ -622,7 +623,9 @@ def test_damaged_words_say_how_to_mend_them(folder: Path, tmp_path: Path) -> Non
 
 def test_a_catalog_of_an_earlier_version(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "i")
-    with duckdb.connect(tmp_path / "i" / (tmp_path / "i" / "CURRENT").read_text().strip()) as connection:
+    catalog = current(IndexDirectory(tmp_path / "i"))
+    (tmp_path / "i" / "CURRENT").write_text(f"{catalog.name}\n")  # as versions before format 2 wrote it
+    with duckdb.connect(catalog) as connection:
         for statement in (
             "DROP MACRO TABLE evidence_of",
             "DROP VIEW words",
