@@ -30,6 +30,7 @@ MACROS: Mapping[str, Sequence[str]] = {
 NATIVE_TABLES = ("predictions", "image_evidence")
 """What becomes native tables, where it is not too large."""
 _NATIVE_WORDS = ("words", "word_evidence")
+_WORDS_AGAIN = "make them again with `bagindex words --again`"
 _NO_LABELS = "(SELECT NULL::BIGINT AS image_id, NULL::INTEGER AS label LIMIT 0)"
 _TEMPLATES = ("tables", "native", "native_words", "macros", *VIEWS)
 
@@ -64,7 +65,7 @@ class Relations:
         if model is not None and f"{table}/{model.name}" in self.native:
             return f'stored."{table}/{model.name}"'
         if model is not None and table in WORD_VIEWS:
-            return f"read_parquet({self._path(f'{self.words[model.name]}/{table}.parquet')})"
+            return f"read_parquet({self._path(f'{self.words[model.name]}/{table}.parquet', _WORDS_AGAIN)})"
         return f"read_parquet({self.files(IMAGES if model is None else model.series_of(table), table)})"
 
     def files(self, series: str, table: str) -> str:
@@ -93,8 +94,8 @@ class Relations:
         ]
         return "\nUNION ALL\n".join(parts) if parts else None
 
-    def _path(self, name: str) -> str:
-        check_size(self.directory.inside(name), self.listed[name], REMAKE)
+    def _path(self, name: str, advice: str = REMAKE) -> str:
+        check_size(self.directory.inside(name), self.listed[name], advice)
         return literal(str(self.base / name) if self.base else name)
 
 

@@ -331,7 +331,7 @@ def test_an_index_of_another_state_is_not_used(writable: Index) -> None:
 
 def test_damage_is_found(writable: Index) -> None:
     writable.make_ann("IVF16,RaBitQ")
-    assert writable.verify().checks[-2].checked == 2  # the record and the index
+    assert writable.verify().checks[-2].checked == 3  # the record, the index, and the catalog
     path = writable.path / "linear" / "derived" / "patches-1" / "patches.faiss"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,10 +15,11 @@ import pytest
 
 from bagindex import Index, invariants
 from bagindex.build import BuildSettings, build
+from bagindex.catalog import current
 from bagindex.errors import DamagedIndexError
 from bagindex.invariants import ShardNumbers, load
 from bagindex.shards import hash_files
-from bagindex.store import IndexDirectory
+from bagindex.store import IndexDirectory, file_sha256
 from bagindex_schemas import tables
 from fakes import LinearCompute, MemorySource
 from sealing import change_record
@@ -179,11 +181,21 @@ def test_missing_image_breaks_the_fifth_invariant(folder: Path) -> None:
     assert "images/shard-00001: images and rejects are not the files of the plan" in problems
 
 
-def test_catalog_that_is_behind(folder: Path) -> None:
+def test_catalog_that_says_something_else(folder: Path) -> None:
+    catalog = current(IndexDirectory(folder))
+    with duckdb.connect(catalog) as connection:
+        connection.execute('UPDATE stored."image_evidence/linear" SET max_logit = max_logit + 1 WHERE class_id = 1')
+    found = {"bytes": catalog.stat().st_size, "sha256": file_sha256(catalog)}
+    change_record(folder / "CURRENT", lambda record: record.update(file=found))
+    problems = Index.open(folder).verify().problems
+    assert any("image_evidence of linear" in problem and "not what the shards hold" in problem for problem in problems)
+
+
+def test_shard_of_another_build_under_a_catalog(folder: Path) -> None:
     shard = folder / "linear" / "shard-00000"
     columns = pq.read_table(shard / "image_evidence.parquet").to_pydict()
     columns["max_logit"][0] += 1
     pq.write_table(pa.table(columns, schema=tables.IMAGE_EVIDENCE), shard / "image_evidence.parquet")
     mend_hash(shard, "image_evidence.parquet")
     problems = Index.open(folder).verify().problems
-    assert any("image_evidence of linear" in problem and "not what the shards hold" in problem for problem in problems)
+    assert any("shard-00000/image_evidence.parquet has" in problem for problem in problems)

@@ -24,6 +24,7 @@ from bagindex.errors import LockedError, OutputError, QueryError, UnknownClassEr
 from bagindex.evidence import rounding_error
 from bagindex.figures import words as figure
 from bagindex.geometry import patch_ids
+from bagindex.seal import read_record
 from bagindex.store import IndexDirectory
 from bagindex.words import making
 from bagindex.words.making import word_sums
@@ -281,7 +282,7 @@ def test_stopping_leaves_the_words_that_were(tmp_path: Path, when: int) -> None:
 
 def test_files_and_record(folder: Path) -> None:
     place = folder / "bagnet33" / "derived" / "words-1"
-    record = WordsRecord.model_validate_json((place / "words.json").read_bytes())
+    record = read_record(place / "words.json", WordsRecord, "")
     assert set(record.files) == {"words.parquet", "patch_words.parquet", "word_evidence.parquet"}
     assert (record.asked, record.patches, record.iterations) == (COUNT, 48 * 256, making.ITERATIONS)
     assert record.sampled == COUNT * making.PER_WORD
@@ -319,7 +320,7 @@ def test_little_is_in_memory_at_once(folder: Path, tmp_path: Path, monkeypatch: 
         )
     assert max(sizes) <= making._BLOCK
     place = tmp_path / "i" / "bagnet33" / "derived" / "words-2"
-    assert WordsRecord.model_validate_json((place / "words.json").read_bytes()).sampled == 700
+    assert read_record(place / "words.json", WordsRecord, "").sampled == 700
     assert pq.read_metadata(place / "patch_words.parquet").num_row_groups == 7
 
 
