@@ -120,7 +120,7 @@ def remove_index(directory: IndexDirectory) -> None:
     directory.manifest()
     with directory.writing():
         directory.clear()
-    directory.remove_folder()
+        directory.remove_folder()
 
 
 def _trimmed(manifest: IndexManifest, images: Sequence[int]) -> IndexManifest:
