@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +11,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bagindex import derived
+from bagindex.catalog import Catalog
 from bagindex.errors import DamagedIndexError, NotKeptError, QueryError
 from bagindex.geometry import patch_ids
-from bagindex.store import IndexDirectory
 from bagindex.stored import StoredPatches
 from bagindex.text import first_line
 from bagindex_schemas.derived import WordsRecord
@@ -58,11 +59,11 @@ class Vocabulary:
         return word
 
 
-def open_vocabulary(directory: IndexDirectory, stored: StoredPatches, classes: int) -> Vocabulary:
-    """The newest words of a model.
+def open_vocabulary(catalog: Catalog, stored: StoredPatches, classes: int) -> Vocabulary:
+    """The words of a model that its catalog names.
 
     Args:
-        directory: the index.
+        catalog: the index's.
         stored: a table of the model.
         classes: C.
 
@@ -71,23 +72,29 @@ def open_vocabulary(directory: IndexDirectory, stored: StoredPatches, classes: i
         DamagedIndexError: they cannot be read.
     """
     model = stored.record.name
-    found = derived.open_newest(directory, model, derived.WORDS, WordsRecord)
-    if found is None:
+    if model not in catalog.words:
         if "features" not in stored.record.keep.tables:
             raise NotKeptError(
                 f"{model} has no visual words, which are made of features: run the same build with --keep features, "
                 "which fills them in, and then `bagindex words`"
             )
-        raise NotKeptError(f"{model} has no visual words yet: `bagindex words --model {model}` makes them")
-    folder, record = found
+        raise NotKeptError(
+            f"{model} has no visual words: they were not made yet, or images have come since; "
+            f"`bagindex words --again --model {model}` makes them"
+        )
+    folder = catalog.directory.inside(catalog.words[model])
+    with catalog.reading():
+        return _read(folder, stored, classes)
+
+
+def _read(folder: Path, stored: StoredPatches, classes: int) -> Vocabulary:
+    record = derived.read(folder, derived.WORDS, WordsRecord)
     try:
         words = pq.read_table(folder / "words.parquet", columns=["patches", "images", "similarity", "typical"])
         assigned = pq.read_table(folder / "patch_words.parquet")
         means = pq.read_table(folder / "word_evidence.parquet", columns=["mean_logit"])["mean_logit"].to_numpy()
         if not np.array_equal(assigned["patch_id"].to_numpy(), patch_ids(stored.record.grid, stored.image_ids)):
-            raise NotKeptError(
-                "images have come since the visual words were made: make them again, `bagindex words --again`"
-            )
+            raise ValueError("they are of other patches")
         return Vocabulary(
             patches=words["patches"].to_numpy(),
             images=words["images"].to_numpy(),
