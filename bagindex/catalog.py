@@ -21,7 +21,7 @@ import duckdb
 
 from bagindex.errors import DamagedIndexError, IncompleteIndexError, SettingsError
 from bagindex.seal import read_plain, read_record, sealed
-from bagindex.store import IMAGES, IndexDirectory, check_size, file_sha256, publish
+from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256, publish
 from bagindex.text import first_line
 from bagindex.views import VIEWS, Relations, mentioned, native_names, sql_digest, statements
 from bagindex_schemas.records import CatalogRecord, FileRecord, IndexManifest, Keep, ModelRecord, Relabelling
@@ -31,7 +31,6 @@ NATIVE_ROWS = 100_000_000
 _MEMORY = "500MB"
 """What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
 _KEEP_CATALOGS = 2
-_CURRENT = "CURRENT"
 _REMAKE = "run `bagindex repair`, which makes the catalog again"
 
 
@@ -77,7 +76,7 @@ def update(directory: IndexDirectory) -> None:
         os.fsync(file.fileno())
     file_record = FileRecord(bytes=temporary.stat().st_size, sha256=file_sha256(temporary))
     publish(temporary, directory.root / name)
-    directory.write_file(_CURRENT, sealed(CatalogRecord(catalog=name, file=file_record)))
+    directory.write_file(CURRENT, sealed(CatalogRecord(catalog=name, file=file_record)))
     for number in sorted(numbers)[: -(_KEEP_CATALOGS - 1)]:
         (directory.root / f"catalog-{number}.duckdb").unlink()
 
@@ -131,7 +130,7 @@ def current(directory: IndexDirectory) -> Path:
 
 def drop(directory: IndexDirectory) -> None:
     """Remove the catalog in force and all before it, so that the next one is made anew. The caller holds the lock."""
-    directory.drop(directory.root / _CURRENT)
+    directory.drop(directory.root / CURRENT)
     for number in _numbers(directory):
         path = directory.root / f"catalog-{number}.duckdb"
         directory.drop(path)
@@ -147,7 +146,7 @@ def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
 
 
 def _current_record(directory: IndexDirectory) -> CatalogRecord:
-    path = directory.root / _CURRENT
+    path = directory.root / CURRENT
     if not path.is_symlink() and not path.exists():
         raise IncompleteIndexError(
             f"the build of {directory.root} has not finished: run the same `bagindex build` command again"
