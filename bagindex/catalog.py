@@ -13,9 +13,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -25,11 +25,16 @@ from bagindex.text import first_line
 from bagindex.views import VIEWS, Relations, mentioned, native_names, sql_digest, statements
 from bagindex_schemas.records import IndexManifest, Keep, ModelRecord
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
 _MEMORY = "500MB"
 """What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
 _KEEP_CATALOGS = 2
+_CHUNK = 10_000
+"""Rows of a stream that are fetched at a time."""
 _REMAKE = "remove {}/CURRENT and run the same `bagindex build` command again"
 
 
@@ -143,6 +148,42 @@ class Catalog:
         """Close the connection."""
         self.connection.close()
 
+    @contextmanager
+    def readable(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The connection, for a question that is ours and none of a person's: it fails only where a file is damaged.
+
+        Raises:
+            DamagedIndexError: it fails.
+        """
+        try:
+            yield self.connection
+        except duckdb.Error as error:
+            raise DamagedIndexError(
+                f"{self._directory.root} cannot be read ({first_line(error)}): run `bagindex verify`"
+            ) from None
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a question of ours; see `readable`."""
+        with self.readable() as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    def stream(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        """The same some at a time: there may be millions, of which few are looked at."""
+        with self.readable() as connection:
+            cursor = connection.execute(sql)
+            while part := cursor.fetchmany(_CHUNK):
+                yield from part
+
+    def first_row(self, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
+        """Its first row; None where there is none."""
+        with self.readable() as connection:
+            return connection.execute(sql, parameters).fetchone()
+
+    def columns(self, sql: str) -> dict[str, NDArray[Any]]:
+        """Its columns, [rows] each."""
+        with self.readable() as connection:
+            return connection.execute(sql).fetchnumpy()
+
     def bind_views(self, text: str) -> None:
         """Make the views that `text` mentions readable from wherever the index and the process are.
 
@@ -166,7 +207,7 @@ class Catalog:
             "SELECT DISTINCT function_name FROM duckdb_functions() "
             "WHERE database_name = current_database() AND NOT internal",
         )
-        tables, macros = ([str(row[0]) for row in self.connection.execute(each).fetchall()] for each in sql)
+        tables, macros = ([str(row[0]) for row in self.rows(each)] for each in sql)
         return tables, macros
 
     def has(self, view: str) -> bool:
