@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from bagindex.errors import DamagedIndexError, IncompleteIndexError, SettingsError
-from bagindex.store import IMAGES, IndexDirectory, publish
+from bagindex.seal import read_plain, read_record, sealed
+from bagindex.store import IMAGES, IndexDirectory, check_size, file_sha256, publish
 from bagindex.text import first_line
 from bagindex.views import VIEWS, Relations, mentioned, native_names, sql_digest, statements
-from bagindex_schemas.records import IndexManifest, Keep, ModelRecord
+from bagindex_schemas.records import CatalogRecord, FileRecord, IndexManifest, Keep, ModelRecord, Relabelling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +36,8 @@ _MEMORY = "500MB"
 _KEEP_CATALOGS = 2
 _CHUNK = 10_000
 """Rows of a stream that are fetched at a time."""
-_REMAKE = "remove {}/CURRENT and run the same `bagindex build` command again"
+_CURRENT = "CURRENT"
+_REMAKE = "run `bagindex repair`, which makes the catalog again"
 
 
 def update(directory: IndexDirectory) -> None:
@@ -47,7 +49,10 @@ def update(directory: IndexDirectory) -> None:
     if _current_state(directory) == state:
         return
     small = [record.name for record in models if _summary_rows(directory, record) <= NATIVE_ROWS]
-    tables = Relations(directory, manifest, models, native_names(small, words.keys()), words)
+    if manifest.relabelling is not None:
+        check_labels(directory, manifest.relabelling)
+    files = _files(directory, models, words)
+    tables = Relations(directory, manifest, models, native_names(small, words.keys()), words, files)
     numbers = _numbers(directory)
     name = f"catalog-{max(numbers, default=0) + 1}.duckdb"
     temporary = directory.root / f"{name}.tmp-{os.getpid()}"
@@ -75,10 +80,25 @@ def update(directory: IndexDirectory) -> None:
     shutil.rmtree(spill, ignore_errors=True)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
+    file_record = FileRecord(bytes=temporary.stat().st_size, sha256=file_sha256(temporary))
     publish(temporary, directory.root / name)
-    directory.write_file("CURRENT", f"{name}\n".encode())
+    directory.write_file(_CURRENT, sealed(CatalogRecord(catalog=name, file=file_record)))
     for number in sorted(numbers)[: -(_KEEP_CATALOGS - 1)]:
         (directory.root / f"catalog-{number}.duckdb").unlink()
+
+
+def check_labels(directory: IndexDirectory, given: Relabelling) -> None:
+    """See whether labels that were given later are as they were given.
+
+    Raises:
+        DamagedIndexError: they are not.
+    """
+    path = directory.inside(given.file)
+    if not path.is_file() or file_sha256(path) != given.sha256:
+        raise DamagedIndexError(
+            f"{path} is missing or damaged: give the labels again with `bagindex relabel --labels FILE`, or go back "
+            "with --original"
+        )
 
 
 def _without_bar(connection: duckdb.DuckDBPyConnection) -> None:
@@ -102,18 +122,46 @@ def current(directory: IndexDirectory) -> Path:
 
     Raises:
         IncompleteIndexError: there is none yet.
-        DamagedIndexError: CURRENT names none.
+        DamagedIndexError: CURRENT names none, or the catalog has another size.
     """
-    try:
-        name = (directory.root / "CURRENT").read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    record = _current_record(directory)
+    path = directory.inside(record.catalog)
+    if record.file is not None:
+        check_size(path, record.file.bytes, _REMAKE)
+    # DuckDB would apply it to what it reads.
+    if path.with_name(f"{path.name}.wal").exists():
+        raise DamagedIndexError(f"{path} was written to by something else, which left {path.name}.wal: {_REMAKE}")
+    return path
+
+
+def drop(directory: IndexDirectory) -> None:
+    """Remove the catalog in force and all before it, so that the next one is made anew. The caller holds the lock."""
+    directory.drop(directory.root / _CURRENT)
+    for number in _numbers(directory):
+        path = directory.root / f"catalog-{number}.duckdb"
+        directory.drop(path)
+        directory.drop(path.with_name(f"{path.name}.wal"))
+
+
+def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
+    """Compare the catalog in force with its hash: how many files, and what is wrong."""
+    path, record = current(directory), _current_record(directory)
+    if record.file is not None and file_sha256(path) != record.file.sha256:
+        return 1, [f"{path} is damaged, its SHA-256 is not the recorded one: {_REMAKE}"]
+    return 1, []
+
+
+def _current_record(directory: IndexDirectory) -> CatalogRecord:
+    path = directory.root / _CURRENT
+    if not path.is_symlink() and not path.exists():
         raise IncompleteIndexError(
             f"the build of {directory.root} has not finished: run the same `bagindex build` command again"
-        ) from None
-    path = directory.root / name
-    if not re.fullmatch(r"catalog-\d+\.duckdb", name) or not path.is_file():
-        raise DamagedIndexError(f"{directory.root / 'CURRENT'} names no catalog: {_REMAKE.format(directory.root)}")
-    return path
+        )
+    with suppress(OSError):
+        earlier = re.fullmatch(rb"(catalog-\d+\.duckdb)\n", read_plain(path, 1000))
+        if earlier:
+            return CatalogRecord(catalog=earlier[1].decode(), file=None)
+    return read_record(path, CatalogRecord, _REMAKE)
 
 
 class Catalog:
@@ -132,16 +180,16 @@ class Catalog:
             native = {row[0] for row in tables.fetchall()}
             # A catalog of an earlier version knows of no words.
             words = self.connection.execute("FROM stored.words").fetchall() if "words" in native else []
+            files = self.connection.execute("FROM stored.files").fetchall() if "files" in native else None
         except duckdb.Error as error:
-            raise DamagedIndexError(
-                f"{path} cannot be read ({first_line(error)}): {_REMAKE.format(directory.root)}"
-            ) from None
+            raise DamagedIndexError(f"{path} cannot be read ({first_line(error)}): {_REMAKE}") from None
         records = self.manifest.models
         self.models = {name: _up_to(records[name], Keep(keep)) for name, keep in rows if name in records}
         """The models that the catalog knows, with the keep level that it knows them by."""
-        self._relations = Relations(
-            directory, self.manifest, list(self.models.values()), native, dict(words), directory.root.resolve()
-        )
+        known = list(self.models.values())
+        listed = _files(directory, known, dict(words)) if files is None else dict(files)
+        base = directory.root.resolve()
+        self._relations = Relations(directory, self.manifest, known, native, dict(words), listed, base)
         self._bound: set[str] = set()
 
     def close(self) -> None:
@@ -284,6 +332,20 @@ def _summary_rows(directory: IndexDirectory, record: ModelRecord) -> int:
     return sum(shard.rows["image_evidence"] for shard in shards)
 
 
+def _files(directory: IndexDirectory, models: Sequence[ModelRecord], words: Mapping[str, str]) -> dict[str, int]:
+    """The files that the tables and views of a catalog stand on, relative to the index, and their bytes."""
+    found = {}
+    for series in (IMAGES, *(each for record in models for each in record.series)):
+        for shard in directory.committed(series):
+            folder = directory.shard_path(series, shard).relative_to(directory.root).as_posix()
+            files = directory.shard_manifest(series, shard).files
+            found.update({f"{folder}/{name}": record.bytes for name, record in files.items()})
+    for folder in words.values():
+        for path in directory.inside(folder).glob("*.parquet"):
+            found[f"{folder}/{path.name}"] = path.stat().st_size
+    return found
+
+
 def _state(
     directory: IndexDirectory, manifest: IndexManifest, models: Sequence[ModelRecord], words: Mapping[str, str]
 ) -> str:
@@ -349,11 +411,9 @@ def check(directory: IndexDirectory) -> tuple[int, list[str]]:
             )
             rows += made[0]
             if made != source:
-                problems.append(
-                    f"catalog: {table} of {series} is not what the shards hold: {_REMAKE.format(directory.root)}"
-                )
+                problems.append(f"catalog: {table} of {series} is not what the shards hold: {_REMAKE}")
     except duckdb.Error as error:
-        problems.append(f"catalog: {first_line(error)}: {_REMAKE.format(directory.root)}")
+        problems.append(f"catalog: {first_line(error)}: {_REMAKE}")
     finally:
         opened.close()
     return rows, problems

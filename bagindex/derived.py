@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from bagindex.errors import DamagedIndexError
+from bagindex.seal import read_record
 from bagindex.shards import hash_files
-from bagindex.store import IndexDirectory, check_sizes, read_record
+from bagindex.store import IndexDirectory, check_sizes, file_sha256
 from bagindex_schemas.derived import AnnRecord, DerivedRecord, WordsRecord
 from bagindex_schemas.records import FileRecord, ModelRecord
 
@@ -86,25 +87,27 @@ def asked_before(directory: IndexDirectory, model: str) -> str | None:
     return found[1].asked if found else None
 
 
-def check(directory: IndexDirectory, model: str) -> tuple[int, list[str]]:
-    """Compare the files of everything that is derived for a model with their hashes: how many, and what is wrong."""
-    checked, problems = 0, []
-    for kind, record in RECORDS.items():
-        try:
-            found = open_newest(directory, model, kind, record)
-        except DamagedIndexError as error:
-            problems.append(str(error))
-            continue
-        if found is not None:
-            folder, made = found
-            hashes = hash_files(folder, without=(f"{kind}.json",))
-            checked += 1 + len(made.files)
-            problems += [
-                f"{folder / name} is damaged, its SHA-256 is not the recorded one: make it again with `{REMAKE[kind]}`"
-                for name in made.files
-                if hashes.get(name) != made.files[name]
-            ]
-    return checked, problems
+def check(directory: IndexDirectory, model: str, kind: str) -> tuple[int, list[str]]:
+    """Compare the files of what is derived for a model with their hashes: how many, and what is wrong.
+
+    Raises:
+        DamagedIndexError: the record cannot be read, or a file is missing or has another size.
+    """
+    found = open_newest(directory, model, kind, RECORDS[kind])
+    if found is None:
+        return 0, []
+    folder, made = found
+    return 1 + len(made.files), [
+        f"{folder / name} is damaged, its SHA-256 is not the recorded one: make it again with `{REMAKE[kind]}`"
+        for name, file in made.files.items()
+        if file_sha256(folder / name) != file.sha256
+    ]
+
+
+def drop(directory: IndexDirectory, model: str, kind: str) -> None:
+    """Remove everything of a kind; the caller holds the index's lock."""
+    for number in _numbers(directory, model, kind):
+        directory.drop(_folder(directory, model, kind, number))
 
 
 @contextmanager
@@ -131,10 +134,10 @@ def complete(directory: IndexDirectory, temporary: Path, kind: str, record: _Rec
 
 
 def _numbers(directory: IndexDirectory, model: str, kind: str) -> list[int]:
-    place = directory.root / model / "derived"
+    place = directory.inside(model, "derived")
     names = os.listdir(place) if place.is_dir() else []
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(rf"{re.escape(kind)}-(\d+)", name)))
 
 
 def _folder(directory: IndexDirectory, model: str, kind: str, number: int) -> Path:
-    return directory.root / model / "derived" / f"{kind}-{number}"
+    return directory.inside(model, "derived", f"{kind}-{number}")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bagindex.compute import Compute
     from bagindex.grow import UpdateReport
     from bagindex.info import IndexSummary
+    from bagindex.repair import RepairReport
     from bagindex_schemas.derived import AnnRecord
 
 PathLike = str | os.PathLike[str]
@@ -64,6 +65,40 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
         from bagindex.info import summarise_index
 
         return [summarise_index(directory) for directory in home.all_indexes()]
+
+    @classmethod
+    def repair(
+        cls,
+        which: PathLike | None = None,
+        *,
+        agree: Callable[[Sequence[str]], bool] = lambda _damaged: True,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> RepairReport:
+        """Drop what is damaged of an index, so that the same build makes it again, and make again what is derived.
+        What is sound is not touched.
+
+        Args:
+            which: as for `open`.
+            agree: is told what would be dropped, and says whether it may be.
+            progress: hears how many of how many steps of the search are done.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            DamagedIndexError: neither its `index.json` nor the copy of it can be read.
+            LockedError: another process is writing it.
+        """
+        from bagindex.repair import repair
+
+        directory, _ = home.find(which)
+        report, again = repair(directory, agree, progress)
+        with cls(directory) as index:
+            for model, factory, metric in again.ann:
+                index.make_ann(factory, model=model, metric=metric)
+                report.remade.append(f"{model}: the index for similar patches ({metric})")
+            for model, count in again.words:
+                index.make_words(count, model=model)
+                report.remade.append(f"{model}: the visual words")
+        return report
 
     @classmethod
     def build(

@@ -233,9 +233,7 @@ class ImageEvidence:
         from bagindex.weights import read_checkpoint
 
         pixels = self._needed_pixels("a dense heatmap")
-        checkpoint = read_checkpoint(
-            self._directory.root / self.record.name / "model.safetensors", self.record.architecture
-        )
+        checkpoint = read_checkpoint(self._directory.weights_path(self.record), self.record.architecture)
         transform, device = self._manifest.plan.transform, find_device(self._device)
         return dense_evidence(checkpoint.build(), transform, pixels, class_ids, device, progress=progress)
 

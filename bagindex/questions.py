@@ -24,15 +24,26 @@ MOST_CLASSES = 20
 class Questions(Opened):
     """What can be asked of an opened index."""
 
-    def verify(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> VerifyReport:
+    def verify(
+        self,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        *,
+        data: bool = False,
+        sample: float = 1.0,
+    ) -> VerifyReport:
         """Check every file's hash, and that the stored numbers are the models' evidence.
 
         Args:
             progress: hears how many of how many steps are done.
+            data: only whether all bytes are what was written, not what their numbers mean.
+            sample: the share of the shards that is looked into, drawn anew each time.
+
+        Raises:
+            SettingsError: `sample` is no share.
         """
         from bagindex.verify import verify
 
-        return verify(self._directory, progress)
+        return verify(self._directory, progress, data=data, sample=sample)
 
     def top_patches(
         self,

@@ -33,7 +33,7 @@ def stored_pixels(
     directory: IndexDirectory, shard: int, transform: Transform
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """All stored inputs of a committed shard: image_id and uint8 [height, width, RGB]."""
-    file = _PixelFile(directory.shard_path(IMAGES, shard) / "pixels.parquet", transform)
+    file = _PixelFile(directory.table_path(IMAGES, shard, "pixels"), transform)
     with file:
         for group in range(file.groups):
             yield from file.group(group)
@@ -145,8 +145,7 @@ class StoredPixels:
 
     def _file(self, shard: int) -> _PixelFile:
         if shard not in self._open:
-            path = self._directory.shard_path(IMAGES, shard) / "pixels.parquet"
-            self._open[shard] = _PixelFile(path, self._transform)
+            self._open[shard] = _PixelFile(self._directory.table_path(IMAGES, shard, "pixels"), self._transform)
             if len(self._open) > _OPEN:
                 self._open.popitem(last=False)[1].__exit__()
         self._open.move_to_end(shard)

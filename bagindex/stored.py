@@ -90,7 +90,7 @@ class StoredPatches:
         raise NotImplementedError
 
     def _path(self, shard: int) -> Path:
-        return self._directory.shard_path(self._series, shard) / f"{self.table}.parquet"
+        return self._directory.table_path(self._series, shard, self.table)
 
     def _size(self, shard: int) -> int:
         """How many images a shard has."""

@@ -21,6 +21,7 @@ from bagindex.observer import BuildObserver
 from bagindex.similarity import making, search
 from bagindex.store import IndexDirectory
 from fakes import LinearCompute, MemorySource
+from sealing import change_record
 
 CLASSES = ["tench", "shark", "ray"]
 PATCHES = 9
@@ -320,8 +321,7 @@ def test_what_takes_too_much_memory_is_refused(writable: Index, monkeypatch: pyt
 def test_an_index_of_another_state_is_not_used(writable: Index) -> None:
     writable.make_ann("IVF16,Flat")
     folder = writable.path / "linear" / "derived" / "patches-1"
-    record = json.loads((folder / "patches.json").read_text())
-    (folder / "patches.json").write_text(json.dumps(record | {"features_sha256": "0" * 64}))
+    change_record(folder / "patches.json", lambda record: record.update(features_sha256="0" * 64))
     writable.close()
     found = writable.similar(0)
     assert found.exact
@@ -331,7 +331,7 @@ def test_an_index_of_another_state_is_not_used(writable: Index) -> None:
 
 def test_damage_is_found(writable: Index) -> None:
     writable.make_ann("IVF16,RaBitQ")
-    assert writable.verify().checks[-2].checked == 2  # the record and the index
+    assert writable.verify().checks[-2].checked == 3  # the record, the index, and the catalog
     path = writable.path / "linear" / "derived" / "patches-1" / "patches.faiss"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

@@ -1,7 +1,7 @@
 """Break things on purpose, at length: `python tests/faults/run.py FOLDER [FAULT ...] [--part 0.1]`.
 
-Prints a row for each fault, then each problem that was found, and writes both to FOLDER/faults.json. Exit status 1 where
-there are problems.
+Prints a row for each fault, then each problem that was found, and writes both to FOLDER/faults.json. Exit status 1
+where there are problems.
 """
 
 from __future__ import annotations
