@@ -148,7 +148,12 @@ def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
     path, record = current(directory), _current_record(directory)
     if record.file is not None and file_sha256(path) != record.file.sha256:
         return 1, [f"{path} is damaged, its SHA-256 is not the recorded one: {_REMAKE}"]
-    return 1, []
+    opened = Catalog(directory)
+    opened.close()
+    gone = [folder for folder in opened.words.values() if not directory.inside(folder).is_dir()]
+    return 1, [
+        f"{directory.root / folder}, which the catalog has the words of, is missing: {_REMAKE}" for folder in gone
+    ]
 
 
 def _current_record(directory: IndexDirectory) -> CatalogRecord:
@@ -186,10 +191,12 @@ class Catalog:
         records = self.manifest.models
         self.models = {name: _up_to(records[name], Keep(keep)) for name, keep in rows if name in records}
         """The models that the catalog knows, with the keep level that it knows them by."""
+        self.words: Mapping[str, str] = dict(words)
+        """The folder of each model's visual words, relative to the index."""
         known = list(self.models.values())
-        listed = _files(directory, known, dict(words)) if files is None else dict(files)
+        listed = _files(directory, known, self.words) if files is None else dict(files)
         base = directory.root.resolve()
-        self._relations = Relations(directory, self.manifest, known, native, dict(words), listed, base)
+        self._relations = Relations(directory, self.manifest, known, native, self.words, listed, base)
         self._bound: set[str] = set()
 
     def close(self) -> None:

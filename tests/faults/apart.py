@@ -1,4 +1,4 @@
-"""A process that calls functions for a fault: one that may crash, hang or take all memory without taking others along."""
+"""A process that calls functions for a fault, and may crash, hang or take all memory without taking others along."""
 
 from __future__ import annotations
 
@@ -66,14 +66,15 @@ class Apart:
             self._process.wait()
         self._process = self._connection = None
 
-    def call(self, function: Callable[..., Any], *args: object) -> Came:
-        """What comes of `function(*args)`, all of which can be pickled."""
+    def call(self, function: Callable[..., Any], *args: object, seconds: float | None = None) -> Came:
+        """What comes of `function(*args)`, all of which can be pickled; `seconds` instead of the usual ones."""
+        patience = self._seconds if seconds is None else seconds
         process, connection = self._start()
         try:
             connection.send((function, args))
-            if not connection.poll(self._seconds):
+            if not connection.poll(patience):
                 self.close()
-                return Came("hung", said=f"no answer after {self._seconds:g} s")
+                return Came("hung", said=f"no answer after {patience:g} s")
             came: Came = connection.recv()
             return came
         except (EOFError, ConnectionError):

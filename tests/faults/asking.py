@@ -98,10 +98,10 @@ def _figure3(index: Index) -> str:
 
 
 def _sql(view: str) -> Callable[[Index], str]:
-    def ask(index: Index) -> str:
+    def ask_view(index: Index) -> str:
         return _text(index.sql(f"FROM {view} ORDER BY ALL").to_dicts())
 
-    return ask
+    return ask_view
 
 
 _TABLES = ("classes", "models", "images", "rejects")
@@ -121,11 +121,6 @@ QUESTIONS: Mapping[str, Callable[[Index], str]] = {
     "figure3": _figure3,
     **{f"sql {view}": _sql(view) for view in _TABLES + _VIEWS},
 }
-
-
-def open_only(folder: Path) -> Answers:
-    """Open an index, and ask what every opening reads."""
-    return ask(folder, only=True)
 
 
 def ask(folder: Path, only: bool = False) -> Answers:
@@ -149,9 +144,9 @@ def ask(folder: Path, only: bool = False) -> Answers:
 
 
 def check(folder: Path) -> list[str]:
-    """What `verify` finds; where it cannot begin, that."""
+    """What `verify --data` finds; where it cannot begin, that."""
     try:
-        return Index.open(folder).verify().problems
+        return Index.open(folder).verify(data=True).problems
     except BagindexError as error:
         return [str(error)]
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from faults import asking, whole
@@ -18,14 +18,27 @@ from faults.apart import Apart
 from faults.common import Outcome
 
 PAGE = 4096
-_ASKED = 10
-"""Of so many flips, after one all questions are asked."""
+_ASKED = 19
+"""Of so many flips, after one all questions are asked: a number that the kinds of file are no multiple of."""
+_ASKED_CUTS = 3
+"""Of so many cuts likewise."""
 _REAL = 20
 """Of so many flips, one is in the index of a real model."""
-_PATIENCE = 8.0
+_LONG = 1000
+"""Trials from which on a real model's index is damaged, too."""
+_PATIENCE = 20.0
 """Seconds after which a look at a small index is taken to hang."""
 
-Check = Callable[[Path], list[str]]
+
+@dataclass(frozen=True)
+class Looks:
+    """What is asked of a damaged index: what `verify` finds, and answers, to the first question only or to all."""
+
+    check: Callable[[Path], list[str]] = asking.check
+    ask: Callable[[Path, bool], asking.Answers] = asking.ask
+
+
+_LOOKS = Looks()
 
 
 @dataclass
@@ -41,32 +54,35 @@ class _Subject:
     name: str
     root: Path
     apart: Apart
-    check: Check
+    looks: Looks
     answers: asking.Answers
 
     @classmethod
-    def make(cls, name: str, folder: Path, apart: Apart, check: Check, maker: Callable[[Path, Path], None]) -> _Subject:
-        folder.mkdir()
-        apart.call(maker, folder / "index", folder)
-        subject = cls(name, folder / "index", apart, check, {})
-        found = apart.call(check, subject.root)
-        answers = apart.call(asking.ask, subject.root)
+    def make(cls, name: str, folder: Path, apart: Apart, looks: Looks, maker: Callable[[Path, Path], None]) -> _Subject:
+        made = None
+        if not folder.is_dir():  # one that a fault before has put back may be damaged again
+            folder.mkdir()
+            made = apart.call(maker, folder / "index", folder, seconds=600)
+        subject = cls(name, folder / "index", apart, looks, {})
+        found = apart.call(looks.check, subject.root)
+        answers = apart.call(looks.ask, subject.root, False)
         subject.answers = answers.value or {}
-        if found.value != [] or {how for how, _ in subject.answers.values()} != {"answer"}:
-            raise RuntimeError(f"the {name} index is not sound to begin with: {found}, {answers}")
+        wrong = {question: answer for question, answer in subject.answers.items() if answer[0] != "answer"}
+        if found.value != [] or answers.how != "returned" or wrong:
+            raise RuntimeError(f"the {name} index is not sound to begin with: {made}, {found}, {answers.how}, {wrong}")
         return subject
 
     def look(self, what: str, outcome: Outcome, kind: str, questions: bool, silent: bool = True) -> None:
         """See what `verify` and the questions say of the index as it is now; `silent`: they may answer otherwise."""
         problems = []
-        found = self.apart.call(self.check, self.root)
+        found = self.apart.call(self.looks.check, self.root)
         if found.how != "returned":
             problems.append(f"{what}: verify {found.how}: {found.said}")
         elif not found.value:
             problems.append(f"{what}: verify finds nothing")
         else:
             outcome.counts["found by verify"] += 1
-        came = self.apart.call(asking.ask if questions else asking.open_only, self.root)
+        came = self.apart.call(self.looks.ask, self.root, not questions)
         answers: asking.Answers = came.value or {}
         if came.how != "returned":
             problems.append(f"{what}: asking {came.how}: {came.said}")
@@ -118,22 +134,22 @@ def _put(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def _subjects(folder: Path, apart: Apart, check: Check, real: bool) -> list[_Subject]:
+def _subjects(folder: Path, apart: Apart, looks: Looks, real: bool) -> list[_Subject]:
     makers = {"small": whole.make, **({"real": whole.make_real} if real else {})}
-    return [_Subject.make(name, folder / name, apart, check, maker) for name, maker in makers.items()]
+    return [_Subject.make(name, folder / name, apart, looks, maker) for name, maker in makers.items()]
 
 
-def truncations(folder: Path, trials: int, seed: int, check: Check = asking.check) -> Outcome:
+def truncations(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Outcome:
     """Every kind of file cut to nothing, to every 4 KiB, and by its last byte.
 
     With fewer trials than there are cuts, a sample in which every kind is cut to nothing and by its last byte first.
-    A file that is cut short must be found by `verify`, and no question may answer otherwise than before: sizes are
-    looked at by whoever opens a file.
+    A file that is cut short must be found by `verify`, and no question, where they are asked, may answer otherwise than
+    before: sizes are looked at by whoever opens a file.
     """
     outcome = Outcome("files cut short")
     rng = random.Random(seed)
     with Apart() as apart:
-        subjects = _subjects(folder, apart, check, real=trials > 1000)
+        subjects = _subjects(folder, apart, looks, real=trials >= _LONG)
         first, cuts = [], []
         for subject in subjects:
             for kind, paths in whole.kinds(subject.root).items():
@@ -143,14 +159,14 @@ def truncations(folder: Path, trials: int, seed: int, check: Check = asking.chec
                     (first if path == paths[0] else cuts).extend(ends)
                     cuts += [(subject, kind, path, length) for length in range(PAGE, size - 1, PAGE)]
         rng.shuffle(cuts)
-        for subject, kind, path, length in (first + cuts)[:trials]:
+        for trial, (subject, kind, path, length) in enumerate((first + cuts)[:trials]):
             what = f"{subject.name} index, {path.relative_to(subject.root)} cut to {length} bytes"
             with subject.changed(path, path.read_bytes()[:length]):
-                subject.look(what, outcome, kind, questions=True, silent=False)
+                subject.look(what, outcome, kind, questions=trial % _ASKED_CUTS == 0, silent=False)
     return outcome.done()
 
 
-def flips(folder: Path, trials: int, seed: int, check: Check = asking.check) -> Outcome:
+def flips(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Outcome:
     """A bit of a file is another, in every kind of file as often: `verify` must find it.
 
     Of the questions after some of them, those that answer otherwise than before are counted: "served silently".
@@ -158,7 +174,7 @@ def flips(folder: Path, trials: int, seed: int, check: Check = asking.check) -> 
     outcome = Outcome("bits flipped")
     rng = random.Random(seed)
     with Apart() as apart:
-        subjects = _subjects(folder, apart, check, real=trials > 1000)
+        subjects = _subjects(folder, apart, looks, real=trials >= _LONG)
         for trial in range(trials):
             subject = subjects[-1] if trial % _REAL == 0 else subjects[0]
             kinds = whole.kinds(subject.root)
@@ -169,17 +185,16 @@ def flips(folder: Path, trials: int, seed: int, check: Check = asking.check) -> 
             data[place] ^= 1 << bit
             what = f"{subject.name} index, {path.relative_to(subject.root)}, bit {bit} of byte {place} flipped"
             with subject.changed(path, bytes(data)):
-                # Of each kind as many as of the others: by rounds.
-                subject.look(what, outcome, kind, questions=trial // len(kinds) % _ASKED == 0)
+                subject.look(what, outcome, kind, questions=trial % _ASKED == 0)
     return outcome.done()
 
 
-def misplaced(folder: Path, trials: int, seed: int, check: Check = asking.check) -> Outcome:
+def misplaced(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Outcome:
     """Bytes after a file's end, files exchanged, missing, or of another kind: each once, or so many of them."""
     outcome = Outcome("files exchanged, missing, or other than files")
     rng = random.Random(seed)
     with Apart(seconds=_PATIENCE) as apart:
-        (subject,) = _subjects(folder, apart, check, real=False)
+        (subject,) = _subjects(folder, apart, looks, real=False)
         done = list(_misplacements(subject.root))
         rng.shuffle(done)
         for kind, what, change in islice(done, trials):
@@ -201,18 +216,19 @@ def _misplacements(root: Path) -> Iterator[tuple[str, str, Callable[[], object]]
         yield "a folder", f"a folder in place of {name}", _doing(_fold, path)
         yield "a pipe", f"a pipe in place of {name}", _doing(_pipe, path)
     for paths in kinds.values():
-        for one, other in zip(paths, paths[1:], strict=False):
+        for one, other in pairwise(paths):
             names = f"{one.relative_to(root)} and {other.relative_to(root)}"
             yield "exchanged", f"{names} exchanged", _doing(_exchange, one, other)
             yield "exchanged", f"{names} the same", _doing(shutil.copyfile, one, other)
-    for one, other in zip(_folders(root), _folders(root)[1:], strict=False):
+    for one, other in pairwise(_folders(root)):
         if one.parent.name == other.parent.name or one.name == other.name:
             names = f"{one.relative_to(root)} and {other.relative_to(root)}"
             yield "exchanged", f"folders {names} exchanged", _doing(_exchange, one, other)
     for path in _folders(root):
         name = str(path.relative_to(root))
         yield "empty", f"{name} empty", _doing(_empty, path)
-        yield "missing", f"no {name}", _doing(shutil.rmtree, path)
+        if not path.name.startswith("patches"):  # without a FAISS index, none was made
+            yield "missing", f"no {name}", _doing(shutil.rmtree, path)
         yield "a file", f"a file in place of {name}", _doing(_unfold, path)
     old, new = sorted(root.glob("catalog-*.duckdb"))[-2:]
     yield "exchanged", "the catalog before the last under the name of the last", _doing(shutil.copyfile, old, new)
