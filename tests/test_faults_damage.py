@@ -22,7 +22,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found_all(outcome: Outcome, trials: int) -> None:
     assert outcome.problems == []
     assert outcome.trials == outcome.counts["found by verify"] == trials
-    assert outcome.counts["seen on opening"]
     assert outcome.counts["asked, seen"]
 
 
@@ -38,7 +37,7 @@ def test_flipped_bits_are_found_in_every_kind_of_file(folder: Path) -> None:
 
 
 def test_files_in_the_place_of_others_are_noticed(folder: Path) -> None:
-    found_all(damage.misplaced(folder, 20, 0), 20)
+    found_all(damage.misplaced(folder, 10, 0), 10)
 
 
 def sizes(root: Path) -> str:
@@ -46,24 +45,24 @@ def sizes(root: Path) -> str:
     return str({path.name: path.stat().st_size for paths in whole.kinds(root).values() for path in paths})
 
 
-def blind(root: Path) -> list[str]:
+def blind(root: Path, _data: bool = True) -> list[str]:
     """A `verify` that finds nothing but files that are empty."""
     return [path.name for paths in whole.kinds(root).values() for path in paths if not path.stat().st_size]
 
 
-def credulous(root: Path, _only: bool) -> asking.Answers:
+def credulous(root: Path) -> asking.Answers:
     """Questions that answer from whatever is there."""
     return {asking.OPENING: ("answer", sizes(root))}
 
 
-def clumsy(root: Path, _only: bool) -> asking.Answers:
+def clumsy(root: Path) -> asking.Answers:
     """Questions that fail in no foreseen way."""
     return {asking.OPENING: ("raised", "KeyError: 3") if blind(root) else ("answer", "")}
 
 
 def test_what_overlooks_damage_is_a_problem(folder: Path) -> None:
-    outcome = damage.flips(folder, 3, 0, damage.Looks(blind, credulous))
-    assert [problem.rpartition(": ")[2] for problem in outcome.problems] == ["verify finds nothing"] * 3
+    outcome = damage.flips(folder, 2, 0, damage.Looks(blind, credulous))
+    assert [problem.rpartition(": ")[2] for problem in outcome.problems] == ["verify finds nothing"] * 2
     outcome = damage.truncations(folder, 1, 0, damage.Looks(blind, credulous))
     assert [problem.rpartition(": ")[2] for problem in outcome.problems] == ["open has another answer"]
     outcome = damage.truncations(folder, 1, 0, damage.Looks(blind, clumsy))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +32,13 @@ def _info(index: Index) -> str:
 
 
 def _patches(index: Index) -> str:
-    found = []
-    for model, record in product(index.models, index.classes):
-        for per_image in (1, 2):
-            found += [
-                index.top_patches(record.name, k=20, per_image=per_image, model=model, **images).to_dicts()
-                for images in ({"right_class": True}, {"wrong_class": True})
-            ]
-    return _text(found)
+    return _text(
+        [
+            index.top_patches(record.name, k=20, per_image=per_image, model=model).to_dicts()
+            for per_image, model in enumerate((index.models[-1], index.models[0]), start=1)
+            for record in index.classes
+        ]
+    )
 
 
 def _crops(index: Index) -> str:
@@ -61,7 +59,7 @@ def _heatmaps(index: Index) -> str:
         [
             index.heatmap(image, classes=names, model=model).values.tolist()
             for model in index.models
-            for image in _images(index, model)
+            for image in _images(index, model)[::_EACH]
         ]
     )
 
@@ -123,8 +121,8 @@ QUESTIONS: Mapping[str, Callable[[Index], str]] = {
 }
 
 
-def ask(folder: Path, only: bool = False) -> Answers:
-    """Open an index and ask all questions, or the first one only."""
+def ask(folder: Path) -> Answers:
+    """Open an index and ask all questions."""
     found: dict[str, tuple[str, str]] = {}
     try:
         index = Index.open(folder)
@@ -138,15 +136,15 @@ def ask(folder: Path, only: bool = False) -> Answers:
                 found[name] = ("refused", str(error))
             except Exception as error:
                 found[name] = ("raised", f"{type(error).__name__}: {error}")
-            if only or (name == OPENING and found[name][0] != "answer"):
+            if name == OPENING and found[name][0] != "answer":
                 break
     return found
 
 
-def check(folder: Path) -> list[str]:
-    """What `verify --data` finds; where it cannot begin, that."""
+def check(folder: Path, data: bool = True) -> list[str]:
+    """What `verify --data` finds, or `verify`; where it cannot begin, that."""
     try:
-        return Index.open(folder).verify(data=True).problems
+        return Index.open(folder).verify(data=data).problems
     except BagindexError as error:
         return [str(error)]
 

@@ -14,13 +14,13 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from faults import asking, whole
-from faults.apart import Apart
+from faults.apart import Apart, Came
 from faults.common import Outcome
 
 PAGE = 4096
-_ASKED = 19
+_ASKED = 29
 """Of so many flips, after one all questions are asked: a number that the kinds of file are no multiple of."""
-_ASKED_CUTS = 3
+_ASKED_CUTS = 7
 """Of so many cuts likewise."""
 _REAL = 20
 """Of so many flips, one is in the index of a real model."""
@@ -32,10 +32,10 @@ _PATIENCE = 20.0
 
 @dataclass(frozen=True)
 class Looks:
-    """What is asked of a damaged index: what `verify` finds, and answers, to the first question only or to all."""
+    """What looks at a damaged index: what `verify` finds of it, as --data or whole, and what questions answer."""
 
-    check: Callable[[Path], list[str]] = asking.check
-    ask: Callable[[Path, bool], asking.Answers] = asking.ask
+    check: Callable[[Path, bool], list[str]] = asking.check
+    ask: Callable[[Path], asking.Answers] = asking.ask
 
 
 _LOOKS = Looks()
@@ -64,25 +64,36 @@ class _Subject:
             folder.mkdir()
             made = apart.call(maker, folder / "index", folder, seconds=600)
         subject = cls(name, folder / "index", apart, looks, {})
-        found = apart.call(looks.check, subject.root)
-        answers = apart.call(looks.ask, subject.root, False)
+        found = apart.call(looks.check, subject.root, False)
+        answers = apart.call(looks.ask, subject.root)
         subject.answers = answers.value or {}
         wrong = {question: answer for question, answer in subject.answers.items() if answer[0] != "answer"}
         if found.value != [] or answers.how != "returned" or wrong:
             raise RuntimeError(f"the {name} index is not sound to begin with: {made}, {found}, {answers.how}, {wrong}")
         return subject
 
-    def look(self, what: str, outcome: Outcome, kind: str, questions: bool, silent: bool = True) -> None:
-        """See what `verify` and the questions say of the index as it is now; `silent`: they may answer otherwise."""
+    def look(
+        self, what: str, outcome: Outcome, kind: str, *, questions: bool = True, silent: bool = True, data: bool = True
+    ) -> None:
+        """See what `verify` and the questions say of the index as it is now.
+
+        Args:
+            what: was done to it.
+            outcome: hears of it.
+            kind: of file, or of damage.
+            questions: ask them.
+            silent: they may answer otherwise.
+            data: only hashes are checked.
+        """
         problems = []
-        found = self.apart.call(self.looks.check, self.root)
+        found = self.apart.call(self.looks.check, self.root, data)
         if found.how != "returned":
             problems.append(f"{what}: verify {found.how}: {found.said}")
         elif not found.value:
             problems.append(f"{what}: verify finds nothing")
         else:
             outcome.counts["found by verify"] += 1
-        came = self.apart.call(self.looks.ask, self.root, not questions)
+        came = self.apart.call(self.looks.ask, self.root) if questions else Came("returned")
         answers: asking.Answers = came.value or {}
         if came.how != "returned":
             problems.append(f"{what}: asking {came.how}: {came.said}")
@@ -200,7 +211,7 @@ def misplaced(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Ou
         for kind, what, change in islice(done, trials):
             with subject.kept():
                 change()
-                subject.look(what, outcome, kind, questions=True, silent=kind == "exchanged")
+                subject.look(what, outcome, kind, silent=kind == "exchanged", data=False)
     return outcome.done()
 
 
