@@ -13,9 +13,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -26,11 +26,16 @@ from bagindex.text import first_line
 from bagindex.views import VIEWS, Relations, mentioned, native_names, sql_digest, statements
 from bagindex_schemas.records import CatalogRecord, FileRecord, IndexManifest, Keep, ModelRecord, Relabelling
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
 _MEMORY = "500MB"
 """What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
 _KEEP_CATALOGS = 2
+_CHUNK = 10_000
+"""Rows of a stream that are fetched at a time."""
 _REMAKE = "run `bagindex repair`, which makes the catalog again"
 
 
@@ -180,15 +185,53 @@ class Catalog:
         records = self.manifest.models
         self.models = {name: _up_to(records[name], Keep(keep)) for name, keep in rows if name in records}
         """The models that the catalog knows, with the keep level that it knows them by."""
+        self.words: Mapping[str, str] = dict(words)
+        """The folder of each model's visual words, relative to the index."""
         known = list(self.models.values())
-        listed = _files(directory, known, dict(words)) if files is None else dict(files)
+        listed = _files(directory, known, self.words) if files is None else dict(files)
         base = directory.root.resolve()
-        self._relations = Relations(directory, self.manifest, known, native, dict(words), listed, base)
+        self._relations = Relations(directory, self.manifest, known, native, self.words, listed, base)
         self._bound: set[str] = set()
 
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+    @contextmanager
+    def readable(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The connection, for a question that is ours and none of a person's: it fails only where a file is damaged.
+
+        Raises:
+            DamagedIndexError: it fails.
+        """
+        try:
+            yield self.connection
+        except duckdb.Error as error:
+            raise DamagedIndexError(
+                f"{self._directory.root} cannot be read ({first_line(error)}): run `bagindex verify`"
+            ) from None
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a question of ours; see `readable`."""
+        with self.readable() as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    def stream(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        """The same some at a time: there may be millions, of which few are looked at."""
+        with self.readable() as connection:
+            cursor = connection.execute(sql)
+            while part := cursor.fetchmany(_CHUNK):
+                yield from part
+
+    def first_row(self, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
+        """Its first row; None where there is none."""
+        with self.readable() as connection:
+            return connection.execute(sql, parameters).fetchone()
+
+    def columns(self, sql: str) -> dict[str, NDArray[Any]]:
+        """Its columns, [rows] each."""
+        with self.readable() as connection:
+            return connection.execute(sql).fetchnumpy()
 
     def bind_views(self, text: str) -> None:
         """Make the views that `text` mentions readable from wherever the index and the process are.
@@ -213,7 +256,7 @@ class Catalog:
             "SELECT DISTINCT function_name FROM duckdb_functions() "
             "WHERE database_name = current_database() AND NOT internal",
         )
-        tables, macros = ([str(row[0]) for row in self.connection.execute(each).fetchall()] for each in sql)
+        tables, macros = ([str(row[0]) for row in self.rows(each)] for each in sql)
         return tables, macros
 
     def has(self, view: str) -> bool:
@@ -349,7 +392,11 @@ def check(directory: IndexDirectory) -> tuple[int, list[str]]:
     from bagindex_schemas import tables
 
     opened = Catalog(directory)
-    problems = []
+    problems = [
+        f"{directory.root / folder} is missing, and the catalog has words of it: {_REMAKE}"
+        for folder in opened.words.values()
+        if not directory.inside(folder).is_dir()
+    ]
     rows = 0
     try:
         classes = len(opened.manifest.plan.classes)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import chain
 
 from bagindex.catalog import Catalog
 from bagindex.choosing import images_of, rows
@@ -71,7 +70,6 @@ class Question:
 
 
 _MOST = 1_000_000_000
-_CHUNK = 10_000
 _LABEL = {
     Images.RIGHT_CLASS: "label = $class_id",
     Images.WRONG_CLASS: "label <> $class_id",
@@ -150,9 +148,7 @@ def _several(
         ORDER BY logit DESC, patch_id"""
     chosen: list[tuple[int, float]] = []
     taken: dict[int, list[Box]] = {}
-    cursor = catalog.connection.execute(sql)
-    # Some at a time: there may be millions, of which few are looked at.
-    for patch_id, logit in chain.from_iterable(iter(lambda: cursor.fetchmany(_CHUNK), [])):
+    for patch_id, logit in catalog.stream(sql):
         image_id, row, col = locate(grid, patch_id)
         box = patch_box(grid, row, col)
         boxes = taken.setdefault(image_id, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bagindex import derived
+from bagindex.arrays import UNREADABLE, check_schema
 from bagindex.errors import DamagedIndexError, NotKeptError, QueryError
 from bagindex.geometry import patch_ids
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredPatches
 from bagindex.text import first_line
+from bagindex_schemas import tables as schemas
 from bagindex_schemas.derived import WordsRecord
 
 TYPICAL = 12
@@ -81,14 +84,15 @@ def open_vocabulary(directory: IndexDirectory, stored: StoredPatches, classes: i
         raise NotKeptError(f"{model} has no visual words yet: `bagindex words --model {model}` makes them")
     folder, record = found
     try:
-        words = pq.read_table(folder / "words.parquet", columns=["patches", "images", "similarity", "typical"])
-        assigned = pq.read_table(folder / "patch_words.parquet")
-        means = pq.read_table(folder / "word_evidence.parquet", columns=["mean_logit"])["mean_logit"].to_numpy()
+        schema = schemas.words(stored.record.feature_size)
+        words = _read(folder / "words.parquet", schema, ["patches", "images", "similarity", "typical"])
+        assigned = _read(folder / "patch_words.parquet", schemas.PATCH_WORDS)
+        means = _read(folder / "word_evidence.parquet", schemas.WORD_EVIDENCE, ["mean_logit"])["mean_logit"].to_numpy()
         if not np.array_equal(assigned["patch_id"].to_numpy(), patch_ids(stored.record.grid, stored.image_ids)):
             raise NotKeptError(
                 "images have come since the visual words were made: make them again, `bagindex words --again`"
             )
-        return Vocabulary(
+        vocabulary = Vocabulary(
             patches=words["patches"].to_numpy(),
             images=words["images"].to_numpy(),
             similarity=words["similarity"].to_numpy(),
@@ -96,7 +100,26 @@ def open_vocabulary(directory: IndexDirectory, stored: StoredPatches, classes: i
             of_patches=assigned["word"].to_numpy().reshape(-1, stored.patches),
             means=means.reshape(classes, record.words),
         )
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        _check(vocabulary, record, stored)
+        return vocabulary
+    except UNREADABLE as error:
         raise DamagedIndexError(
             f"{folder} cannot be read ({first_line(error)}): make it again with `{derived.REMAKE[derived.WORDS]}`"
         ) from None
+
+
+def _read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        check_schema(file.schema_arrow, schema)
+        return file.read(columns)
+
+
+def _check(vocabulary: Vocabulary, record: WordsRecord, stored: StoredPatches) -> None:
+    """See whether the numbers are words and patches that there are: they are looked up by them."""
+    words, typical = vocabulary.of_patches, [patch for patches in vocabulary.typical for patch in patches]
+    if vocabulary.count != record.words:
+        raise ValueError(f"it has {vocabulary.count} words, not {record.words}")
+    if words.size and not 0 <= words.min() <= words.max() < record.words:
+        raise ValueError("a patch is a word that there is not")
+    if not np.isin(np.array(typical, np.int64) // stored.patches, stored.image_ids).all():
+        raise ValueError("a typical patch is of no image")
