@@ -145,7 +145,7 @@ class BrowseQuestions(Opened):
         if order not in _ORDERS:
             raise SettingsError(f"classes are ordered by {', '.join(_ORDERS)}, not by {order!r}")
         predictions = self._catalog.relation(self._model(model), "predictions")
-        labels = dict(self._catalog.rows("SELECT label, count(*) FROM images GROUP BY 1"))
+        labels: dict[int | None, int] = dict(self._catalog.rows("SELECT label, count(*) FROM images GROUP BY 1"))
         sql = f"""
             SELECT predicted, count(*), count(*) FILTER (label = predicted)
             FROM {predictions} JOIN images USING (image_id) GROUP BY 1"""

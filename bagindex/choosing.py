@@ -7,8 +7,9 @@ from typing import Any
 
 import duckdb
 
-from bagindex.catalog import Catalog, select_tree
+from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
+from bagindex.selecting import select_tree
 from bagindex.text import first_line
 from bagindex_schemas.records import ModelRecord
 

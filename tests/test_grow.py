@@ -243,6 +243,20 @@ def test_an_interrupted_update_is_finished_by_the_next(tmp_path: Path) -> None:
         assert index.verify().ok
 
 
+def test_a_model_that_came_after_the_models_were_opened_stops_the_update(tmp_path: Path) -> None:
+    growing = Growing(tmp_path / "i")
+    opened = dict(growing.models)
+    third = LinearCompute("ab", name="three")
+    build(growing.directory, growing.source(), CLASS_IDS, third, SETTINGS)
+    growing.labels[300] = "a"
+    before = contents(growing.directory.root)
+    with pytest.raises(SettingsError, match="three came to this index a moment ago: run the same command again"):
+        update(growing.directory, growing.source(), CLASS_IDS, opened, SETTINGS)
+    assert contents(growing.directory.root) == before
+    growing.models["three"] = third  # type: ignore[assignment]
+    assert growing.update().new == 1
+
+
 def test_a_lost_shard_of_an_update_is_made_again(tmp_path: Path) -> None:
     growing = Growing(tmp_path / "i")
     growing.labels |= dict.fromkeys(range(200, 350), "a")

@@ -21,11 +21,13 @@ import pyarrow as pa
 import pytest
 
 from bagindex import Index
+from bagindex.catalog import current
 from bagindex.errors import BagindexError, IncompleteIndexError, QueryError
 from bagindex.sandbox import confine, gate
 from bagindex.sandbox.gate import RefusedError, check, check_condition
 from bagindex.sandbox.pool import Answer, BusyError, Limits, SqlPool, TimeLimitError
 from bagindex.sandbox.process import Process
+from bagindex.store import IndexDirectory
 from sandbox_corpus import EXHAUSTING, FORBIDDEN, ORDINARY
 from test_readme import QUERIES
 
@@ -108,7 +110,8 @@ def _attempt_all(
 
 @pytest.mark.parametrize("group", FORBIDDEN)
 def test_forbidden(group: str, pool: SqlPool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    attempts = [sql.replace("{root}", str(folder)) for sql in FORBIDDEN[group]]
+    catalog = current(IndexDirectory(folder)).name
+    attempts = [sql.replace("{root}", str(folder)).replace("{catalog}", catalog) for sql in FORBIDDEN[group]]
     for sql, found in _attempt_all(pool, attempts, monkeypatch):
         assert isinstance(found, QueryError), sql
         assert not isinstance(found, TimeLimitError), sql
@@ -221,6 +224,15 @@ def test_a_worker_that_is_killed_is_replaced(folder: Path) -> None:
         with pytest.raises(QueryError, match="broke the process that ran it"):
             pool.run("SELECT count(*) FROM range(1000000000000)")
         killer.join()
+        assert pool.run("SELECT 1").table.num_rows == 1
+
+
+def test_a_worker_that_was_killed_while_nobody_asked_is_not_asked(folder: Path) -> None:
+    with SqlPool(folder, workers=1, limits=Limits(seconds=60)) as pool:
+        pool.run("SELECT 1")
+        (process,) = pool.processes
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert pool.run("SELECT 1").table.num_rows == 1
 
 

@@ -131,7 +131,7 @@ class SqlPool:
         slot = self._wait()
         try:
             now = self._fresh()
-            if slot is not None and slot.state is now:
+            if slot is not None and slot.state is now and slot.lives:
                 return slot
             if slot is not None:
                 self._drop(slot)

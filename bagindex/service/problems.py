@@ -33,6 +33,7 @@ _STATUS: Sequence[tuple[type[errors.BagindexError], int, str]] = (
     (errors.OutputError, 422, "cannot-draw"),
     (errors.IndexNotFoundError, 404, "unknown-index"),
     (errors.IncompleteIndexError, 409, "incomplete-index"),
+    (errors.OutdatedError, 409, "outdated-index"),
     (errors.DamagedIndexError, 500, "damaged-index"),
 )
 # Texts of errors name the command line's options.

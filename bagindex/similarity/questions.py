@@ -194,7 +194,9 @@ class SimilarityQuestions(Opened):
         key = (record.name, metric)
         if key not in self._indexes:
             found = open_neighbours(self._directory, record, metric)
-            stale = found is not None and found[1].features_sha256 != features_digest(self._directory, record)
+            with self._catalog.reading():
+                digest = features_digest(self._directory, record, self._catalog.shards)
+            stale = found is not None and found[1].features_sha256 != digest
             self._indexes[key] = found, stale
         return self._indexes[key]
 
