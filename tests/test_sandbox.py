@@ -382,7 +382,7 @@ def test_landlock(tmp_path: Path) -> None:
     assert _forked(confined)
 
 
-def test_conditions(patient: SqlPool) -> None:
+def test_conditions(patient: SqlPool, folder: Path) -> None:
     for condition in (
         "width > 0",
         "label_name = 'fish' OR probability > 0.5 -- x",
@@ -390,7 +390,13 @@ def test_conditions(patient: SqlPool) -> None:
         "NOT label = 1",
     ):
         check_condition(condition)
-        assert patient.check_condition(condition) > 0
+        found = patient.images_where(condition, "bagnet33")
+        with Index.open(folder) as index:
+            rows = index.browse_images(where=condition, limit=1000).rows
+            assert index.browse_images(where=found, limit=1000).rows == rows
+        assert rows
+    assert not patient.images_where("false", "bagnet33").bits
+    assert not patient.images_where("true", "no such model").bits
     for condition in (
         "",
         "width > 0) OR (SELECT true",
@@ -422,7 +428,7 @@ def test_conditions(patient: SqlPool) -> None:
         "(" * 3000,
     ):
         with pytest.raises(QueryError) as raised:
-            patient.check_condition(condition)
+            patient.images_where(condition, "bagnet33")
         assert not PATHS.search(str(raised.value))
         assert "FROM predictions" not in str(raised.value)
 
