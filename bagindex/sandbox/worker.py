@@ -109,15 +109,14 @@ class Worker:
             return _stream(unique(table)), {"truncated": truncated}
         except gate.RefusedError as error:
             return None, {"refused": self._clean(str(error))}
-        except (QueryError, duckdb.Error) as error:
-            text = str(error)
-            if "Out of Memory" in text:
-                return None, {"error": self._too_large(), "spent": True}
-            return None, {"error": self._clean(text), "spent": bool(_SPENT.search(text))}
-        except (MemoryError, RecursionError):
-            return None, {"error": self._too_large(), "spent": True}
         except Exception as error:
-            return None, {"error": f"the query cannot be answered: {self._clean(str(error))}", "spent": True}
+            text = str(error)
+            # PyArrow has DuckDB's errors as its own, while it reads the rows.
+            if "Out of Memory" in text or isinstance(error, MemoryError | RecursionError):
+                return None, {"error": self._too_large(), "spent": True}
+            if isinstance(error, QueryError | duckdb.Error):
+                return None, {"error": self._clean(text), "spent": bool(_SPENT.search(text))}
+            return None, {"error": f"the query cannot be answered: {self._clean(text)}", "spent": True}
 
     def _rows(self, sql: str) -> tuple[pa.Table, bool]:
         import pyarrow as pa
