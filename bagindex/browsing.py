@@ -14,6 +14,7 @@ from bagindex.results import Tabular
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from bagindex.choosing import Met
     from bagindex_schemas.records import ModelRecord
 
 _KINDS = {"text": "string", "integer": "int64", "number": "float64", "truth": "bool_"}
@@ -170,7 +171,7 @@ class BrowseQuestions(Opened):
         class_: str | int | None = None,
         correct: bool | None = None,
         labelled: bool | None = None,
-        where: str | None = None,
+        where: str | Met | None = None,
         offset: int = 0,
         limit: int = 100,
         model: str | None = None,
