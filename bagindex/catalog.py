@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -30,11 +31,16 @@ from bagindex.text import first_line
 from bagindex.views import VIEWS, Relations, mentioned, native_names, statements
 from bagindex_schemas.records import CatalogRecord, FileRecord, Keep, ModelRecord, Relabelling
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
 _MEMORY = "500MB"
 """What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
 _KEEP_CATALOGS = 2
+_CHUNK = 10_000
+"""Rows of a stream that are fetched at a time."""
 _LIFE, _LIVES = 1_000_000, 1_000_000
 """A catalog's number is one more than the last one's; the first is a random million and one. So none has a path that
 another had before the index was removed or begun anew: DuckDB takes a file for the one that this process has open by
@@ -210,7 +216,9 @@ class Catalog:
             raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {_REMAKE}") from None
         records = self.manifest.models
         self.models = {name: up_to(records[name], Keep(keep)) for name, keep in rows if name in records}
-        self.words = dict(words)
+        """The models that the catalog knows, with the keep level that it knows them by."""
+        self.words: Mapping[str, str] = dict(words)
+        """The folder of each model's visual words, relative to the index."""
         listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))
         images = (re.fullmatch(rf"{IMAGES}/shard-(\d+)/images\.parquet", name) for name in listed)
         self.shards = sorted(int(match[1]) for match in images if match)
@@ -263,6 +271,42 @@ class Catalog:
         """Close the connection."""
         self.connection.close()
 
+    @contextmanager
+    def readable(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The connection, for a question that is ours and none of a person's: it fails only where a file is damaged.
+
+        Raises:
+            DamagedIndexError: it fails.
+        """
+        try:
+            yield self.connection
+        except duckdb.Error as error:
+            raise DamagedIndexError(
+                f"{self.directory.root} cannot be read ({first_line(error)}): run `bagindex verify`"
+            ) from None
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a question of ours; see `readable`."""
+        with self.readable() as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    def stream(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        """The same some at a time: there may be millions, of which few are looked at."""
+        with self.readable() as connection:
+            cursor = connection.execute(sql)
+            while part := cursor.fetchmany(_CHUNK):
+                yield from part
+
+    def first_row(self, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
+        """Its first row; None where there is none."""
+        with self.readable() as connection:
+            return connection.execute(sql, parameters).fetchone()
+
+    def columns(self, sql: str) -> dict[str, NDArray[Any]]:
+        """Its columns, [rows] each."""
+        with self.readable() as connection:
+            return connection.execute(sql).fetchnumpy()
+
     def bind_views(self, text: str) -> None:
         """Make the views that `text` mentions readable from wherever the index and the process are.
 
@@ -287,7 +331,7 @@ class Catalog:
             "SELECT DISTINCT function_name FROM duckdb_functions() "
             "WHERE database_name = current_database() AND NOT internal",
         )
-        tables, macros = ([str(row[0]) for row in self.connection.execute(each).fetchall()] for each in sql)
+        tables, macros = ([str(row[0]) for row in self.rows(each)] for each in sql)
         return tables, macros
 
     def has(self, view: str) -> bool:
@@ -352,7 +396,11 @@ def check(directory: IndexDirectory) -> tuple[int, list[str]]:
     from bagindex_schemas import tables
 
     opened = Catalog(directory)
-    problems = []
+    problems = [
+        f"{directory.root / folder} is missing, and the catalog has words of it: {_REMAKE}"
+        for folder in opened.words.values()
+        if not directory.inside(folder).is_dir()
+    ]
     rows = 0
     try:
         classes = len(opened.manifest.plan.classes)

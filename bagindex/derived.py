@@ -19,7 +19,7 @@ from typing import TypeVar
 from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
 from bagindex.shards import hash_files
-from bagindex.store import IndexDirectory, check_sizes
+from bagindex.store import IndexDirectory, check_sizes, file_sha256
 from bagindex_schemas.derived import AnnRecord, DerivedRecord, WordsRecord
 from bagindex_schemas.records import FileRecord, ModelRecord
 
@@ -106,11 +106,10 @@ def check(directory: IndexDirectory, model: str, kind: str) -> tuple[int, list[s
     if found is None:
         return 0, []
     folder, made = found
-    hashes = hash_files(folder, without=(f"{kind}.json",))
     return 1 + len(made.files), [
         f"{folder / name} is damaged, its SHA-256 is not the recorded one: make it again with `{REMAKE[kind]}`"
-        for name in made.files
-        if hashes.get(name) != made.files[name]
+        for name, file in made.files.items()
+        if file_sha256(folder / name) != file.sha256
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bagindex.sources import Entry, Source, describe
 from bagindex.space import check_space
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import path_text
-from bagindex_schemas.records import Growth, IndexManifest, ShardRange
+from bagindex_schemas.records import MODEL_NAME, Growth, IndexManifest, ShardRange
 
 _KINDS = {
     "folders": "folders by class",
@@ -98,21 +99,26 @@ def update(
 
 
 def remove_model(directory: IndexDirectory, name: str) -> None:
-    """Remove a model from an index.
+    """Remove a model from an index, or go on with that.
 
     Raises:
         SettingsError: the index has no such model, or no other.
     """
     with directory.writing():
         manifest = directory.manifest()
-        if name not in manifest.models:
+        if name not in manifest.models and not _left(directory, name):
             raise SettingsError(f"this index has no model {name!r}: it has {', '.join(manifest.models)}")
-        if len(manifest.models) == 1:
+        if [*manifest.models] == [name]:
             raise SettingsError(f"{name} is this index's only model: remove the index")
         models = {key: record for key, record in manifest.models.items() if key != name}
         directory.write_manifest(manifest.model_copy(update={"models": models}))
         catalog.update(directory)
         directory.remove_series(name)
+
+
+def _left(directory: IndexDirectory, name: str) -> bool:
+    """Whether a removal of a model was cut off, after index.json had forgotten it."""
+    return name != IMAGES and re.fullmatch(MODEL_NAME, name) is not None and directory.holds_series(name)
 
 
 def remove_index(directory: IndexDirectory) -> None:

@@ -131,16 +131,17 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
         rows, table_bytes = directory.totals(*record.series)
         patches = rows["predictions"] * record.grid.patches
         committed = min(len(directory.committed(series)) for series in record.series)
-        shards = [directory.shard_manifest(record.name, shard) for shard in directory.committed(record.name)]
-        precisions = Counter(str(shard.environment.precision) for shard in shards if shard.environment is not None)
+        records = [directory.shard_manifest(record.name, shard) for shard in directory.committed(record.name)]
+        precisions = Counter(str(shard.environment.precision) for shard in records if shard.environment is not None)
         made, problems = _derived(directory, record, whole)
         models.append(ModelInfo(record, committed, dict(precisions), patches, table_bytes, made, problems))
     planned = len(manifest.shards)
+    shards = [len(directory.committed(IMAGES)), *(model.shards for model in models)]
     return IndexInfo(
         name=directory.root.name,
         path=directory.root,
         source=manifest.source.name,
-        complete=bool(models) and all(model.shards == planned for model in models),
+        complete=bool(models) and all(count == planned for count in shards),
         shards=planned,
         images=images["images"],
         rejects=images["rejects"],

@@ -134,7 +134,7 @@ class Opened:
     @property
     def unlabelled(self) -> bool:
         """Whether no image has a label, so that no class is right or wrong."""
-        return self._catalog.connection.execute("SELECT count(label) = 0 FROM images").fetchall() == [(True,)]
+        return self._catalog.rows("SELECT count(label) = 0 FROM images") == [(True,)]
 
     @property
     def _sandbox(self) -> SqlPool:
@@ -210,11 +210,11 @@ class Opened:
             return self._inputs.of(image_ids)
 
     def _crops(self, patches: Sequence[PlacedPatch]) -> Sequence[NDArray[np.uint8]]:
-        pixels = self._pixels({patch.image_id for patch in patches})
+        pixels = self._pixels([patch.image_id for patch in patches])
         return [cut(pixels[patch.image_id], patch.box) for patch in patches]
 
     def _crops_of(self, record: ModelRecord, patch_ids: Sequence[int]) -> Sequence[NDArray[np.uint8]]:
         """The pixels of some patches of a model, uint8 [q, q, RGB] each."""
         places = [locate(record.grid, patch) for patch in patch_ids]
-        pixels = self._pixels({image_id for image_id, _, _ in places})
+        pixels = self._pixels([image_id for image_id, _, _ in places])
         return [cut(pixels[image_id], patch_box(record.grid, row, col)) for image_id, row, col in places]

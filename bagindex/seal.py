@@ -19,14 +19,14 @@ from bagindex_schemas.records import Record
 
 _LARGEST = 64 * 2**20
 """Bytes; the record of a shard of 4,096 images has some 60,000."""
-_SEAL = re.compile(rb',\n "record_sha256": "([0-9a-f]{64})"\n\}\Z')
+_SEAL = re.compile(rb',\n "record_sha256": "([0-9a-f]{64})"\n\}\n\Z')
 _RecordType = TypeVar("_RecordType", bound=Record)
 
 
 def sealed(record: Record) -> bytes:
     """A record as JSON with its seal."""
     body = record.model_dump_json(indent=1).encode()
-    return body.removesuffix(b"\n}") + b',\n "record_sha256": "%s"\n}' % hashlib.sha256(body).hexdigest().encode()
+    return body.removesuffix(b"\n}") + b',\n "record_sha256": "%s"\n}\n' % hashlib.sha256(body).hexdigest().encode()
 
 
 def read_record(path: Path, record: type[_RecordType], advice: str) -> _RecordType:

@@ -228,14 +228,19 @@ class IndexDirectory:
             os.close(descriptor)
 
     def clear(self) -> None:
-        """Remove the index, but not its lock; its records first, so that a half-removed index is no index."""
-        for name in (COPY, INDEX, CURRENT):
-            (self.root / name).unlink(missing_ok=True)
-            fsync_folder(self.root)
-        for child in self.root.iterdir():
-            if child.name != LOCK and _is_ours(child):
-                _remove(child)
-        fsync_folder(self.root)
+        """Remove the index, but not its lock.
+
+        First what names the catalog, last the records: a removal that was cut off leaves an unfinished index, which
+        can be removed again, or built.
+        """
+        ours = sorted(child for child in self.root.iterdir() if child.name != LOCK and _is_ours(child))
+        for child in sorted(ours, key=lambda child: (child.name != CURRENT, child.name in (COPY, INDEX))):
+            self.drop(child)
+
+    def holds_series(self, series: str) -> bool:
+        """Whether there is a series' folder, by what is in it, whether `index.json` knows of it or not."""
+        folder = self.inside(series)
+        return folder.is_dir() and any(folder.iterdir()) and _is_ours(folder)
 
     def remove_series(self, series: str) -> None:
         """Remove all shards of a series, and what else its folder holds."""
@@ -243,7 +248,7 @@ class IndexDirectory:
 
     def drop(self, path: Path) -> None:
         """Remove a file or a folder of the index, which is gone at once and whole, also from the disk."""
-        if path.exists():
+        if os.path.lexists(path):
             temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
             os.rename(path, temporary)
             fsync_folder(path.parent)

@@ -105,10 +105,6 @@ class Damage:
     catalog: bool = False
     beyond: list[str] = field(default_factory=list)
 
-    def __bool__(self) -> bool:
-        """Whether there is any."""
-        return any(vars(self).values())
-
 
 @dataclass
 class _Checks:

@@ -182,7 +182,7 @@ def repair(
         if dry_run or yes:
             return yes and not dry_run
         try:
-            return typer.confirm("drop it, to be made again?", err=True)
+            return typer.confirm("drop it? The same build makes shards again, from the source", err=True)
         except typer.Abort:
             return False
 

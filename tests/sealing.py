@@ -16,4 +16,4 @@ def change_record(path: Path, change: Callable[[dict[str, Any]], object]) -> Non
     change(record)
     body = json.dumps(record, indent=1)
     digest = hashlib.sha256(body.encode()).hexdigest()
-    path.write_text(body[: -len("\n}")] + f',\n "record_sha256": "{digest}"\n}}')
+    path.write_text(body[: -len("\n}")] + f',\n "record_sha256": "{digest}"\n}}\n')

@@ -142,7 +142,7 @@ class Process:
         """Run a query.
 
         Args:
-            request: `sql` and `explain`, or `condition`.
+            request: `sql` and `explain`, or `condition` and `model`.
 
         Raises:
             RefusedError, QueryError: the query is not allowed, or fails.

@@ -149,9 +149,7 @@ class WordQuestions(Opened):
         from bagindex.accounts.sums import exact, word_sums
         from bagindex.words.results import Part
 
-        rows = self._catalog.connection.execute(
-            "SELECT label = ? AS correct FROM images ORDER BY image_id", [asked.class_id]
-        ).fetchall()
+        rows = self._catalog.rows("SELECT label = ? AS correct FROM images ORDER BY image_id", [asked.class_id])
         correct = np.array([-1 if each is None else int(each) for (each,) in rows])
         values = self._stored_evidence(record).of_class(asked.class_id)
         sides: list[list[Part | None]] = []
