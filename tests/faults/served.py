@@ -33,6 +33,7 @@ _PAUSE = 0.02
 """Seconds between a client's requests, at most."""
 _KILLED = ("the query broke the process that ran it", "the process for safe SQL does not start")
 """What is said of a query whose process was killed: at work, or twice while it started."""
+_WHERE = "label_name = 'a' AND predicted < 2"
 API = "/api/v1"
 
 
@@ -54,7 +55,7 @@ class Asked:
 REQUESTS: Mapping[str, Asked] = {
     **{name: Asked("/sql", sql=sql) for name, sql in SQL.items()},
     "top patches": Asked("/top-patches", {"class": "a", "images": "wrong_class", "k": 5}),
-    "top patches where": Asked("/top-patches", {"class": "b", "images": "any", "where": "predicted = 0"}),
+    "top patches where": Asked("/top-patches", {"class": "b", "images": "any", "where": _WHERE}),
     "similar": Asked("/similar", {"patch": 8, "k": 50, "overlap": True}),
     "similar to few": Asked("/similar", {"patch": 1, "k": 3, "class": "a"}),
     "patch": Asked("/patches/12", {"class": "a"}),
