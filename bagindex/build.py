@@ -24,8 +24,8 @@ from bagindex.pipeline import Pipeline
 from bagindex.profile import Profile, StageTime
 from bagindex.sources import Entry, Source, describe
 from bagindex.space import check_space
-from bagindex.store import IMAGES, IndexDirectory
-from bagindex_schemas.records import AskedPrecision, IndexManifest, Keep, ModelRecord, Plan
+from bagindex.store import IMAGES, WEIGHTS, IndexDirectory
+from bagindex_schemas.records import MODEL_NAME, AskedPrecision, IndexManifest, Keep, ModelRecord, Plan
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,10 @@ def build(
             directory.clear()
         for name in new:
             directory.remove_series(name)
-            directory.write_file(f"{name}/model.safetensors", weights[name])
+        for name, data in weights.items():
+            if not directory.inside(name, WEIGHTS).exists():  # new, or dropped by a repair
+                directory.write_file(f"{name}/{WEIGHTS}", data)
+                manifest = _with_file(manifest, name, data)
         weights.clear()  # large, and the build may be long
         if manifest != had:
             directory.write_manifest(manifest)
@@ -261,7 +264,7 @@ def _by_name(computes: Sequence[Compute]) -> dict[str, Compute]:
 
 def _model_record(compute: Compute, settings: BuildSettings) -> tuple[ModelRecord, bytes]:
     """A model's entry for index.json, and its weights as a file."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", compute.name) or compute.name == IMAGES:
+    if not re.fullmatch(MODEL_NAME, compute.name) or compute.name == IMAGES:
         raise SettingsError(f"a model cannot be called {compute.name!r}: use small letters, digits, - and _")
     weights = compute.to_safetensors()
     record = ModelRecord(
@@ -286,6 +289,13 @@ def _check_same(had: IndexManifest, wanted: Plan) -> IndexManifest:
     if found := plan.differences(had, wanted):
         raise SettingsError(_OTHER_SETTINGS.format("; ".join(found)))
     return had
+
+
+def _with_file(manifest: IndexManifest, name: str, data: bytes) -> IndexManifest:
+    """The manifest with a model's file as it was written just now; other versions of libraries lay it out otherwise."""
+    found = {"file_bytes": len(data), "file_sha256": hashlib.sha256(data).hexdigest()}
+    record = manifest.models[name].model_copy(update=found)
+    return manifest.model_copy(update={"models": {**manifest.models, name: record}})
 
 
 _OTHER_SETTINGS = (

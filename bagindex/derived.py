@@ -11,14 +11,15 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from bagindex.errors import DamagedIndexError
+from bagindex.seal import read_record
 from bagindex.shards import hash_files
-from bagindex.store import IndexDirectory, check_sizes, read_record
+from bagindex.store import IndexDirectory, check_sizes, file_sha256
 from bagindex_schemas.derived import AnnRecord, DerivedRecord, WordsRecord
 from bagindex_schemas.records import FileRecord, ModelRecord
 
@@ -33,11 +34,11 @@ _KEEP = {WORDS: 2}
 _RecordType = TypeVar("_RecordType", bound=DerivedRecord)
 
 
-def features_digest(directory: IndexDirectory, record: ModelRecord) -> str:
-    """SHA-256 over the hashes of all features of a model, which tells whether something was made from others."""
+def features_digest(directory: IndexDirectory, record: ModelRecord, shards: Iterable[int]) -> str:
+    """SHA-256 over the hashes of a model's features in some shards: it tells whether something was made of others."""
     series = record.series_of("features")
     digest = hashlib.sha256()
-    for shard in directory.committed(series):
+    for shard in shards:
         digest.update(f"{shard} {directory.shard_manifest(series, shard).files['features.parquet'].sha256}\n".encode())
     return digest.hexdigest()
 
@@ -59,15 +60,24 @@ def open_newest(
     folder = newest(directory, model, kind)
     if folder is None:
         return None
-    remedy = f"make it again with `{REMAKE[kind]}`"
     try:
-        found = read_record(folder / f"{kind}.json", record, remedy)
-        check_sizes(folder, found.files, remedy)
+        return folder, read(folder, kind, record)
     except DamagedIndexError:
         if newest(directory, model, kind) != folder:  # replaced in this moment
             return open_newest(directory, model, kind, record)
         raise
-    return folder, found
+
+
+def read(folder: Path, kind: str, record: type[_RecordType]) -> _RecordType:
+    """The record of a folder of a kind, its files' sizes checked.
+
+    Raises:
+        DamagedIndexError: a file is missing or has another size.
+    """
+    remedy = f"make it again with `{REMAKE[kind]}`"
+    found = read_record(folder / f"{kind}.json", record, remedy)
+    check_sizes(folder, found.files, remedy)
+    return found
 
 
 def sound(
@@ -86,25 +96,27 @@ def asked_before(directory: IndexDirectory, model: str) -> str | None:
     return found[1].asked if found else None
 
 
-def check(directory: IndexDirectory, model: str) -> tuple[int, list[str]]:
-    """Compare the files of everything that is derived for a model with their hashes: how many, and what is wrong."""
-    checked, problems = 0, []
-    for kind, record in RECORDS.items():
-        try:
-            found = open_newest(directory, model, kind, record)
-        except DamagedIndexError as error:
-            problems.append(str(error))
-            continue
-        if found is not None:
-            folder, made = found
-            hashes = hash_files(folder, without=(f"{kind}.json",))
-            checked += 1 + len(made.files)
-            problems += [
-                f"{folder / name} is damaged, its SHA-256 is not the recorded one: make it again with `{REMAKE[kind]}`"
-                for name in made.files
-                if hashes.get(name) != made.files[name]
-            ]
-    return checked, problems
+def check(directory: IndexDirectory, model: str, kind: str) -> tuple[int, list[str]]:
+    """Compare the files of what is derived for a model with their hashes: how many, and what is wrong.
+
+    Raises:
+        DamagedIndexError: the record cannot be read, or a file is missing or has another size.
+    """
+    found = open_newest(directory, model, kind, RECORDS[kind])
+    if found is None:
+        return 0, []
+    folder, made = found
+    return 1 + len(made.files), [
+        f"{folder / name} is damaged, its SHA-256 is not the recorded one: make it again with `{REMAKE[kind]}`"
+        for name, file in made.files.items()
+        if file_sha256(folder / name) != file.sha256
+    ]
+
+
+def drop(directory: IndexDirectory, model: str, kind: str) -> None:
+    """Remove everything of a kind; the caller holds the index's lock."""
+    for number in _numbers(directory, model, kind):
+        directory.drop(_folder(directory, model, kind, number))
 
 
 @contextmanager
@@ -131,10 +143,10 @@ def complete(directory: IndexDirectory, temporary: Path, kind: str, record: _Rec
 
 
 def _numbers(directory: IndexDirectory, model: str, kind: str) -> list[int]:
-    place = directory.root / model / "derived"
+    place = directory.inside(model, "derived")
     names = os.listdir(place) if place.is_dir() else []
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(rf"{re.escape(kind)}-(\d+)", name)))
 
 
 def _folder(directory: IndexDirectory, model: str, kind: str, number: int) -> Path:
-    return directory.root / model / "derived" / f"{kind}-{number}"
+    return directory.inside(model, "derived", f"{kind}-{number}")

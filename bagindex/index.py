@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bagindex.compute import Compute
     from bagindex.grow import UpdateReport
     from bagindex.info import IndexSummary
+    from bagindex.repair import RepairReport
     from bagindex_schemas.derived import AnnRecord
 
 PathLike = str | os.PathLike[str]
@@ -64,6 +65,40 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
         from bagindex.info import summarise_index
 
         return [summarise_index(directory) for directory in home.all_indexes()]
+
+    @classmethod
+    def repair(
+        cls,
+        which: PathLike | None = None,
+        *,
+        agree: Callable[[Sequence[str]], bool] = lambda _damaged: True,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> RepairReport:
+        """Drop what is damaged of an index, so that the same build makes it again, and make again what is derived.
+        What is sound is not touched.
+
+        Args:
+            which: as for `open`.
+            agree: is told what would be dropped, and says whether it may be.
+            progress: hears how many of how many steps of the search are done.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            DamagedIndexError: neither its `index.json` nor the copy of it can be read.
+            LockedError: another process is writing it.
+        """
+        from bagindex.repair import repair
+
+        directory, _ = home.find(which)
+        report, again = repair(directory, agree, progress)
+        with cls(directory) as index:
+            for model, factory, metric in again.ann:
+                index.make_ann(factory, model=model, metric=metric)
+                report.remade.append(f"{model}: the index for similar patches ({metric})")
+            for model, count in again.words:
+                index.make_words(count, model=model)
+                report.remade.append(f"{model}: the visual words")
+        return report
 
     @classmethod
     def build(
@@ -292,9 +327,9 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
         from bagindex.similarity.making import AnnSettings, make
 
         settings = AnnSettings.of(ann, memory, metric)
-        record = self._model(model)
         with self._directory.writing():
-            made = make(self._directory, self._stored_features(record), settings, progress)
+            self._reopen()  # images may have come since the index was opened
+            made = make(self._directory, self._stored_features(self._model(model)), settings, progress)
         self._reopen()
         return made
 
@@ -307,7 +342,7 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
             if "features" not in record.keep.tables:
                 continue
             factory = ann or asked_before(self._directory, name) or "auto"
-            if not up_to_date(self._directory, record, AnnSettings.of(factory, memory)):
+            if not up_to_date(self._directory, record, self._catalog.shards, AnnSettings.of(factory, memory)):
                 self.make_ann(factory, memory=memory, model=name, progress=partial(observer.related, name))
 
     def relabel(self, labels: PathLike | None, *, class_map: PathLike | None = None) -> int:

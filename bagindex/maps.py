@@ -159,10 +159,7 @@ class ImageEvidence:
         image_id = self.subject.image_id
         if image_id is None or not self._manifest.plan.pixels:
             return None
-        found = self._stored_pixels([image_id])
-        if image_id not in found:
-            raise DamagedIndexError(f"the pixels of image {image_id} are missing: run `bagindex verify`")
-        return found[image_id]
+        return self._stored_pixels([image_id])[image_id]
 
     @cached_property
     def logits(self) -> NDArray[np.float32]:
@@ -171,7 +168,7 @@ class ImageEvidence:
             computed: NDArray[np.float32] = self._computed.logits[0]
             return computed
         sql = f"SELECT logits FROM {self._catalog.relation(self.record, 'predictions')} WHERE image_id = ?"
-        row = self._catalog.connection.execute(sql, [self.subject.image_id]).fetchone()
+        row = self._catalog.first_row(sql, [self.subject.image_id])
         if row is None:
             raise DamagedIndexError(f"image {self.subject.image_id} is not in its shard: run `bagindex verify`")
         return np.array(row[0], np.float32)
@@ -244,9 +241,7 @@ class ImageEvidence:
         from bagindex.weights import read_checkpoint
 
         pixels = self._needed_pixels("a dense heatmap")
-        checkpoint = read_checkpoint(
-            self._directory.root / self.record.name / "model.safetensors", self.record.architecture
-        )
+        checkpoint = read_checkpoint(self._directory.weights_path(self.record), self.record.architecture)
         transform, device = self._manifest.plan.transform, find_device(self._device)
         return dense_evidence(checkpoint.build(), transform, pixels, class_ids, device, progress=progress)
 
@@ -289,7 +284,7 @@ def confused(
     sql = f"""
         SELECT image_id FROM images JOIN {catalog.relation(record, "predictions")} USING (image_id)
         WHERE label = ? AND predicted = ? ORDER BY probability DESC, image_id LIMIT {count} OFFSET {offset}"""
-    rows = catalog.connection.execute(sql, [label.class_id, predicted.class_id]).fetchall()
+    rows = catalog.rows(sql, [label.class_id, predicted.class_id])
     if not rows and (not offset or not confused(catalog, record, label, predicted, 1)):
         raise QueryError(
             f'no image labelled {label.name!r} is predicted {predicted.name!r}: `bagindex sql "SELECT label_name, '
@@ -340,10 +335,10 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int | None, bytes | None]
     name, path = path_text(os.fsencode(image)), Path(image)
     is_id = isinstance(image, str) and name.isdecimal() and name.isascii()
     sql = "SELECT image_id FROM images WHERE image_id = ?" if is_id else "SELECT image_id FROM images WHERE path = ?"
-    if found := catalog.connection.execute(sql, [min(int(name), 2**62) if is_id else name]).fetchone():
+    if found := catalog.first_row(sql, [min(int(name), 2**62) if is_id else name]):
         return found[0], None
     sql = "SELECT image_id, path FROM images WHERE ends_with(path, '/' || ?) ORDER BY image_id LIMIT 2"
-    ends = catalog.connection.execute(sql, [name]).fetchall()
+    ends = catalog.rows(sql, [name])
     if len(ends) == 1:
         return ends[0][0], None
     if path.is_file():
@@ -357,7 +352,7 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int | None, bytes | None]
     if is_id:
         return find_image(catalog, int(name)), None
     sql = "SELECT code, message FROM rejects WHERE path = ?"
-    if rejected := catalog.connection.execute(sql, [name]).fetchone():
+    if rejected := catalog.first_row(sql, [name]):
         raise QueryError(f"{name} could not be indexed ({rejected[0]}: {rejected[1]})")
     what = "a folder" if path.is_dir() else "no image of this index, by id or path, and no file"
     raise QueryError(f'{name!r} is {what}: `bagindex sql "SELECT image_id, path FROM images"` lists its images')
@@ -366,7 +361,7 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int | None, bytes | None]
 def _by_bytes(catalog: Catalog, data: bytes, name: str) -> tuple[int | None, bytes]:
     # The same bytes give the same evidence, and that is stored.
     sql = "SELECT image_id FROM images WHERE sha256 = ? ORDER BY NOT ends_with(?, '/' || path), image_id"
-    same = catalog.connection.execute(sql, [hashlib.sha256(data).hexdigest(), name]).fetchone()
+    same = catalog.first_row(sql, [hashlib.sha256(data).hexdigest(), name])
     return (same[0] if same else None), data
 
 
@@ -377,14 +372,14 @@ def find_image(catalog: Catalog, image_id: int) -> int:
         UnknownImageError: the index has no such image.
     """
     if -(2**63) <= image_id < 2**63:
-        if catalog.connection.execute("SELECT 1 FROM images WHERE image_id = ?", [image_id]).fetchone():
+        if catalog.first_row("SELECT 1 FROM images WHERE image_id = ?", [image_id]):
             return image_id
         sql = "SELECT path, code, message FROM rejects WHERE image_id = ?"
-        if rejected := catalog.connection.execute(sql, [image_id]).fetchone():
+        if rejected := catalog.first_row(sql, [image_id]):
             raise UnknownImageError(
                 f"image {image_id}, {rejected[0]}, could not be indexed ({rejected[1]}: {rejected[2]})"
             )
-    last = catalog.connection.execute("SELECT max(image_id) FROM images").fetchall()[0][0]
+    last = catalog.rows("SELECT max(image_id) FROM images")[0][0]
     has = "it has no images" if last is None else f"ids go up to {last}"
     raise UnknownImageError(f"there is no image {image_id} in this index: {has}")
 
@@ -393,6 +388,6 @@ def _stored_subject(catalog: Catalog, image_id: int) -> Subject:
     sql = """
         SELECT path, label, width, height, resized_width, resized_height, crop_left, crop_top
         FROM images WHERE image_id = ?"""
-    path, label, *placement = catalog.connection.execute(sql, [image_id]).fetchall()[0]
+    path, label, *placement = catalog.rows(sql, [image_id])[0]
     classes = catalog.manifest.plan.classes
     return Subject(path, image_id, None if label is None else classes[label], Placement(*placement))

@@ -168,7 +168,7 @@ def open_stored_models(
     place = find_device(device)
     computes: dict[str, Compute] = {}
     for name, record in manifest.models.items():
-        checkpoint = read_checkpoint(directory.root / name / "model.safetensors", record.architecture)
+        checkpoint = read_checkpoint(directory.weights_path(record), record.architecture)
         plan, size = manifest.plan, batch_size or record.environment.batch_size
         computes[name] = BagNetCompute(name, checkpoint, plan.classes, plan.transform, place, size)
     return computes

@@ -9,6 +9,7 @@ from bagindex.errors import QueryError
 from bagindex.opened import Opened
 
 if TYPE_CHECKING:
+    from bagindex.choosing import Met
     from bagindex.explanations import Explanation, Explanations
     from bagindex.figure3 import Figure3
     from bagindex.heatmaps import Heatmap
@@ -24,15 +25,26 @@ MOST_CLASSES = 20
 class Questions(Opened):
     """What can be asked of an opened index."""
 
-    def verify(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> VerifyReport:
+    def verify(
+        self,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        *,
+        data: bool = False,
+        sample: float = 1.0,
+    ) -> VerifyReport:
         """Check every file's hash, and that the stored numbers are the models' evidence.
 
         Args:
             progress: hears how many of how many steps are done.
+            data: only whether all bytes are what was written, not what their numbers mean.
+            sample: the share of the shards that is looked into, drawn anew each time.
+
+        Raises:
+            SettingsError: `sample` is no share.
         """
         from bagindex.verify import verify
 
-        return verify(self._directory, progress)
+        return verify(self._directory, progress, data=data, sample=sample)
 
     def top_patches(
         self,
@@ -47,7 +59,7 @@ class Questions(Opened):
         label: str | int | None = None,
         predicted_as: str | int | None = None,
         misclassified: bool = False,
-        where: str | None = None,
+        where: str | Met | None = None,
         offset: int = 0,
         model: str | None = None,
     ) -> TopPatches:
@@ -64,7 +76,8 @@ class Questions(Opened):
             label: only images with that label: a class by name, wnid or id.
             predicted_as: only images that the model predicts as this class.
             misclassified: only labelled images that the model predicts as another class.
-            where: an SQL condition on the columns of `images`, `predicted`, `predicted_name` and `probability`.
+            where: an SQL condition on the columns of `images`, `predicted`, `predicted_name` and `probability`; of a
+                stranger's, what `SqlPool.images_where` found.
             offset: how many of the strongest to pass over; ranks go on after them.
             model: which model; may be left out where there is one.
 

@@ -6,36 +6,52 @@ parent fsynced. The rename is the commit: a shard exists whole or not at all.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import ValidationError
-
-from bagindex.errors import DamagedIndexError, IndexNotFoundError, LockedError, SettingsError
+from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
+from bagindex.locking import LOCK, hold
+from bagindex.seal import read_record, sealed
 from bagindex_schemas.derived import DerivedRecord
-from bagindex_schemas.records import FORMAT_VERSION, FileRecord, IndexManifest, Record, ShardManifest
+from bagindex_schemas.records import (
+    FORMAT_VERSION,
+    READABLE_FORMATS,
+    FileRecord,
+    IndexManifest,
+    ModelRecord,
+    ShardManifest,
+)
 
 IMAGES = "images"
 """The series of the shards that belong to no model."""
 SHARD = "shard.json"
 """The record of a shard."""
+INDEX = "index.json"
+"""The record of the index."""
+WEIGHTS = "model.safetensors"
+"""A model's weights, in its folder."""
+COPY = "index-copy.json"
+"""The same again, for `bagindex repair`: without it, a flipped bit would cost the index."""
+
+CURRENT = "CURRENT"
+"""The record that names the catalog in force."""
 
 _OUR_FILES = re.compile(
-    r"index\.json|labels-[0-9a-f]{12}\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?"
+    r"index(-copy)?\.json|labels-[0-9a-f]{12}\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?"
 )
 _IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|model\.safetensors|evidence|features|derived")
-REMAKE = "remove {} and run the same `bagindex build` command again, which makes it anew"
+REMAKE = "run `bagindex repair`, and then the same `bagindex build` command again, which makes it anew"
 """What to do about a damaged shard."""
-_RecordType = TypeVar("_RecordType", bound=Record)
+RESTORE = "run `bagindex repair`, which puts a copy back"
+"""What to do about a damaged `index.json`."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +62,7 @@ class IndexDirectory:
 
     def exists(self) -> bool:
         """Whether an index has been begun here."""
-        return (self.root / "index.json").is_file()
+        return any((self.root / name).is_file() for name in (INDEX, COPY))
 
     def manifest(self) -> IndexManifest:
         """`index.json`.
@@ -57,15 +73,37 @@ class IndexDirectory:
         """
         if not self.exists():
             raise IndexNotFoundError(f"no index at {self.root}: `bagindex list` shows what there is")
-        return read_record(self.root / "index.json", IndexManifest)
+        manifest = read_record(self.root / INDEX, IndexManifest, RESTORE)
+        if manifest.format not in READABLE_FORMATS:
+            raise DamagedIndexError(
+                f"{self.root / INDEX} has format {manifest.format}, this bagindex reads up to {FORMAT_VERSION}: use "
+                "the version that made it"
+            )
+        return manifest
 
     def write_manifest(self, manifest: IndexManifest) -> None:
-        """Put a new `index.json` in place of the old one."""
-        self.write_file("index.json", manifest.model_dump_json(indent=1).encode())
+        """Put a new `index.json` in place of the old one, and then its copy."""
+        data = sealed(manifest.model_copy(update={"format": FORMAT_VERSION}))
+        self.write_file(INDEX, data)
+        self.write_file(COPY, data)
+
+    def inside(self, *parts: str) -> Path:
+        """A path below the root, of which no part is a symbolic link: an index has none, and one that somebody put
+        there would lead out of it.
+
+        Raises:
+            DamagedIndexError: there is a link.
+        """
+        path = self.root
+        for part in "/".join(parts).split("/"):
+            path = path / part
+            if path.is_symlink():
+                raise DamagedIndexError(f"{path} is a symbolic link: put what it stands for in its place")
+        return path
 
     def write_file(self, name: str, data: bytes) -> None:
         """Write a file below the root so that readers see the old one or the new one, and it outlives a power cut."""
-        path = self.root / name
+        path = self.inside(name)
         self._make_folder(path.parent)
         replace_file(path, data)
 
@@ -75,7 +113,8 @@ class IndexDirectory:
 
     def committed(self, series: str) -> list[int]:
         """Numbers of the committed shards, ascending."""
-        names = os.listdir(self.root / series) if (self.root / series).is_dir() else []
+        folder = self.inside(series)
+        names = os.listdir(folder) if folder.is_dir() else []
         return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"shard-(\d{5,})", name)))
 
     def shard_manifest(self, series: str, shard: int) -> ShardManifest:
@@ -84,10 +123,21 @@ class IndexDirectory:
         Raises:
             DamagedIndexError: a file is missing or has another size.
         """
-        folder = self.shard_path(series, shard)
-        manifest = read_record(folder / SHARD, ShardManifest)
-        check_sizes(folder, manifest.files, REMAKE.format(folder))
+        folder = self.inside(series, self.shard_path(series, shard).name)
+        manifest = read_record(folder / SHARD, ShardManifest, REMAKE)
+        check_sizes(folder, manifest.files, REMAKE)
         return manifest
+
+    def table_path(self, series: str, shard: int, table: str) -> Path:
+        """The file of a table of a committed shard, its size checked.
+
+        Raises:
+            DamagedIndexError: it is missing or has another size.
+        """
+        name = f"{table}.parquet"
+        if name not in self.shard_manifest(series, shard).files:
+            raise DamagedIndexError(f"{self.shard_path(series, shard)} has no {name}: {REMAKE}")
+        return self.shard_path(series, shard) / name
 
     def totals(self, *series: str) -> tuple[Counter[str], Counter[str]]:
         """Rows and bytes of each table, over the committed shards of some series."""
@@ -99,6 +149,18 @@ class IndexDirectory:
                 rows.update(manifest.rows)
                 sizes.update({name.removesuffix(".parquet"): record.bytes for name, record in manifest.files.items()})
         return rows, sizes
+
+    def weights_path(self, record: ModelRecord) -> Path:
+        """The file of a model's weights, its hash checked: they are to answer questions.
+
+        Raises:
+            DamagedIndexError: it is missing, or not what was written.
+        """
+        path = self.inside(record.name, WEIGHTS)
+        check_size(path, record.file_bytes, REMAKE)
+        if file_sha256(path) != record.file_sha256:
+            raise DamagedIndexError(f"{path} is damaged, its SHA-256 is not the recorded one: {REMAKE}")
+        return path
 
     def new_shard(self, series: str, shard: int) -> AbstractContextManager[Path]:
         """A temporary folder for a shard's files; see `new_folder`."""
@@ -132,7 +194,7 @@ class IndexDirectory:
             with (temporary / each).open("rb") as file:
                 os.fsync(file.fileno())
         with (temporary / name).open("wb") as file:
-            file.write(record.model_dump_json(indent=1).encode())
+            file.write(sealed(record))
             file.flush()
             os.fsync(file.fileno())
         fsync_folder(temporary)
@@ -157,55 +219,55 @@ class IndexDirectory:
         foreign = self._foreign()
         if foreign:
             raise SettingsError(f"{self.root} holds something else ({foreign}): give --out an empty or new folder")
+        descriptor = hold(self.root)
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.root / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise SettingsError(f"cannot write to {self.root}: {error.strerror}; give --out another place") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise LockedError(
-                f"process {holder or 'unknown'} is writing {self.root}: wait until it ends, or stop it"
-            ) from None
-        try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             self._sweep()
+            self._keep_copy()
             yield
         finally:
             os.close(descriptor)
 
     def clear(self) -> None:
-        """Remove the index, but not its lock; `index.json` first, so that a half-removed index is no index."""
-        (self.root / "index.json").unlink(missing_ok=True)
-        fsync_folder(self.root)
-        for child in self.root.iterdir():
-            if child.name == "LOCK" or not _is_ours(child):
-                continue
-            if child.is_dir():
-                shutil.rmtree(child)
-            else:
-                child.unlink()
-        fsync_folder(self.root)
+        """Remove the index, but not its lock.
+
+        First what names the catalog, last the records: a removal that was cut off leaves an unfinished index, which
+        can be removed again, or built.
+        """
+        ours = sorted(child for child in self.root.iterdir() if child.name != LOCK and _is_ours(child))
+        for child in sorted(ours, key=lambda child: (child.name != CURRENT, child.name in (COPY, INDEX))):
+            self.drop(child)
+
+    def holds_series(self, series: str) -> bool:
+        """Whether there is a series' folder, by what is in it, whether `index.json` knows of it or not."""
+        folder = self.inside(series)
+        return folder.is_dir() and any(folder.iterdir()) and _is_ours(folder)
 
     def remove_series(self, series: str) -> None:
         """Remove all shards of a series, and what else its folder holds."""
-        if (self.root / series).is_dir():
-            shutil.rmtree(self.root / series)
-            fsync_folder(self.root)
+        self.drop(self.inside(series))
+
+    def drop(self, path: Path) -> None:
+        """Remove a file or a folder of the index, which is gone at once and whole, also from the disk."""
+        if os.path.lexists(path):
+            temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+            os.rename(path, temporary)
+            fsync_folder(path.parent)
+            _remove(temporary)
 
     def remove_folder(self) -> None:
-        """Remove the folder of an index that was cleared, unless something else is in it."""
-        (self.root / "LOCK").unlink(missing_ok=True)
-        if not any(self.root.iterdir()):
+        """Remove the folder of an index that was cleared, unless something else is in it. The caller holds the lock."""
+        (self.root / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it, or somebody has just begun to write there
             self.root.rmdir()
 
     def size(self) -> int:
-        """Bytes of all files."""
-        return sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file())
+        """Bytes of all files, of those that are there while others may come and go."""
+        total = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    total += os.lstat(os.path.join(folder, name)).st_size
+        return total
 
     def _make_folder(self, path: Path) -> None:
         if not path.exists():
@@ -217,36 +279,65 @@ class IndexDirectory:
         # Only the lock's holder writes, so every temporary name is a dead process's.
         for pattern in ("*.tmp-*", "*/*.tmp-*", "*/*/*.tmp-*"):
             for path in list(self.root.glob(pattern)):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+                _remove(path)
+
+    def _keep_copy(self) -> None:
+        # A writer may have been killed before it wrote the copy.
+        with suppress(IndexNotFoundError, DamagedIndexError):
+            self.manifest()
+            data = (self.root / INDEX).read_bytes()
+            if not (self.root / COPY).is_file() or (self.root / COPY).read_bytes() != data:
+                self.write_file(COPY, data)
 
     def _foreign(self) -> str | None:
         if not self.root.exists() or self.exists():
             return None
-        return next((child.name for child in sorted(self.root.iterdir()) if not _is_ours(child)), None)
+        try:
+            return next((child.name for child in sorted(self.root.iterdir()) if not _is_ours(child)), None)
+        except FileNotFoundError:  # the folder itself is gone
+            return None
 
 
 def check_sizes(folder: Path, files: Mapping[str, FileRecord], advice: str) -> None:
     """See whether a folder's files are there, whole.
 
     Raises:
-        DamagedIndexError: one is missing or has another size.
+        DamagedIndexError: one is missing, has another size, or is no file.
     """
     for name, record in files.items():
-        try:
-            size = (folder / name).stat().st_size
-        except FileNotFoundError:
-            raise DamagedIndexError(f"{folder / name} is missing: {advice}") from None
-        if size != record.bytes:
-            raise DamagedIndexError(f"{folder / name} has {size} bytes, not {record.bytes}: {advice}")
+        check_size(folder / name, record.bytes, advice)
+
+
+def check_size(path: Path, size: int, advice: str) -> None:
+    """See whether a file is there, whole.
+
+    Raises:
+        DamagedIndexError: it is missing, has another size, or is no file (a link, say, which is not followed).
+    """
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DamagedIndexError(f"{path} is missing: {advice}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise DamagedIndexError(f"{path} is no regular file: {advice}")
+    if found.st_size != size:
+        raise DamagedIndexError(f"{path} has {found.st_size} bytes, not {size}: {advice}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_ours(child: Path) -> bool:
     if child.is_symlink() or not child.is_dir():
         return _OUR_FILES.fullmatch(child.name) is not None
-    return all(_IN_OUR_FOLDERS.match(name) for name in os.listdir(child))
+    try:
+        return all(_IN_OUR_FOLDERS.match(name) for name in os.listdir(child))
+    except FileNotFoundError:  # who writes there has removed it
+        return True
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -281,34 +372,3 @@ def fsync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def read_record(path: Path, record: type[_RecordType], advice: str = "") -> _RecordType:
-    """Read a JSON record.
-
-    Args:
-        path: where it is.
-        record: what it is.
-        advice: what to do where it is damaged; else how to put back an index's or a shard's.
-
-    Raises:
-        DamagedIndexError: it is missing, cannot be read, or is no such record.
-    """
-    if not advice:
-        anew = "put a copy back, or build anew with --restart"
-        advice = anew if record is IndexManifest else REMAKE.format(path.parent)
-    try:
-        parsed = record.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise DamagedIndexError(f"{path} is missing: {advice}") from None
-    except OSError as error:
-        raise DamagedIndexError(f"cannot read {path}: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DamagedIndexError(f"{path} is damaged ({where or 'JSON'}: {first['msg']}): {advice}") from None
-    if isinstance(parsed, IndexManifest) and parsed.format != FORMAT_VERSION:
-        raise DamagedIndexError(
-            f"{path} has format {parsed.format}, this bagindex reads {FORMAT_VERSION}: use the version that made it"
-        )
-    return parsed

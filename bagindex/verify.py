@@ -6,7 +6,8 @@ numbers are a BagNet's evidence, and not merely unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -20,15 +21,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bagindex import catalog, derived, invariants
-from bagindex.errors import BagindexError
+from bagindex.errors import BagindexError, SettingsError
 from bagindex.geometry import cut, patch_box
 from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.reading import StoredPixels
 from bagindex.registry import ARCHITECTURES
-from bagindex.shards import hash_files, images_digest
-from bagindex.store import IMAGES, REMAKE, IndexDirectory, file_sha256
+from bagindex.seal import read_record
+from bagindex.shards import images_digest
+from bagindex.store import COPY, IMAGES, INDEX, REMAKE, RESTORE, SHARD, WEIGHTS, IndexDirectory, file_sha256
 from bagindex.text import first_line
-from bagindex_schemas.records import IndexManifest, ModelRecord, ShardRange
+from bagindex_schemas.records import IndexManifest, ModelRecord, Relabelling, ShardRange
 
 if TYPE_CHECKING:
     from bagindex.compute import Compute
@@ -70,20 +72,43 @@ class Check:
 
     def run(
         self, what: str, look: Callable[_Arguments, Outcome], *args: _Arguments.args, **kwargs: _Arguments.kwargs
-    ) -> bool:
-        """Take in what `look` finds, and whether that is nothing; what goes wrong on the way is a finding too."""
+    ) -> list[str]:
+        """Take in what `look` finds wrong, and say it; what goes wrong on the way is a finding too."""
         try:
             checked, problems = look(*args, **kwargs)
+        except BagindexError as error:  # names the file
+            checked, problems = 0, [str(error)]
         except _READING as error:
             checked, problems = 0, [f"{what}: {first_line(error)}"]
         self.checked += checked
         self.problems += problems
-        return not problems
+        return problems
+
+
+@dataclass
+class Damage:
+    """What of an index is not what it was, by what makes it again.
+
+    Attributes:
+        copy: whether the copy of index.json is.
+        shards: as (series, shard); those that are not there are not among them.
+        weights: models whose `model.safetensors` is.
+        derived: as (model, kind).
+        catalog: whether the catalog in force is.
+        beyond: what only a person can mend, each with how.
+    """
+
+    copy: bool = False
+    shards: set[tuple[str, int]] = field(default_factory=set)
+    weights: set[str] = field(default_factory=set)
+    derived: set[tuple[str, str]] = field(default_factory=set)
+    catalog: bool = False
+    beyond: list[str] = field(default_factory=list)
 
 
 @dataclass
 class _Checks:
-    records: Check = field(default_factory=lambda: Check("records", "shards"))
+    records: Check = field(default_factory=lambda: Check("records", "records"))
     hashes: Check = field(default_factory=lambda: Check("hashes", "files"))
     means: Check = field(default_factory=lambda: Check("1. the mean of patch logits is the image's", "logits"))
     linear: Check = field(default_factory=lambda: Check("2. feature · W + b is the evidence", "logits"))
@@ -96,10 +121,13 @@ class _Checks:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """All checks of an index."""
+    """All checks of an index; `shards` of its `of` shards were looked into."""
 
     path: Path
     checks: tuple[Check, ...]
+    shards: int
+    of: int
+    damage: Damage
 
     @property
     def ok(self) -> bool:
@@ -118,38 +146,76 @@ class VerifyReport:
 
 
 def verify(
-    directory: IndexDirectory, progress: Callable[[int, int], None] = lambda _done, _total: None
+    directory: IndexDirectory,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    data: bool = False,
+    sample: float = 1.0,
 ) -> VerifyReport:
-    """Check a whole index. What is wrong is reported, not raised; numbers of a damaged shard are not looked at.
+    """Check an index. What is wrong is reported, not raised; numbers of a damaged shard are not looked at.
 
-    `progress` hears how many of how many steps are done.
+    Args:
+        directory: the index.
+        progress: hears how many of how many steps are done.
+        data: only whether all bytes are what was written; that their numbers are a BagNet's is left out.
+        sample: the share of the shards to look into, at least one, drawn anew each time; of all others the records and
+            the sizes of the files are checked.
 
     Raises:
+        SettingsError: the sample is no share.
         IndexNotFoundError: there is no index.
         DamagedIndexError: `index.json` cannot be read, so that nothing can be said.
     """
-    checks = _Checks()
+    if not 0 < sample <= 1:
+        raise SettingsError("--sample is more than 0 and at most 100 percent")
+    checks, damage = _Checks(), Damage()
     manifest = directory.manifest()
-    steps = _Steps(len(manifest.shards) * (1 + len(manifest.series) + len(manifest.models)), progress)
-    sound = _check_files(directory, manifest, checks, steps)
+    count = len(manifest.shards)
+    chosen = frozenset(random.sample(range(count), max(1, round(sample * count))))
+    steps = _Steps(count * (1 + len(manifest.series)) + len(chosen) * len(manifest.models), progress)
+    damage.copy = bool(checks.records.run(COPY, _check_copy, directory, manifest))
+    sound = _check_files(directory, manifest, chosen, checks, damage, steps)
     if manifest.relabelling is not None:
-        checks.hashes.run("labels", _check_file, directory, manifest.relabelling.file, manifest.relabelling.sha256)
-    for shard, span in enumerate(manifest.shards):
-        if (IMAGES, shard) in sound:
-            series = [each for each in manifest.series if (each, shard) in sound]
-            checks.coverage.run(f"images/shard-{shard:05d}", _check_coverage, directory, shard, span, series)
+        damage.beyond += checks.hashes.run("labels", _check_labels, directory, manifest.relabelling)
     for record in manifest.models.values():
-        weights = f"{record.name}/model.safetensors"
-        if checks.hashes.run(weights, _check_file, directory, weights, record.file_sha256):
+        if checks.hashes.run(record.name, _check_weights, directory, record):
+            damage.weights.add(record.name)
+        for kind in derived.RECORDS:
+            if checks.derived.run(f"{record.name}/{kind}", derived.check, directory, record.name, kind):
+                damage.derived.add((record.name, kind))
+    damage.catalog = bool(checks.derived.run("catalog", catalog.check_current, directory))
+    if not data:
+        _check_meaning(directory, manifest, sound, checks, damage, steps)
+    return VerifyReport(directory.root, tuple(vars(checks).values()), len(chosen), count, damage)
+
+
+def _check_meaning(
+    directory: IndexDirectory,
+    manifest: IndexManifest,
+    sound: set[tuple[str, int]],
+    checks: _Checks,
+    damage: Damage,
+    steps: _Steps,
+) -> None:
+    """See whether the numbers of sound files are what they should be."""
+    for _, shard in sorted(each for each in sound if each[0] == IMAGES):
+        series = [each for each in manifest.series if (each, shard) in sound]
+        span = manifest.shards[shard]
+        for each in (IMAGES, *series):
+            where = f"{each}/shard-{shard:05d}"
+            if checks.coverage.run(where, _check_coverage, directory, shard, span, each):
+                damage.shards.add((each, shard))
+    for record in manifest.models.values():
+        if record.name not in damage.weights:
             model = _Model(directory, manifest, record)
             for shard in range(len(manifest.shards)):
                 if all((series, shard) in sound for series in record.series):
-                    _check_numbers(model, shard, (IMAGES, shard) in sound, checks)
-                steps.step()
-        checks.derived.run(record.name, derived.check, directory, record.name)
-    if not checks.records.problems + checks.hashes.problems:
-        checks.agreement.run("catalog", catalog.check, directory)
-    return VerifyReport(directory.root, tuple(vars(checks).values()))
+                    if _check_numbers(model, shard, (IMAGES, shard) in sound, checks):
+                        damage.shards.update((series, shard) for series in record.series)
+                    steps.step()
+    whole = len(sound) == len(manifest.shards) * (1 + len(manifest.series))
+    if whole and not damage.catalog and checks.agreement.run("catalog", catalog.check, directory):
+        damage.catalog = True
 
 
 class _Steps:
@@ -162,34 +228,54 @@ class _Steps:
 
 
 def _check_files(
-    directory: IndexDirectory, manifest: IndexManifest, checks: _Checks, steps: _Steps
+    directory: IndexDirectory,
+    manifest: IndexManifest,
+    chosen: Set[int],
+    checks: _Checks,
+    damage: Damage,
+    steps: _Steps,
 ) -> set[tuple[str, int]]:
-    """Look at the records and hashes of all shards; the sound ones, as (series, shard)."""
+    """Look at the records of all shards and at the hashes of some; those that are sound of them, as (series, shard)."""
     digest = manifest.plan.digest()
     sound = set()
     for series in (IMAGES, *manifest.series):
         for shard, span in enumerate(manifest.shards):
             where = f"{series}/shard-{shard:05d}"
-            if checks.records.run(where, _check_record, directory, series, shard, span, digest) and checks.hashes.run(
-                where, _check_hashes, directory, series, shard
-            ):
-                sound.add((series, shard))
+            problems = checks.records.run(where, _check_record, directory, series, shard, span, digest)
+            if not problems and shard in chosen:
+                problems = checks.hashes.run(where, _check_hashes, directory, series, shard)
+                damage.beyond += checks.hashes.run(where, _check_strangers, directory, series, shard)
+                if not problems:
+                    sound.add((series, shard))
+            if problems and directory.shard_path(series, shard).exists():
+                damage.shards.add((series, shard))
             steps.step()
     return sound
 
 
-def _check_numbers(model: _Model, shard: int, has_images: bool, checks: _Checks) -> None:
+def _check_numbers(model: _Model, shard: int, has_images: bool, checks: _Checks) -> list[str]:
     where = f"{model.record.name}/shard-{shard:05d}"
     try:
         numbers = invariants.load(model.directory, model.record, shard, len(model.manifest.plan.classes))
     except _READING as error:
-        checks.maxima.problems.append(f"{where}: {first_line(error)}")
-        return
-    checks.means.run(where, invariants.check_means, numbers)
-    checks.linear.run(where, model.check_linear, numbers)
-    checks.maxima.run(where, invariants.check_maxima, numbers)
+        problems = [f"{where}: {first_line(error)}"]
+        checks.maxima.problems += problems
+        return problems
+    problems = checks.means.run(where, invariants.check_means, numbers)
+    problems += checks.linear.run(where, model.check_linear, numbers)
+    problems += checks.maxima.run(where, invariants.check_maxima, numbers)
     if has_images and model.manifest.plan.pixels:
-        checks.alone.run(where, model.check_alone, numbers, shard)
+        problems += checks.alone.run(where, model.check_alone, numbers, shard)
+    return problems
+
+
+def _check_copy(directory: IndexDirectory, manifest: IndexManifest) -> Outcome:
+    path = directory.root / COPY
+    if manifest.format == 1 and not path.exists():
+        return 0, []  # versions before format 2 made none
+    if read_record(path, IndexManifest, RESTORE) != manifest:
+        return 1, [f"{path} is not what {INDEX} is: {RESTORE}"]
+    return 2, []
 
 
 def _check_record(directory: IndexDirectory, series: str, shard: int, span: ShardRange, plan_digest: str) -> Outcome:
@@ -207,41 +293,44 @@ def _check_record(directory: IndexDirectory, series: str, shard: int, span: Shar
 
 def _check_hashes(directory: IndexDirectory, series: str, shard: int) -> Outcome:
     recorded = directory.shard_manifest(series, shard).files
-    found = hash_files(directory.shard_path(series, shard))
-    found.pop("shard.json")
-    where = f"{series}/shard-{shard:05d}"
-    problems = [f"{where}/{name} does not belong to the index: remove it" for name in found.keys() - recorded.keys()]
-    problems += [
-        f"{where}/{name} is damaged, its SHA-256 is not the recorded one: "
-        f"{REMAKE.format(directory.shard_path(series, shard))}"
+    folder = directory.shard_path(series, shard)
+    return len(recorded), [
+        f"{series}/{folder.name}/{name} is damaged, its SHA-256 is not the recorded one: {REMAKE}"
         for name, record in recorded.items()
-        if found.get(name) != record
+        if file_sha256(folder / name) != record.sha256
     ]
-    return len(recorded), problems
 
 
-def _check_file(directory: IndexDirectory, name: str, sha256: str) -> Outcome:
-    path = directory.root / name
-    if not path.is_file() or file_sha256(path) != sha256:
-        return 1, [f"{name} is missing or damaged: put a copy back, or build anew with --restart"]
+def _check_strangers(directory: IndexDirectory, series: str, shard: int) -> Outcome:
+    folder = directory.shard_path(series, shard)
+    known = {SHARD, *directory.shard_manifest(series, shard).files}
+    strangers = sorted({path.name for path in folder.iterdir()} - known)
+    return 0, [f"{series}/{folder.name}/{name} does not belong to the index: remove it" for name in strangers]
+
+
+def _check_labels(directory: IndexDirectory, given: Relabelling) -> Outcome:
+    catalog.check_labels(directory, given)
     return 1, []
 
 
-def _check_coverage(directory: IndexDirectory, shard: int, span: ShardRange, series: list[str]) -> Outcome:
+def _check_weights(directory: IndexDirectory, record: ModelRecord) -> Outcome:
+    directory.weights_path(record)
+    return 1, []
+
+
+def _check_coverage(directory: IndexDirectory, shard: int, span: ShardRange, series: str) -> Outcome:
     folder = directory.shard_path(IMAGES, shard)
     images = pq.read_table(folder / "images.parquet", columns=["image_id", "sha256"])
     rejects = pq.read_table(folder / "rejects.parquet", columns=["image_id"])
     ids, hashes = images["image_id"].to_pylist(), images["sha256"].to_pylist()
     problems = []
-    if sorted(ids + rejects["image_id"].to_pylist()) != list(range(span.first, span.first + span.count)):
+    of_images = series == IMAGES
+    if of_images and sorted(ids + rejects["image_id"].to_pylist()) != list(range(span.first, span.first + span.count)):
         problems.append(f"images/{folder.name}: images and rejects are not the files of the plan")
     digest = images_digest(list(zip(ids, hashes, strict=True)))
-    problems += [
-        f"{each}/{folder.name} was computed from other images"
-        for each in (IMAGES, *series)
-        if directory.shard_manifest(each, shard).images_sha256 != digest
-    ]
-    return span.count, problems
+    if directory.shard_manifest(series, shard).images_sha256 != digest:
+        problems.append(f"{series}/{folder.name} was computed from other images")
+    return span.count if of_images else 0, problems
 
 
 class _Model:
@@ -249,10 +338,10 @@ class _Model:
 
     def __init__(self, directory: IndexDirectory, manifest: IndexManifest, record: ModelRecord) -> None:
         self.directory = directory
-        self._pixels = StoredPixels(directory, manifest)
+        self._pixels = StoredPixels(directory, manifest, directory.committed(IMAGES))
         self.manifest = manifest
         self.record = record
-        self._path = directory.root / record.name / "model.safetensors"
+        self._path = directory.root / record.name / WEIGHTS
 
     def check_linear(self, numbers: ShardNumbers) -> Outcome:
         return invariants.check_linear(numbers, *self._linear)

@@ -10,8 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from bagindex.errors import DamagedIndexError
-from bagindex.store import IMAGES, IndexDirectory
+from bagindex.store import IMAGES, REMAKE, IndexDirectory, check_size
 from bagindex_schemas.records import IndexManifest, ModelRecord
 
 WORD_VIEWS = ("words", "word_evidence", "patch_words")
@@ -31,6 +30,7 @@ MACROS: Mapping[str, Sequence[str]] = {
 NATIVE_TABLES = ("predictions", "image_evidence")
 """What becomes native tables, where it is not too large."""
 _NATIVE_WORDS = ("words", "word_evidence")
+_WORDS_AGAIN = "make them again with `bagindex words --again`"
 _NO_LABELS = "(SELECT NULL::BIGINT AS image_id, NULL::INTEGER AS label LIMIT 0)"
 _TEMPLATES = ("tables", "native", "native_words", "macros", *VIEWS)
 
@@ -43,6 +43,8 @@ class Relations:
         manifest: the index's; `models` are those of it that can be asked.
         native: which are native tables, `TABLE/MODEL`.
         words: the folder of each model's visual words, relative to the index.
+        listed: all files that the catalog stands on, relative to the index, and their bytes: what came to the index
+            after it is no part of it.
         base: what paths begin with; None makes them relative to the index.
     """
 
@@ -51,26 +53,27 @@ class Relations:
     models: Sequence[ModelRecord]
     native: Set[str]
     words: Mapping[str, str]
+    listed: Mapping[str, int]
     base: Path | None = None
 
     def relation(self, model: ModelRecord | None, table: str) -> str:
         """SQL for a table of a model (or of the images): the native one, or its Parquet files.
 
         Raises:
-            DamagedIndexError: its shards are gone.
+            DamagedIndexError: a file is missing or has another size.
         """
         if model is not None and f"{table}/{model.name}" in self.native:
             return f'stored."{table}/{model.name}"'
         if model is not None and table in WORD_VIEWS:
-            return f"read_parquet({self._path(f'{self.words[model.name]}/{table}.parquet')})"
+            return f"read_parquet({self._path(f'{self.words[model.name]}/{table}.parquet', _WORDS_AGAIN)})"
         return f"read_parquet({self.files(IMAGES if model is None else model.series_of(table), table)})"
 
     def files(self, series: str, table: str) -> str:
         """SQL for the list of a table's Parquet files."""
-        shards = self.directory.committed(series)
-        if not shards:
-            raise DamagedIndexError(f"the shards of {series} are missing: run `bagindex verify`")
-        return "[" + ", ".join(self._path(f"{series}/shard-{shard:05d}/{table}.parquet") for shard in shards) + "]"
+        found = [
+            name for name in self.listed if name.startswith(f"{series}/shard-") and name.endswith(f"/{table}.parquet")
+        ]
+        return "[" + ", ".join(map(self._path, found)) + "]"
 
     def view(self, name: str) -> str | None:
         """The view's SELECT over all models that have what it shows; None when none does."""
@@ -91,7 +94,8 @@ class Relations:
         ]
         return "\nUNION ALL\n".join(parts) if parts else None
 
-    def _path(self, name: str) -> str:
+    def _path(self, name: str, advice: str = REMAKE) -> str:
+        check_size(self.directory.inside(name), self.listed[name], advice)
         return literal(str(self.base / name) if self.base else name)
 
 
@@ -104,6 +108,7 @@ def statements(tables: Relations, state: str) -> Iterator[str]:
         models=", ".join(_model_values(record) for record in models),
         images=tables.files(IMAGES, "images"),
         rejects=tables.files(IMAGES, "rejects"),
+        files=", ".join(_values(name, size) for name, size in tables.listed.items()),
         relabelled=f"read_parquet('{manifest.relabelling.file}')" if manifest.relabelling else _NO_LABELS,
         state=state,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command()(info)
     app.command("list")(list_indexes)
     app.command()(verify)
+    app.command()(repair)
 
 
 def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> None:
@@ -113,10 +115,32 @@ def list_indexes(format_: FormatOption = Format.TABLE) -> None:
     print_rows(["name", "models", "images", "keeps", "bytes", "state", "path"], rows, format_)
 
 
-def verify(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> None:
-    """Check every file's hash, and that the stored numbers are the model's evidence. Exit status 1 if they are not."""
+def _percent(text: str) -> float:
+    try:
+        return float(text.removesuffix("%")) / 100
+    except ValueError:
+        raise typer.BadParameter("a number of percent, as in --sample 10%") from None
+
+
+def verify(
+    index: IndexOption = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="Only whether all bytes are what was written, not what they mean.")
+    ] = False,
+    sample: Annotated[
+        float,
+        typer.Option(parser=_percent, metavar="PERCENT", help="Look into so many of the shards, drawn anew each time."),
+    ] = "100%",  # type: ignore[assignment]  # goes through the parser
+    format_: FormatOption = Format.TABLE,
+) -> None:
+    """Check every file's hash, and that the stored numbers are the model's evidence. Exit status 1 if they are not.
+
+    bagindex verify
+
+    bagindex verify --data --sample 10%
+    """
     with open_index(index) as opened, Steps("checking") as steps:
-        report = opened.verify(steps.at)
+        report = opened.verify(steps.at, data=data, sample=sample)
     rows = [
         {
             "check": check.name,
@@ -131,9 +155,52 @@ def verify(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> N
         for problem in report.problems:
             typer.echo(f"  {problem}")
         verdict = "sound" if report.ok else "damaged"
+        if report.ok and report.shards < report.of:
+            verdict = f"sound, of {report.shards} of its {report.of} shards that were looked into"
         if report.unfinished:
             verdict = "not finished, or shards were lost; what is there is sound"
         typer.echo(f"{report.path}: {verdict}")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def repair(
+    index: IndexOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is damaged and would be dropped.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Drop damaged shards, so that the same build makes them again, and make again what is derived from sound ones.
+
+    What is sound is not touched. It asks before it drops anything. Exit status 1 where damage is left.
+    """
+    steps = Steps("checking")
+
+    def agree(damaged: Sequence[str]) -> bool:
+        steps.stop()
+        for name in damaged:
+            typer.echo(f"damaged: {name}")
+        if dry_run or yes:
+            return yes and not dry_run
+        try:
+            return typer.confirm("drop it? The same build makes shards again, from the source", err=True)
+        except typer.Abort:
+            return False
+
+    with steps:
+        report = Index.repair(index, agree=agree, progress=steps.at)
+    for name in report.restored:
+        typer.echo(f"put back: {name}, from its copy")
+    for name in report.remade:
+        typer.echo(f"made again: {name}")
+    for problem in report.left:
+        typer.echo(f"left: {problem}")
+    if not report.agreed:
+        typer.echo("nothing was dropped" if dry_run else "nothing was dropped; answer y, or give --yes")
+    elif report.owed:
+        missing = "1 shard that is" if report.owed == 1 else f"{report.owed} shards that are"
+        typer.echo(f"run the same `bagindex build` command again: it makes the {missing} missing")
+    elif report.ok and not (report.found or report.restored):
+        typer.echo(f"{report.path}: sound, nothing to mend")
     if not report.ok:
         raise typer.Exit(1)
 

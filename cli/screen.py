@@ -130,6 +130,10 @@ class Steps:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away, to ask the person something, say."""
         if self._progress is not None:
             self._progress.stop()
 

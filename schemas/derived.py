@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bagindex_schemas.records import FileRecord, Record
+from bagindex_schemas.records import FileName, FileRecord, Record
 
 Metric = Literal["cosine", "l2"]
 
@@ -15,7 +15,7 @@ class DerivedRecord(Record):
     """What a derived folder was made from, and its files."""
 
     features_sha256: str = Field(description="over the hashes of the shards' features that it was made from")
-    files: dict[str, FileRecord]
+    files: dict[FileName, FileRecord]
 
     @property
     def bytes(self) -> int:

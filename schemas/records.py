@@ -5,18 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when an index written by this version can no longer be read by an older one."""
+READABLE_FORMATS = (1, 2)
+"""1 had no seals."""
+
+# What an index says of itself is checked when it is read: names lead nowhere else, and numbers are of a size that
+# memory can be asked for.
+MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*$"
+"""A model's name is also its folder's; `images` is taken."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+_MOST_IMAGES = 2**40
+_MOST_PIXELS = 2**16
+_MOST_CHANNELS = 2**20
 
 
 class Record(BaseModel):
     """A frozen record; unknown fields are errors, so that a damaged file is not half-read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Keep(StrEnum):
@@ -58,9 +70,9 @@ class Transform(Record):
     `crop_height` × `crop_width` is cut out, scaled to [0, 1] and normalised by `mean` and `std` (RGB).
     """
 
-    resize: int = Field(gt=0)
-    crop_height: int = Field(gt=0)
-    crop_width: int = Field(gt=0)
+    resize: int = Field(gt=0, le=_MOST_PIXELS)
+    crop_height: int = Field(gt=0, le=_MOST_PIXELS)
+    crop_width: int = Field(gt=0, le=_MOST_PIXELS)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -68,10 +80,10 @@ class Transform(Record):
 class Grid(Record):
     """The output grid of a patch model: `rows` × `cols` patches of `receptive_field`² pixels, `stride` apart."""
 
-    receptive_field: int = Field(gt=0)
-    stride: int = Field(gt=0)
-    rows: int = Field(gt=0)
-    cols: int = Field(gt=0)
+    receptive_field: int = Field(gt=0, le=_MOST_PIXELS)
+    stride: int = Field(gt=0, le=_MOST_PIXELS)
+    rows: int = Field(gt=0, le=_MOST_PIXELS)
+    cols: int = Field(gt=0, le=_MOST_PIXELS)
 
     @property
     def border(self) -> float:
@@ -98,8 +110,8 @@ class SourceRecord(Record):
 class ShardRange(Record):
     """Images `first` <= image_id < `first + count`."""
 
-    first: int = Field(ge=0)
-    count: int = Field(gt=0)
+    first: int = Field(ge=0, le=_MOST_IMAGES)
+    count: int = Field(gt=0, le=_MOST_IMAGES)
 
 
 class Plan(Record):
@@ -175,11 +187,11 @@ class Comparison(Record):
 class ModelRecord(Record):
     """One model of an index."""
 
-    name: str
+    name: str = Field(pattern=MODEL_NAME)
     architecture: str
     width: float
     parameters: int
-    feature_size: int
+    feature_size: int = Field(gt=0, le=_MOST_CHANNELS)
     grid: Grid
     levels: tuple[Keep, ...] = Field(min_length=1, description="the keep level of the first build, then higher ones")
     precision: Precision = Field(default="fp32", description="of new shards; each shard's own is in its shard.json")
@@ -188,7 +200,7 @@ class ModelRecord(Record):
     comparisons: tuple[Comparison, ...] = ()
     weights_sha256: str = Field(description="of the checkpoint that the user gave")
     file_bytes: int
-    file_sha256: str = Field(description="of model.safetensors in the index")
+    file_sha256: Sha256 = Field(description="of model.safetensors in the index")
     environment: Environment = Field(description="of the build that added the model")
 
     @property
@@ -225,7 +237,7 @@ class Relabelling(Record):
     """Labels that were given later; `file` beside index.json holds them."""
 
     file: str = Field(pattern=r"^labels-[0-9a-f]{12}\.parquet$")
-    sha256: str
+    sha256: Sha256
     images: int
 
 
@@ -237,6 +249,19 @@ class IndexManifest(Record):
     growths: tuple[Growth, ...] = ()
     models: dict[str, ModelRecord]
     relabelling: Relabelling | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if any(name != record.name for name, record in self.models.items()):
+            raise ValueError("a model has two names")
+        if "images" in self.models:
+            raise ValueError("a model is called images")
+        place = 0
+        for shard in self.shards:
+            if shard.first != place:
+                raise ValueError(f"a shard begins at image {shard.first} where the one before ends at {place}")
+            place += shard.count
+        return self
 
     @property
     def shards(self) -> tuple[ShardRange, ...]:
@@ -265,8 +290,15 @@ class IndexManifest(Record):
 class FileRecord(Record):
     """A committed file."""
 
-    bytes: int
-    sha256: str
+    bytes: int = Field(ge=0)
+    sha256: Sha256
+
+
+class CatalogRecord(Record):
+    """`CURRENT`: the catalog in force."""
+
+    catalog: str = Field(pattern=r"^catalog-\d+\.duckdb$")
+    file: FileRecord | None = Field(description="None: a version before format 2 wrote only the name")
 
 
 class ShardManifest(Record):
@@ -278,7 +310,7 @@ class ShardManifest(Record):
     span: ShardRange
     images_sha256: str = Field(description="over the content hashes of the shard's images, in order")
     rows: dict[str, int]
-    files: dict[str, FileRecord]
+    files: dict[FileName, FileRecord]
     environment: Environment | None = None
     feature_offsets: tuple[int, ...] | None = Field(
         default=None, description="byte offset of each image's float16 features in features.parquet"

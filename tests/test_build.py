@@ -24,7 +24,7 @@ from bagindex.errors import (
 )
 from bagindex.observer import BuildObserver
 from bagindex.plan import Estimate
-from bagindex.store import IndexDirectory
+from bagindex.store import COPY, IndexDirectory
 from bagindex_schemas import tables
 from bagindex_schemas.records import Keep
 from fakes import LinearCompute, MemorySource
@@ -45,11 +45,11 @@ def run(folder: Path, compute: LinearCompute | None = None, **settings: object) 
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Hashes of everything but the lock and the catalog, which DuckDB lays out as it likes."""
+    """Hashes of everything but the lock, the copy of index.json, and the catalog, which DuckDB lays out as it likes."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("LOCK", "CURRENT") and path.suffix != ".duckdb"
+        if path.is_file() and path.name not in ("LOCK", "CURRENT", COPY) and path.suffix != ".duckdb"
     }
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from bagindex import Index, catalog
 from bagindex.build import BuildSettings, build
+from bagindex.catalog import current
 from bagindex.errors import DamagedIndexError, QueryError, SettingsError
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
@@ -88,7 +89,7 @@ def test_built_in_an_odd_folder_and_read_with_plain_duckdb(
     source = MemorySource(["a", "b", None])
     build(IndexDirectory(folder), source, CLASS_IDS, LinearCompute(CLASSES), BuildSettings(workers=1))
     monkeypatch.chdir(folder)
-    with duckdb.connect((folder / "CURRENT").read_text().strip(), read_only=True) as connection:
+    with duckdb.connect(current(IndexDirectory(folder)), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM evidence").fetchall() == [(36,)]
         assert connection.execute("SELECT count(*) FROM features").fetchall() == [(12,)]
 
@@ -191,12 +192,13 @@ def test_readers_keep_their_catalog_while_a_model_is_added(folder: Path) -> None
     source = MemorySource(["a", "b", None, "a", "b"], frozenset({4}))
     with Index.open(folder) as reader:
         before = reader.top_patches(0, any_class=True)
+        first = int(current(IndexDirectory(folder)).stem.removeprefix("catalog-"))
         for number in range(3):
             compute = LinearCompute(CLASSES, name=f"other{number}", dimensions=number + 1)
             build(IndexDirectory(folder), source, CLASS_IDS, compute, BuildSettings(shard_size=2, workers=1))
             assert reader.top_patches(0, any_class=True, model="linear").patches == before.patches
-    assert (folder / "CURRENT").read_text() == "catalog-4.duckdb\n"
-    assert sorted(path.name for path in folder.glob("catalog-*")) == ["catalog-3.duckdb", "catalog-4.duckdb"]
+    assert current(IndexDirectory(folder)).name == f"catalog-{first + 3}.duckdb"
+    assert {path.name for path in folder.glob("catalog-*")} == {f"catalog-{first + n}.duckdb" for n in (2, 3)}
 
 
 def test_large_index_answers_from_parquet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,9 +214,9 @@ def test_large_index_answers_from_parquet(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_damaged_catalog_says_how_to_mend_it(folder: Path) -> None:
-    name = (folder / "CURRENT").read_text().strip()
+    name = current(IndexDirectory(folder)).name
     (folder / name).write_bytes(b"no database")
-    with Index.open(folder) as index, pytest.raises(DamagedIndexError, match=r"remove .*CURRENT and run the same"):
+    with Index.open(folder) as index, pytest.raises(DamagedIndexError, match="run `bagindex repair`"):
         index.top_patches(0)
     (folder / "CURRENT").unlink()
     source = MemorySource(["a", "b", None, "a", "b"], frozenset({4}))

@@ -17,10 +17,12 @@ from bagindex.arrays import to_float32
 from bagindex.build import BuildSettings, build
 from bagindex.errors import DamagedIndexError, QueryError, SettingsError
 from bagindex.geometry import cell_at, from_source, make_grid, shared_area, to_source
+from bagindex.grow import update
 from bagindex.observer import BuildObserver
 from bagindex.similarity import making, search
 from bagindex.store import IndexDirectory
 from fakes import LinearCompute, MemorySource
+from sealing import change_record
 
 CLASSES = ["tench", "shark", "ray"]
 PATCHES = 9
@@ -320,8 +322,7 @@ def test_what_takes_too_much_memory_is_refused(writable: Index, monkeypatch: pyt
 def test_an_index_of_another_state_is_not_used(writable: Index) -> None:
     writable.make_ann("IVF16,Flat")
     folder = writable.path / "linear" / "derived" / "patches-1"
-    record = json.loads((folder / "patches.json").read_text())
-    (folder / "patches.json").write_text(json.dumps(record | {"features_sha256": "0" * 64}))
+    change_record(folder / "patches.json", lambda record: record.update(features_sha256="0" * 64))
     writable.close()
     found = writable.similar(0)
     assert found.exact
@@ -329,9 +330,21 @@ def test_an_index_of_another_state_is_not_used(writable: Index) -> None:
     assert writable.info().models[0].derived[0].stale
 
 
+def test_it_is_made_of_the_images_that_are_there_now(tmp_path: Path) -> None:
+    directory, compute = IndexDirectory(tmp_path / "i"), LinearCompute("ab")
+    settings = BuildSettings(shard_size=4, workers=1)
+    build(directory, MemorySource(["a"] * 8), {"a": 0}, compute, settings)
+    with Index.open(tmp_path / "i") as index:
+        assert len(index.similar(0, k=100, overlap=True)) == 31
+        update(directory, MemorySource(["a"] * 12), {"a": 0}, {"linear": compute}, settings)
+        assert index.make_ann("Flat").patches == 48
+        found = index.similar(0, k=100, overlap=True)
+        assert (len(found), found.exact) == (47, True)
+
+
 def test_damage_is_found(writable: Index) -> None:
     writable.make_ann("IVF16,RaBitQ")
-    assert writable.verify().checks[-2].checked == 2  # the record and the index
+    assert writable.verify().checks[-2].checked == 3  # the record, the index, and the catalog
     path = writable.path / "linear" / "derived" / "patches-1" / "patches.faiss"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

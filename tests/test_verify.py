@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,12 +15,14 @@ import pytest
 
 from bagindex import Index, invariants
 from bagindex.build import BuildSettings, build
+from bagindex.catalog import current
 from bagindex.errors import DamagedIndexError
 from bagindex.invariants import ShardNumbers, load
 from bagindex.shards import hash_files
-from bagindex.store import IndexDirectory
+from bagindex.store import IndexDirectory, file_sha256
 from bagindex_schemas import tables
 from fakes import LinearCompute, MemorySource
+from sealing import change_record
 
 CLASS_IDS = {"a": 0, "b": 1}
 
@@ -76,14 +78,14 @@ def test_a_damaged_shard_is_mended_as_the_message_says(folder: Path) -> None:
     path.write_bytes(data)
     (problem,) = Index.open(folder).verify().problems
     assert problem.endswith(
-        f"remove {path.parent} and run the same `bagindex build` command again, which makes it anew"
+        "run `bagindex repair`, and then the same `bagindex build` command again, which makes it anew"
     )
-    shutil.rmtree(path.parent)
-    assert not Index.open(folder).verify().ok
+    Index.repair(folder)
+    assert Index.open(folder).verify().unfinished
     build(IndexDirectory(folder), source, CLASS_IDS, LinearCompute("ab"), BuildSettings(shard_size=3, workers=1))
     assert Index.open(folder).verify().ok
     (folder / "images" / "shard-00000" / "shard.json").unlink()
-    with pytest.raises(DamagedIndexError, match=r"remove .*images/shard-00000 and run the same"):
+    with pytest.raises(DamagedIndexError, match=r"images/shard-00000/shard.json is missing: run `bagindex repair`"):
         build(IndexDirectory(folder), source, CLASS_IDS, LinearCompute("ab"), BuildSettings(shard_size=3, workers=1))
 
 
@@ -106,9 +108,8 @@ def test_damaged_record(folder: Path) -> None:
 
 def mend_hash(shard: Path, name: str) -> None:
     """Give a changed file its right hash: a fault of a program, not of a disk."""
-    record = json.loads((shard / "shard.json").read_text())
-    record["files"][name] = hash_files(shard)[name].model_dump()
-    (shard / "shard.json").write_text(json.dumps(record))
+    changed = {name: hash_files(shard)[name].model_dump()}
+    change_record(shard / "shard.json", lambda record: record["files"].update(changed))
 
 
 def numbers(folder: Path) -> ShardNumbers:
@@ -180,11 +181,21 @@ def test_missing_image_breaks_the_fifth_invariant(folder: Path) -> None:
     assert "images/shard-00001: images and rejects are not the files of the plan" in problems
 
 
-def test_catalog_that_is_behind(folder: Path) -> None:
+def test_catalog_that_says_something_else(folder: Path) -> None:
+    catalog = current(IndexDirectory(folder))
+    with duckdb.connect(catalog) as connection:
+        connection.execute('UPDATE stored."image_evidence/linear" SET max_logit = max_logit + 1 WHERE class_id = 1')
+    found = {"bytes": catalog.stat().st_size, "sha256": file_sha256(catalog)}
+    change_record(folder / "CURRENT", lambda record: record.update(file=found))
+    problems = Index.open(folder).verify().problems
+    assert any("image_evidence of linear" in problem and "not what the shards hold" in problem for problem in problems)
+
+
+def test_shard_of_another_build_under_a_catalog(folder: Path) -> None:
     shard = folder / "linear" / "shard-00000"
     columns = pq.read_table(shard / "image_evidence.parquet").to_pydict()
     columns["max_logit"][0] += 1
     pq.write_table(pa.table(columns, schema=tables.IMAGE_EVIDENCE), shard / "image_evidence.parquet")
     mend_hash(shard, "image_evidence.parquet")
     problems = Index.open(folder).verify().problems
-    assert any("image_evidence of linear" in problem and "not what the shards hold" in problem for problem in problems)
+    assert any("shard-00000/image_evidence.parquet has" in problem for problem in problems)

@@ -19,10 +19,12 @@ from PIL import Image
 
 from bagindex import Index, derived
 from bagindex.build import BuildSettings, build
+from bagindex.catalog import current
 from bagindex.errors import LockedError, OutputError, QueryError, UnknownClassError
 from bagindex.evidence import rounding_error
 from bagindex.figures import words as figure
 from bagindex.geometry import patch_ids
+from bagindex.seal import read_record
 from bagindex.store import IndexDirectory
 from bagindex.words import making
 from bagindex.words.making import word_sums
@@ -89,7 +91,7 @@ def stored(index: Index) -> Stored:
     words = pq.read_table(found[0] / "words.parquet")
     labels = [row["label"] for row in index.sql("SELECT label FROM images ORDER BY image_id")]
     return Stored(
-        open_vocabulary(IndexDirectory(index.path), evidence, len(index.classes)),
+        open_vocabulary(index._catalog, evidence, len(index.classes)),
         np.stack([features.of_image(place) for place in range(len(features.image_ids))]).astype(np.float32),
         np.stack([evidence.of_class(class_id) for class_id in range(len(index.classes))]),
         np.array([-1 if label is None else label for label in labels]),
@@ -280,7 +282,7 @@ def test_stopping_leaves_the_words_that_were(tmp_path: Path, when: int) -> None:
 
 def test_files_and_record(folder: Path) -> None:
     place = folder / "bagnet33" / "derived" / "words-1"
-    record = WordsRecord.model_validate_json((place / "words.json").read_bytes())
+    record = read_record(place / "words.json", WordsRecord, "")
     assert set(record.files) == {"words.parquet", "patch_words.parquet", "word_evidence.parquet"}
     assert (record.asked, record.patches, record.iterations) == (COUNT, 48 * 256, making.ITERATIONS)
     assert record.sampled == COUNT * making.PER_WORD
@@ -318,7 +320,7 @@ def test_little_is_in_memory_at_once(folder: Path, tmp_path: Path, monkeypatch: 
         )
     assert max(sizes) <= making._BLOCK
     place = tmp_path / "i" / "bagnet33" / "derived" / "words-2"
-    assert WordsRecord.model_validate_json((place / "words.json").read_bytes()).sampled == 700
+    assert read_record(place / "words.json", WordsRecord, "").sampled == 700
     assert pq.read_metadata(place / "patch_words.parquet").num_row_groups == 7
 
 
@@ -355,7 +357,7 @@ def test_counts_that_cannot_be(tmp_path: Path, count: int) -> None:
     with small(tmp_path / "i", ["a"] * 0 + [None] * 3) as index:
         with pytest.raises(QueryError, match="ask for 2 to 12"):
             index.make_words(count)
-        with pytest.raises(QueryError, match=r"no visual words yet: `bagindex words --model linear`"):
+        with pytest.raises(QueryError, match=r"no visual words: .*`bagindex words --again --model linear`"):
             index.words()
         assert index.words_made() is None
         index.make_words(12)
@@ -483,7 +485,7 @@ def test_moved_and_read_with_plain_duckdb(folder: Path, tmp_path: Path, monkeypa
             assert index.sql(f"FROM {macro} ORDER BY ALL").to_arrow().equals(expected[macro])
         assert index.words("fish") == words
     monkeypatch.chdir(target)
-    with duckdb.connect((target / "CURRENT").read_text().strip(), read_only=True) as connection:
+    with duckdb.connect(current(IndexDirectory(target)), read_only=True) as connection:
         for macro in MACROS:
             found = connection.execute(f"SELECT count(*) FROM {macro}").fetchall()
             assert found == [(expected[macro].num_rows,)]
@@ -503,7 +505,7 @@ def test_new_images_make_words_stale(tmp_path: Path) -> None:
     growing.labels |= {70: "b", 71: "a"}
     growing.update()
     with Index.open(tmp_path / "i") as index:
-        with pytest.raises(QueryError, match=r"images have come since .*`bagindex words --again`"):
+        with pytest.raises(QueryError, match=r"images have come since; `bagindex words --again --model two`"):
             index.words(model="two")
         with pytest.raises(QueryError, match=r"images have come since; `bagindex words --again`"):
             index.sql("FROM patch_words")
@@ -622,7 +624,9 @@ def test_damaged_words_say_how_to_mend_them(folder: Path, tmp_path: Path) -> Non
 
 def test_a_catalog_of_an_earlier_version(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "i")
-    with duckdb.connect(tmp_path / "i" / (tmp_path / "i" / "CURRENT").read_text().strip()) as connection:
+    catalog = current(IndexDirectory(tmp_path / "i"))
+    (tmp_path / "i" / "CURRENT").write_text(f"{catalog.name}\n")  # as versions before format 2 wrote it
+    with duckdb.connect(catalog) as connection:
         for statement in (
             "DROP MACRO TABLE evidence_of",
             "DROP VIEW words",

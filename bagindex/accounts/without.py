@@ -208,10 +208,10 @@ def without(
     parts = [_predictions(evidence, gone[first : first + step], first, len(classes)) for first in places]
     before = np.concatenate([np.empty(0, np.int64), *(part[0] for part in parts)])
     after = np.concatenate([np.empty(0, np.int64), *(part[1] for part in parts)])
-    rows = catalog.connection.execute(
+    rows = catalog.rows(
         f"""SELECT path, label, predicted FROM images
         JOIN {catalog.relation(evidence.record, "predictions")} USING (image_id) ORDER BY image_id"""
-    ).fetchall()
+    )
     labels = np.array([-1 if label is None else label for _, label, _ in rows], np.int64)
     recorded = np.array([predicted for _, _, predicted in rows], np.int64)
     return Without(

@@ -23,4 +23,5 @@ CREATE TABLE rejects AS
     QUALIFY row_number() OVER (PARTITION BY r.path, r.path_bytes ORDER BY r.image_id DESC) = 1
     ORDER BY r.image_id;
 CREATE TABLE stored.state AS SELECT '$state' AS digest;
+CREATE TABLE stored.files AS SELECT * FROM (VALUES $files) AS t(path, bytes);
 CREATE TABLE stored.words(model VARCHAR, folder VARCHAR);

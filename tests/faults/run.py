@@ -1,7 +1,7 @@
 """Break things on purpose, at length: `python tests/faults/run.py FOLDER [FAULT ...] [--part 0.1]`.
 
-Prints a row for each fault, then each problem that was found, and writes both to FOLDER/faults.json. Exit status 1 where
-there are problems.
+Prints a row for each fault, then each problem that was found, and writes both to FOLDER/faults.json. Exit status 1
+where there are problems.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ sys.path[:0] = [str(_TESTS)]
 sys.path.remove(str(_TESTS / "faults"))
 
 from benchmarks.common import machine  # noqa: E402
+from faults import damage  # noqa: E402
 from faults.common import Outcome  # noqa: E402
 
 Fault = Callable[[Path, int, int], Outcome]
 """Given an empty folder, a number of trials and a seed."""
 
-FAULTS: Mapping[str, tuple[Fault, int]] = {}
+FAULTS: Mapping[str, tuple[Fault, int]] = {
+    "truncations": (damage.truncations, 100_000),
+    "flips": (damage.flips, 10_000),
+    "misplaced": (damage.misplaced, 1_000),
+}
 """Each fault, and how many trials the long run makes of it."""
 
 

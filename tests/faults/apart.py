@@ -1,0 +1,126 @@
+"""A process that calls functions for a fault, and may crash, hang or take all memory without taking others along."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from typing import Any, Self
+
+from bagindex.errors import BagindexError
+
+MEMORY = 8_000_000_000
+"""Bytes of address space beyond what a process has when it begins; torch and DuckDB reserve more than they use."""
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Came:
+    """What came of a call.
+
+    Attributes:
+        how: `returned`, `refused` (a `BagindexError`), `raised` (another exception), `died` or `hung`.
+        value: what it returned.
+        said: the error's text, or the signal's name.
+        peak: bytes that the process had in memory at most, up to then.
+    """
+
+    how: str
+    value: Any = None
+    said: str = ""
+    peak: int = 0
+
+
+class Apart:
+    """Calls functions of modules in a process of its own, which is started anew after one that it did not survive.
+
+    Args:
+        memory: bytes of address space that it may take, beside what it has when it begins.
+        seconds: how long a call may take.
+        folder: where it works.
+    """
+
+    def __init__(self, memory: int = MEMORY, seconds: float = SECONDS, folder: os.PathLike[str] | None = None) -> None:
+        self._memory, self._seconds, self._folder = memory, seconds, folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection[Any, Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._connection = None
+
+    def call(self, function: Callable[..., Any], *args: object, seconds: float | None = None) -> Came:
+        """What comes of `function(*args)`, all of which can be pickled; `seconds` instead of the usual ones."""
+        patience = self._seconds if seconds is None else seconds
+        process, connection = self._start()
+        try:
+            connection.send((function, args))
+            if not connection.poll(patience):
+                self.close()
+                return Came("hung", said=f"no answer after {patience:g} s")
+            came: Came = connection.recv()
+            return came
+        except (EOFError, ConnectionError):
+            code = process.wait()
+            self.close()
+            return Came("died", said=signal.Signals(-code).name if code < 0 else f"exit status {code}")
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], Connection[Any, Any]]:
+        if self._process is None or self._connection is None:
+            self._connection, other = Pipe()
+            paths = [os.path.abspath(each) for each in sys.path]
+            program = (
+                f"import sys; sys.path[:] = {paths!r}; from faults import apart; "
+                f"apart.serve({other.fileno()}, {self._memory})"
+            )
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                pass_fds=[other.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # what libraries say when they fail is no output of a test
+                cwd=self._folder,
+            )
+            other.close()
+        return self._process, self._connection
+
+
+def serve(descriptor: int, memory: int) -> None:
+    """What the process does."""
+    connection: Connection[Any, Any] = Connection(descriptor)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        with open("/proc/self/statm", encoding="ascii") as file:
+            has = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (has + memory, has + memory))
+    while True:
+        try:
+            function, args = connection.recv()
+        except EOFError:
+            return
+        try:
+            came = Came("returned", function(*args))
+        except BagindexError as error:
+            came = Came("refused", said=str(error))
+        except BaseException as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            came = Came("raised", said=f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        connection.send(Came(came.how, came.value, came.said, peak))
