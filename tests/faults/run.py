@@ -17,7 +17,7 @@ sys.path[:0] = [str(_TESTS)]
 sys.path.remove(str(_TESTS / "faults"))
 
 from benchmarks.common import machine  # noqa: E402
-from faults import damage  # noqa: E402
+from faults import archives, changes, damage, pictures  # noqa: E402
 from faults.common import Outcome  # noqa: E402
 
 Fault = Callable[[Path, int, int], Outcome]
@@ -27,6 +27,13 @@ FAULTS: Mapping[str, tuple[Fault, int]] = {
     "truncations": (damage.truncations, 100_000),
     "flips": (damage.flips, 10_000),
     "misplaced": (damage.misplaced, 1_000),
+    "bad-input": (pictures.kinds, 20),
+    "jpeg-truncations": (pictures.truncations, 100_000),
+    "picture-flips": (pictures.flips, 5_000),
+    "largest-pictures": (pictures.largest, 5),
+    "archive-members": (archives.members, 5),
+    "archives": (archives.archives, 5_000),
+    "changed-sources": (changes.changes, 120),
 }
 """Each fault, and how many trials the long run makes of it."""
 
