@@ -32,7 +32,7 @@ def array_offsets(path: Path, column: int, bytes_per_row: int) -> tuple[int, ...
             footer: it is damaged.
     """
     metadata = pq.read_metadata(path)
-    offsets = []
+    offsets: list[int] = []
     place = len(_MAGIC)
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for number in range(group.num_columns if group.num_rows else 0):

@@ -14,6 +14,7 @@ from bagindex.results import Tabular
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from bagindex.choosing import Met
     from bagindex_schemas.records import ModelRecord
 
 _KINDS = {"text": "string", "integer": "int64", "number": "float64", "truth": "bool_"}
@@ -145,7 +146,7 @@ class BrowseQuestions(Opened):
         if order not in _ORDERS:
             raise SettingsError(f"classes are ordered by {', '.join(_ORDERS)}, not by {order!r}")
         predictions = self._catalog.relation(self._model(model), "predictions")
-        labels = dict(self._catalog.rows("SELECT label, count(*) FROM images GROUP BY 1"))
+        labels: dict[int | None, int] = dict(self._catalog.rows("SELECT label, count(*) FROM images GROUP BY 1"))
         sql = f"""
             SELECT predicted, count(*), count(*) FILTER (label = predicted)
             FROM {predictions} JOIN images USING (image_id) GROUP BY 1"""
@@ -170,7 +171,7 @@ class BrowseQuestions(Opened):
         class_: str | int | None = None,
         correct: bool | None = None,
         labelled: bool | None = None,
-        where: str | None = None,
+        where: str | Met | None = None,
         offset: int = 0,
         limit: int = 100,
         model: str | None = None,

@@ -6,25 +6,30 @@ published: a new one gets a new number, and `CURRENT` names the one in force.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from bagindex.errors import DamagedIndexError, IncompleteIndexError, SettingsError
+from bagindex.errors import (
+    DamagedIndexError,
+    IncompleteIndexError,
+    OutdatedError,
+    SettingsError,
+)
 from bagindex.seal import read_plain, read_record, sealed
-from bagindex.store import IMAGES, IndexDirectory, check_size, file_sha256, publish
+from bagindex.standing import Standing, up_to
+from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256, publish
 from bagindex.text import first_line
-from bagindex.views import VIEWS, Relations, mentioned, native_names, sql_digest, statements
-from bagindex_schemas.records import CatalogRecord, FileRecord, IndexManifest, Keep, ModelRecord, Relabelling
+from bagindex.views import VIEWS, Relations, mentioned, native_names, statements
+from bagindex_schemas.records import CatalogRecord, FileRecord, Keep, ModelRecord, Relabelling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,25 +41,35 @@ _MEMORY = "500MB"
 _KEEP_CATALOGS = 2
 _CHUNK = 10_000
 """Rows of a stream that are fetched at a time."""
-_CURRENT = "CURRENT"
+_LIFE, _LIVES = 1_000_000, 1_000_000
+"""A catalog's number is one more than the last one's; the first is a random million and one. So none has a path that
+another had before the index was removed or begun anew: DuckDB takes a file for the one that this process has open by
+the same path, whatever is in it.
+"""
+_TRIES = 5
 _REMAKE = "run `bagindex repair`, which makes the catalog again"
 
 
-def update(directory: IndexDirectory) -> None:
-    """Write a new catalog if the shards are not those of the one in force. The caller holds the lock."""
+def update(directory: IndexDirectory, *, anew: bool = False) -> None:
+    """Write a new catalog if the shards are not those of the one in force, or in any case. The caller holds the lock.
+
+    Readers go on with the one that they have open, and whoever comes gets the one in force.
+    """
     manifest = directory.manifest()
-    models = _ready(directory, manifest)
-    words = _words(directory, models)
-    state = _state(directory, manifest, models, words)
-    if _current_state(directory) == state:
+    digest, known = _in_force(directory)
+    standing = Standing.of(directory, manifest, known)
+    words = standing.words()
+    state = standing.digest(words)
+    if digest == state and not anew:
         return
-    small = [record.name for record in models if _summary_rows(directory, record) <= NATIVE_ROWS]
+    models = standing.models
+    small = [record.name for record in models if standing.summary_rows(record) <= NATIVE_ROWS]
     if manifest.relabelling is not None:
         check_labels(directory, manifest.relabelling)
-    files = _files(directory, models, words)
-    tables = Relations(directory, manifest, models, native_names(small, words.keys()), words, files)
+    native = native_names(small, words.keys())
+    tables = Relations(directory, manifest, models, native, words, standing.files(words))
     numbers = _numbers(directory)
-    name = f"catalog-{max(numbers, default=0) + 1}.duckdb"
+    name = f"catalog-{max(numbers, default=_LIFE * secrets.randbelow(_LIVES)) + 1}.duckdb"
     temporary = directory.root / f"{name}.tmp-{os.getpid()}"
     # Sorting takes as much memory as it is allowed, and is as fast with little; what does not fit lies in the index's
     # folder for a while, where there is room.
@@ -82,7 +97,7 @@ def update(directory: IndexDirectory) -> None:
         os.fsync(file.fileno())
     file_record = FileRecord(bytes=temporary.stat().st_size, sha256=file_sha256(temporary))
     publish(temporary, directory.root / name)
-    directory.write_file(_CURRENT, sealed(CatalogRecord(catalog=name, file=file_record)))
+    directory.write_file(CURRENT, sealed(CatalogRecord(catalog=name, file=file_record)))
     for number in sorted(numbers)[: -(_KEEP_CATALOGS - 1)]:
         (directory.root / f"catalog-{number}.duckdb").unlink()
 
@@ -136,7 +151,7 @@ def current(directory: IndexDirectory) -> Path:
 
 def drop(directory: IndexDirectory) -> None:
     """Remove the catalog in force and all before it, so that the next one is made anew. The caller holds the lock."""
-    directory.drop(directory.root / _CURRENT)
+    directory.drop(directory.root / CURRENT)
     for number in _numbers(directory):
         path = directory.root / f"catalog-{number}.duckdb"
         directory.drop(path)
@@ -152,7 +167,7 @@ def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
 
 
 def _current_record(directory: IndexDirectory) -> CatalogRecord:
-    path = directory.root / _CURRENT
+    path = directory.root / CURRENT
     if not path.is_symlink() and not path.exists():
         raise IncompleteIndexError(
             f"the build of {directory.root} has not finished: run the same `bagindex build` command again"
@@ -165,34 +180,92 @@ def _current_record(directory: IndexDirectory) -> CatalogRecord:
 
 
 class Catalog:
-    """A read-only connection to the catalog in force when it was opened."""
+    """A read-only connection to the catalog in force when it was opened.
+
+    It knows what the index was then: `models`, the keep level that each is known by among them; `shards`, and the
+    folder of each model's visual words, `words`, relative to the index. What comes to the index later is no part of it.
+    """
 
     def __init__(self, directory: IndexDirectory) -> None:
         check_place(directory)
-        self.file = path = current(directory)
-        self.manifest = directory.manifest()
-        self._directory = directory
+        self.directory = directory
+        for last in (False,) * (_TRIES - 1) + (True,):
+            self._first = self._seen = _stat(directory)
+            try:
+                self.file = current(directory)
+                self.manifest = directory.manifest()
+                self._open()
+                break
+            except DamagedIndexError:
+                # Another one may have come into force, and the one after it, which this one makes room for.
+                if last or _stat(directory) == self._seen:
+                    raise
+
+    def _open(self) -> None:
+        directory = self.directory
         try:
-            self.connection = _connect(path)
+            self.connection = _connect(self.file)
             _without_bar(self.connection)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
             native = {row[0] for row in tables.fetchall()}
-            # A catalog of an earlier version knows of no words.
+            # A catalog of an earlier version knows of no words, or of no files.
             words = self.connection.execute("FROM stored.words").fetchall() if "words" in native else []
-            files = self.connection.execute("FROM stored.files").fetchall() if "files" in native else None
+            files = self.connection.execute("FROM stored.files").fetchall() if "files" in native else ()
         except duckdb.Error as error:
-            raise DamagedIndexError(f"{path} cannot be read ({first_line(error)}): {_REMAKE}") from None
+            raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {_REMAKE}") from None
         records = self.manifest.models
-        self.models = {name: _up_to(records[name], Keep(keep)) for name, keep in rows if name in records}
+        self.models = {name: up_to(records[name], Keep(keep)) for name, keep in rows if name in records}
         """The models that the catalog knows, with the keep level that it knows them by."""
         self.words: Mapping[str, str] = dict(words)
         """The folder of each model's visual words, relative to the index."""
-        known = list(self.models.values())
-        listed = _files(directory, known, self.words) if files is None else dict(files)
+        listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))
+        images = (re.fullmatch(rf"{IMAGES}/shard-(\d+)/images\.parquet", name) for name in listed)
+        self.shards = sorted(int(match[1]) for match in images if match)
         base = directory.root.resolve()
+        known = list(self.models.values())
         self._relations = Relations(directory, self.manifest, known, native, self.words, listed, base)
         self._bound: set[str] = set()
+
+    def check(self) -> None:
+        """See whether the index still is the one that was opened.
+
+        Raises:
+            OutdatedError: it was removed, or begun anew.
+        """
+        if _stat(self.directory) == self._seen:
+            return
+        seen = _stat(self.directory)
+        try:
+            file = current(self.directory)
+        except IncompleteIndexError:
+            raise OutdatedError(
+                f"{self.directory.root} was removed or begun anew since it was opened: open it again when it is built"
+            ) from None
+        except DamagedIndexError:  # which whoever opens it now is told
+            return
+        if _life(file) != _life(self.file):
+            raise OutdatedError(f"{self.directory.root} was begun anew since it was opened: open it again")
+        self._seen = seen
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around reading files that may be replaced at any time.
+
+        Raises:
+            OutdatedError: they were.
+        """
+        try:
+            yield
+        except (DamagedIndexError, duckdb.Error) as error:
+            self.check()
+            if _stat(self.directory) != self._first:
+                raise OutdatedError(
+                    f"{self.directory.root} has changed since it was opened, and of its state then something is gone: "
+                    f"open it again ({first_line(error)})"
+                ) from None
+            raise
+        self.check()
 
     def close(self) -> None:
         """Close the connection."""
@@ -209,7 +282,7 @@ class Catalog:
             yield self.connection
         except duckdb.Error as error:
             raise DamagedIndexError(
-                f"{self._directory.root} cannot be read ({first_line(error)}): run `bagindex verify`"
+                f"{self.directory.root} cannot be read ({first_line(error)}): run `bagindex verify`"
             ) from None
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -242,7 +315,8 @@ class Catalog:
         for view in mentioned(text):
             if view not in self._bound:
                 self._bound.add(view)
-                body = self._relations.view(view)
+                with self.reading():
+                    body = self._relations.view(view)
                 if body is not None:
                     self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
 
@@ -266,100 +340,13 @@ class Catalog:
 
     def relation(self, model: ModelRecord, table: str) -> str:
         """SQL for a table of a model: the native one, or its Parquet files by absolute paths."""
-        return self._relations.relation(model, table)
+        with self.reading():
+            return self._relations.relation(model, table)
 
     def files(self, series: str, table: str) -> str:
         """SQL for the list of a table's Parquet files, by absolute paths."""
-        return self._relations.files(series, table)
-
-
-def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any] | None:
-    """The parse tree of a statement that only reads; None for any other.
-
-    Raises:
-        duckdb.Error: it is no SQL.
-    """
-    statements = connection.extract_statements(sql)
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        return None
-    rows = connection.execute("SELECT json_serialize_sql(?)", [statements[0].query]).fetchall()
-    tree: dict[str, Any] = json.loads(rows[0][0])
-    # DuckDB lets a common table expression write: WITH x AS (COPY ... TO ...) counts as a SELECT.
-    return None if tree.get("error") or "_QUERY_NODE" in "".join(_node_types(tree)) else tree
-
-
-def _node_types(tree: object) -> Iterator[str]:
-    if isinstance(tree, dict):
-        if isinstance(tree.get("type"), str):
-            yield tree["type"]
-        for value in tree.values():
-            yield from _node_types(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _node_types(value)
-
-
-def _ready(directory: IndexDirectory, manifest: IndexManifest) -> list[ModelRecord]:
-    """The models that can be asked: those that have every shard of the plan, up to the level that is filled in."""
-    ready = []
-    for record in manifest.models.values():
-        has = [set(directory.committed(series)) for series in record.series]
-        if set(range(len(manifest.plan.shards))) <= has[0]:
-            levels = [level for level, shards in zip(record.levels, has, strict=True) if has[0] <= shards]
-            ready.append(_up_to(record, levels[-1]))
-    return ready
-
-
-def _up_to(record: ModelRecord, keep: Keep) -> ModelRecord:
-    return record.model_copy(update={"levels": record.levels[: record.levels.index(keep) + 1]})
-
-
-def _words(directory: IndexDirectory, models: Sequence[ModelRecord]) -> Mapping[str, str]:
-    """The folder of the visual words of each model that has some of all its images, relative to the index."""
-    # A question needs none of this, and is to be quick: derived brings pyarrow with it.
-    from bagindex import derived
-    from bagindex_schemas.derived import WordsRecord
-
-    found = {}
-    for record in models:
-        with suppress(DamagedIndexError):  # what can be made again must not stop a build
-            opened = derived.open_newest(directory, record.name, derived.WORDS, WordsRecord)
-            if opened is not None and opened[1].features_sha256 == derived.features_digest(directory, record):
-                found[record.name] = opened[0].relative_to(directory.root).as_posix()
-    return found
-
-
-def _summary_rows(directory: IndexDirectory, record: ModelRecord) -> int:
-    shards = (directory.shard_manifest(record.name, shard) for shard in directory.committed(record.name))
-    return sum(shard.rows["image_evidence"] for shard in shards)
-
-
-def _files(directory: IndexDirectory, models: Sequence[ModelRecord], words: Mapping[str, str]) -> dict[str, int]:
-    """The files that the tables and views of a catalog stand on, relative to the index, and their bytes."""
-    found = {}
-    for series in (IMAGES, *(each for record in models for each in record.series)):
-        for shard in directory.committed(series):
-            folder = directory.shard_path(series, shard).relative_to(directory.root).as_posix()
-            files = directory.shard_manifest(series, shard).files
-            found.update({f"{folder}/{name}": record.bytes for name, record in files.items()})
-    for folder in words.values():
-        for path in directory.inside(folder).glob("*.parquet"):
-            found[f"{folder}/{path.name}"] = path.stat().st_size
-    return found
-
-
-def _state(
-    directory: IndexDirectory, manifest: IndexManifest, models: Sequence[ModelRecord], words: Mapping[str, str]
-) -> str:
-    """A digest of everything that a catalog is made from."""
-    digest = hashlib.sha256(f"{sql_digest()}\n{manifest.model_dump_json()}".encode())
-    for folder in words.values():
-        digest.update(f"{folder}\n".encode() + (directory.root / folder / "words.json").read_bytes())
-    for series in (IMAGES, *(each for record in models for each in record.series)):
-        for shard in directory.committed(series):
-            digest.update(f"{series}/{shard}\n".encode())
-            digest.update(directory.shard_manifest(series, shard).model_dump_json().encode())
-    return digest.hexdigest()
+        with self.reading():
+            return self._relations.files(series, table)
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
@@ -374,13 +361,29 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(path, read_only=True, config=config)
 
 
-def _current_state(directory: IndexDirectory) -> str | None:
+def _in_force(directory: IndexDirectory) -> tuple[str | None, Collection[str]]:
+    """The state that the catalog in force is of, and the models that it knows."""
     try:
         with _connect(current(directory)) as connection:
-            rows = connection.execute("SELECT digest FROM stored.state").fetchall()
-    except (IncompleteIndexError, DamagedIndexError, duckdb.Error):
+            (digest,) = connection.execute("SELECT digest FROM stored.state").fetchall()
+            models = connection.execute("SELECT model FROM models").fetchall()
+    except (IncompleteIndexError, DamagedIndexError, duckdb.Error, ValueError):
+        return None, ()
+    return str(digest[0]), {str(row[0]) for row in models}
+
+
+def _stat(directory: IndexDirectory) -> tuple[int, int] | None:
+    """What changes when another catalog comes into force."""
+    try:
+        found = os.lstat(directory.root / CURRENT)
+    except OSError:
         return None
-    return str(rows[0][0]) if rows else None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _life(file: Path) -> int:
+    """What the catalogs of an index have in common, until it is removed or begun anew."""
+    return int(re.sub(r"\D", "", file.stem)) // _LIFE
 
 
 def _numbers(directory: IndexDirectory) -> list[int]:

@@ -51,6 +51,10 @@ class IncompleteIndexError(BagindexError):
     """The index's build has not finished."""
 
 
+class OutdatedError(BagindexError):
+    """What an opened index answers from was removed or replaced: open it again."""
+
+
 class DamagedIndexError(BagindexError):
     """A file of the index is missing or not what it should be."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bagindex.sources import Entry, Source, describe
 from bagindex.space import check_space
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import path_text
-from bagindex_schemas.records import Growth, IndexManifest, ShardRange
+from bagindex_schemas.records import MODEL_NAME, Growth, IndexManifest, ShardRange
 
 _KINDS = {
     "folders": "folders by class",
@@ -64,13 +65,15 @@ def update(
         observer: hears of the progress.
 
     Raises:
-        SettingsError: the build has not finished, was of a part of the source, or of another source.
+        SettingsError: the build has not finished, was of a part of the source, or of another source; or `computes` are
+            not the index's models.
         LockedError, SpaceError, TooManyRejectsError, EvidenceRangeError: as for `bagindex.build.build`.
     """
     observer = observer or BuildObserver()
     with directory.writing():
         manifest = _trimmed(directory.manifest(), directory.committed(IMAGES))
         _check(directory, manifest, source, class_ids)
+        _check_models(manifest, computes)
         known = known_files(directory, directory.committed(IMAGES))
         here = {entry.path for entry in source.entries}
         missing = [path for path, found in known.items() if found.code is None and path not in here]
@@ -96,16 +99,16 @@ def update(
 
 
 def remove_model(directory: IndexDirectory, name: str) -> None:
-    """Remove a model from an index.
+    """Remove a model from an index, or go on with that.
 
     Raises:
         SettingsError: the index has no such model, or no other.
     """
     with directory.writing():
         manifest = directory.manifest()
-        if name not in manifest.models:
+        if name not in manifest.models and not _left(directory, name):
             raise SettingsError(f"this index has no model {name!r}: it has {', '.join(manifest.models)}")
-        if len(manifest.models) == 1:
+        if [*manifest.models] == [name]:
             raise SettingsError(f"{name} is this index's only model: remove the index")
         models = {key: record for key, record in manifest.models.items() if key != name}
         directory.write_manifest(manifest.model_copy(update={"models": models}))
@@ -113,12 +116,17 @@ def remove_model(directory: IndexDirectory, name: str) -> None:
         directory.remove_series(name)
 
 
+def _left(directory: IndexDirectory, name: str) -> bool:
+    """Whether a removal of a model was cut off, after index.json had forgotten it."""
+    return name != IMAGES and re.fullmatch(MODEL_NAME, name) is not None and directory.holds_series(name)
+
+
 def remove_index(directory: IndexDirectory) -> None:
     """Remove an index, and its folder where nothing else is in it."""
     directory.manifest()
     with directory.writing():
         directory.clear()
-    directory.remove_folder()
+        directory.remove_folder()
 
 
 def _trimmed(manifest: IndexManifest, images: Sequence[int]) -> IndexManifest:
@@ -152,6 +160,13 @@ def _check(
     for label, class_id in class_ids.items():
         if label in manifest.labels and manifest.labels[label] != class_id:
             raise SettingsError(f"the label {label!r} meant another class when the index was built (--class-map)")
+
+
+def _check_models(manifest: IndexManifest, computes: Mapping[str, Compute]) -> None:
+    """Another process may have changed the models after they were opened here."""
+    for name, record in manifest.models.items():
+        if name not in computes or computes[name].weights_sha256 != record.weights_sha256:
+            raise SettingsError(f"the model {name} came to this index a moment ago: run the same command again")
 
 
 def _growth(

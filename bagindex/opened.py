@@ -91,6 +91,7 @@ class Opened:
         self._indexes.clear()
         if self._inputs is not None:
             self._inputs.close()
+            self._inputs = None
         if self._own_computing is not None:
             self._own_computing.close()
 
@@ -126,6 +127,8 @@ class Opened:
 
         if self._opened is None:
             self._opened = Catalog(self._directory)
+            self._manifest = self._opened.manifest
+        self._opened.check()
         return self._opened
 
     @property
@@ -189,7 +192,7 @@ class Opened:
 
         if record.name not in self._vocabularies:
             stored = self._stored_evidence(record)
-            self._vocabularies[record.name] = open_vocabulary(self._directory, stored, len(self.classes))
+            self._vocabularies[record.name] = open_vocabulary(self._catalog, stored, len(self.classes))
         return self._vocabularies[record.name]
 
     def _model_names(self, names: Sequence[str] | None) -> Sequence[str]:
@@ -200,9 +203,11 @@ class Opened:
     def _pixels(self, image_ids: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
         from bagindex.reading import StoredPixels
 
+        catalog = self._catalog
         if self._inputs is None:
-            self._inputs = StoredPixels(self._directory, self._manifest)
-        return self._inputs.of(image_ids)
+            self._inputs = StoredPixels(self._directory, catalog.manifest, catalog.shards)
+        with catalog.reading():
+            return self._inputs.of(image_ids)
 
     def _crops(self, patches: Sequence[PlacedPatch]) -> Sequence[NDArray[np.uint8]]:
         pixels = self._pixels([patch.image_id for patch in patches])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -109,10 +109,15 @@ def reread(
 class StoredPixels:
     """The stored inputs of an index's images. The files that were read last stay open: to read a large one's footer
     takes longer than an image.
+
+    Args:
+        directory, manifest: the index.
+        shards: whose images are asked for; others are not there.
     """
 
-    def __init__(self, directory: IndexDirectory, manifest: IndexManifest) -> None:
+    def __init__(self, directory: IndexDirectory, manifest: IndexManifest, shards: Collection[int]) -> None:
         self._directory = directory
+        self._shards = frozenset(shards)
         self._transform = manifest.plan.transform
         self._kept = manifest.plan.pixels
         self._firsts = [shard.first for shard in manifest.shards]
@@ -132,7 +137,7 @@ class StoredPixels:
             wanted.setdefault(bisect_right(self._firsts, image_id) - 1, set()).add(image_id)
         found: dict[int, NDArray[np.uint8]] = {}
         for shard, ids in wanted.items():
-            if shard >= 0:
+            if shard in self._shards:
                 found.update(self._file(shard).of(ids))
             if missing := sorted(ids - found.keys()):
                 raise DamagedIndexError(f"the pixels of image {missing[0]} are missing: run `bagindex verify`")

@@ -133,19 +133,21 @@ def _mend(directory: IndexDirectory, damage: Damage, report: RepairReport) -> Ag
     if damage.copy:
         directory.write_manifest(manifest)
         report.restored.append(COPY)
-    if damage.catalog:
-        catalog.drop(directory)
     if any(len(directory.committed(each)) < len(manifest.shards) for each in (IMAGES, *manifest.series)):
         # The catalog waits for the build; the one in force, if it is sound, still answers what it can.
+        if damage.catalog:
+            catalog.drop(directory)
         report.left += [
             f"the visual words of {model} are gone: `bagindex words --again` after it" for model, _ in words
         ]
         return Again()
     if damage.catalog or damage.derived:
         try:
-            catalog.update(directory)
+            catalog.update(directory, anew=damage.catalog)
             report.remade.append("the catalog")
         except DamagedIndexError as error:
+            if damage.catalog:
+                catalog.drop(directory)
             report.left.append(str(error))
             return Again()
     return Again(tuple(ann), tuple(words))

@@ -6,8 +6,6 @@ parent fsynced. The rename is the commit: a shard exists whole or not at all.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -19,7 +17,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bagindex.errors import DamagedIndexError, IndexNotFoundError, LockedError, SettingsError
+from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
+from bagindex.locking import LOCK, hold
 from bagindex.seal import read_record, sealed
 from bagindex_schemas.derived import DerivedRecord
 from bagindex_schemas.records import (
@@ -41,6 +40,9 @@ WEIGHTS = "model.safetensors"
 """A model's weights, in its folder."""
 COPY = "index-copy.json"
 """The same again, for `bagindex repair`: without it, a flipped bit would cost the index."""
+
+CURRENT = "CURRENT"
+"""The record that names the catalog in force."""
 
 _OUR_FILES = re.compile(
     r"index(-copy)?\.json|labels-[0-9a-f]{12}\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?"
@@ -217,22 +219,8 @@ class IndexDirectory:
         foreign = self._foreign()
         if foreign:
             raise SettingsError(f"{self.root} holds something else ({foreign}): give --out an empty or new folder")
+        descriptor = hold(self.root)
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            descriptor = _open_lock(self.root / "LOCK")
-        except OSError as error:
-            raise SettingsError(f"cannot write to {self.root}: {error.strerror}; give --out another place") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise LockedError(
-                f"process {holder or 'unknown'} is writing {self.root}: wait until it ends, or stop it"
-            ) from None
-        try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             self._sweep()
             self._keep_copy()
             yield
@@ -240,14 +228,19 @@ class IndexDirectory:
             os.close(descriptor)
 
     def clear(self) -> None:
-        """Remove the index, but not its lock; its records first, so that a half-removed index is no index."""
-        for name in (COPY, INDEX):
-            (self.root / name).unlink(missing_ok=True)
-            fsync_folder(self.root)
-        for child in self.root.iterdir():
-            if child.name != "LOCK" and _is_ours(child):
-                _remove(child)
-        fsync_folder(self.root)
+        """Remove the index, but not its lock.
+
+        First what names the catalog, last the records: a removal that was cut off leaves an unfinished index, which
+        can be removed again, or built.
+        """
+        ours = sorted(child for child in self.root.iterdir() if child.name != LOCK and _is_ours(child))
+        for child in sorted(ours, key=lambda child: (child.name != CURRENT, child.name in (COPY, INDEX))):
+            self.drop(child)
+
+    def holds_series(self, series: str) -> bool:
+        """Whether there is a series' folder, by what is in it, whether `index.json` knows of it or not."""
+        folder = self.inside(series)
+        return folder.is_dir() and any(folder.iterdir()) and _is_ours(folder)
 
     def remove_series(self, series: str) -> None:
         """Remove all shards of a series, and what else its folder holds."""
@@ -255,21 +248,26 @@ class IndexDirectory:
 
     def drop(self, path: Path) -> None:
         """Remove a file or a folder of the index, which is gone at once and whole, also from the disk."""
-        if path.exists():
+        if os.path.lexists(path):
             temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
             os.rename(path, temporary)
             fsync_folder(path.parent)
             _remove(temporary)
 
     def remove_folder(self) -> None:
-        """Remove the folder of an index that was cleared, unless something else is in it."""
-        (self.root / "LOCK").unlink(missing_ok=True)
-        if not any(self.root.iterdir()):
+        """Remove the folder of an index that was cleared, unless something else is in it. The caller holds the lock."""
+        (self.root / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it, or somebody has just begun to write there
             self.root.rmdir()
 
     def size(self) -> int:
-        """Bytes of all files."""
-        return sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file())
+        """Bytes of all files, of those that are there while others may come and go."""
+        total = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    total += os.lstat(os.path.join(folder, name)).st_size
+        return total
 
     def _make_folder(self, path: Path) -> None:
         if not path.exists():
@@ -294,7 +292,10 @@ class IndexDirectory:
     def _foreign(self) -> str | None:
         if not self.root.exists() or self.exists():
             return None
-        return next((child.name for child in sorted(self.root.iterdir()) if not _is_ours(child)), None)
+        try:
+            return next((child.name for child in sorted(self.root.iterdir()) if not _is_ours(child)), None)
+        except FileNotFoundError:  # the folder itself is gone
+            return None
 
 
 def check_sizes(folder: Path, files: Mapping[str, FileRecord], advice: str) -> None:
@@ -323,16 +324,6 @@ def check_size(path: Path, size: int, advice: str) -> None:
         raise DamagedIndexError(f"{path} has {found.st_size} bytes, not {size}: {advice}")
 
 
-def _open_lock(path: Path) -> int:
-    """The lock's file, which has the writer's number in it: not another file, that a link of this name stands for."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-        os.close(descriptor)
-        raise OSError(errno.EMLINK, f"{path.name} is a link to another file, remove it")
-    return descriptor
-
-
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -343,7 +334,10 @@ def _remove(path: Path) -> None:
 def _is_ours(child: Path) -> bool:
     if child.is_symlink() or not child.is_dir():
         return _OUR_FILES.fullmatch(child.name) is not None
-    return all(_IN_OUR_FOLDERS.match(name) for name in os.listdir(child))
+    try:
+        return all(_IN_OUR_FOLDERS.match(name) for name in os.listdir(child))
+    except FileNotFoundError:  # who writes there has removed it
+        return True
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -26,6 +26,7 @@ class StoredPatches:
     Attributes:
         record: the model, with P patches an image.
         image_ids: int64 [N], ascending.
+        shards: those that have them.
     """
 
     table: str
@@ -46,7 +47,9 @@ class StoredPatches:
             )
         self._directory = directory
         self._classes = len(catalog.manifest.plan.classes)
+        self._catalog = catalog
         self.record = record
+        self.shards = catalog.shards
         self._series = record.series_of(self.table)
         rows = catalog.columns("SELECT image_id FROM images ORDER BY image_id")
         self.image_ids: NDArray[np.int64] = np.asarray(rows["image_id"], np.int64)
@@ -79,11 +82,13 @@ class StoredPatches:
 
     def _map(self, shard: int) -> MappedArrays:
         if shard not in self._maps:
-            path = self._path(shard)
-            try:
-                self._maps[shard] = self._open(shard, path)
-            except UNREADABLE as error:
-                raise damaged(path, error) from None
+            with self._catalog.reading():
+                path = self._path(shard)
+                try:
+                    opened = self._open(shard, path)
+                except UNREADABLE as error:
+                    raise damaged(path, error) from None
+            self._maps[shard] = opened
         return self._maps[shard]
 
     def _open(self, shard: int, path: Path) -> MappedArrays:

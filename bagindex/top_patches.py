@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bagindex.catalog import Catalog
-from bagindex.choosing import images_of, rows
+from bagindex.choosing import Met, images_of, rows
 from bagindex.described import describe
 from bagindex.errors import NotKeptError, QueryError
 from bagindex.geometry import Box, locate, patch_box, shared_area
@@ -41,7 +41,8 @@ class Question:
         label: only images with this label.
         predicted_as: only images that the model predicts as this class.
         misclassified: only images whose label is not what the model predicts.
-        where: an SQL condition on the columns of `images`, `predicted`, `predicted_name` and `probability`.
+        where: an SQL condition on the columns of `images`, `predicted`, `predicted_name` and `probability`, or what
+            was found of one.
     """
 
     class_: ClassRecord
@@ -53,7 +54,7 @@ class Question:
     label: ClassRecord | None = None
     predicted_as: ClassRecord | None = None
     misclassified: bool = False
-    where: str | None = None
+    where: str | Met | None = None
 
     def __str__(self) -> str:
         """The question in words."""

@@ -14,7 +14,7 @@ import pytest
 
 from bagindex import Index
 from bagindex.build import BuildSettings, build
-from bagindex.errors import LabelError, QueryError, SettingsError, SourceError
+from bagindex.errors import IncompleteIndexError, LabelError, QueryError, SettingsError, SourceError
 from bagindex.evidence import Evidence
 from bagindex.grow import UpdateReport, remove_model, update
 from bagindex.images import Rejected
@@ -243,6 +243,20 @@ def test_an_interrupted_update_is_finished_by_the_next(tmp_path: Path) -> None:
         assert index.verify().ok
 
 
+def test_a_model_that_came_after_the_models_were_opened_stops_the_update(tmp_path: Path) -> None:
+    growing = Growing(tmp_path / "i")
+    opened = dict(growing.models)
+    third = LinearCompute("ab", name="three")
+    build(growing.directory, growing.source(), CLASS_IDS, third, SETTINGS)
+    growing.labels[300] = "a"
+    before = contents(growing.directory.root)
+    with pytest.raises(SettingsError, match="three came to this index a moment ago: run the same command again"):
+        update(growing.directory, growing.source(), CLASS_IDS, opened, SETTINGS)
+    assert contents(growing.directory.root) == before
+    growing.models["three"] = third  # type: ignore[assignment]
+    assert growing.update().new == 1
+
+
 def test_a_lost_shard_of_an_update_is_made_again(tmp_path: Path) -> None:
     growing = Growing(tmp_path / "i")
     growing.labels |= dict.fromkeys(range(200, 350), "a")
@@ -400,6 +414,34 @@ def test_removing_an_index(tmp_path: Path) -> None:
     run(tmp_path / "j")
     Index.open(tmp_path / "j").remove()
     assert not (tmp_path / "j").exists()
+
+
+def test_a_removal_that_was_cut_off_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    growing = Growing(tmp_path / "i")
+    (tmp_path / "i" / "mine").mkdir()
+    (tmp_path / "i" / "mine" / "shard-notes.txt").write_text("kept")
+    (tmp_path / "i" / "mine" / "thesis.txt").write_text("kept")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(IndexDirectory, "remove_series", _interrupt)
+        remove_model(growing.directory, "one")
+    assert (tmp_path / "i" / "one").is_dir()
+    remove_model(growing.directory, "one")
+    assert not (tmp_path / "i" / "one").exists()
+    for name in ("one", "images", "mine", "..", "derived"):
+        with pytest.raises(SettingsError, match="it has two"):
+            remove_model(growing.directory, name)
+    assert (tmp_path / "i" / "mine" / "thesis.txt").exists()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("bagindex.store._remove", _interrupt)
+        Index.open(tmp_path / "i").remove()
+    with Index.open(tmp_path / "i") as index, pytest.raises(IncompleteIndexError):
+        index.top_patches("a")
+    Index.open(tmp_path / "i").remove()
+    assert sorted(path.name for path in (tmp_path / "i").iterdir()) == ["mine"]
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_index_json_holds_no_absolute_path(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from bagindex.service import account_shapes, shapes
 from bagindex.service.app import create_app, openapi
 from bagindex.service.routes.adding import examples
 from make_openapi import text
-from serving import API, Running, running, stand_in
+from serving import API, Running, running
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
 DOCUMENT: dict[str, Any] = json.loads((SCHEMAS / "openapi.json").read_text())
@@ -53,11 +53,6 @@ SHAPES = {
     "tables": shapes.Tables,
     "sql": shapes.SqlAnswer,
 }
-
-
-@pytest.fixture(autouse=True)
-def _sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch)
 
 
 @pytest.fixture(scope="module")

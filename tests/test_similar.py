@@ -17,6 +17,7 @@ from bagindex.arrays import to_float32
 from bagindex.build import BuildSettings, build
 from bagindex.errors import DamagedIndexError, QueryError, SettingsError
 from bagindex.geometry import cell_at, from_source, make_grid, shared_area, to_source
+from bagindex.grow import update
 from bagindex.observer import BuildObserver
 from bagindex.similarity import making, search
 from bagindex.store import IndexDirectory
@@ -327,6 +328,18 @@ def test_an_index_of_another_state_is_not_used(writable: Index) -> None:
     assert found.exact
     assert "bagindex index" in found.how
     assert writable.info().models[0].derived[0].stale
+
+
+def test_it_is_made_of_the_images_that_are_there_now(tmp_path: Path) -> None:
+    directory, compute = IndexDirectory(tmp_path / "i"), LinearCompute("ab")
+    settings = BuildSettings(shard_size=4, workers=1)
+    build(directory, MemorySource(["a"] * 8), {"a": 0}, compute, settings)
+    with Index.open(tmp_path / "i") as index:
+        assert len(index.similar(0, k=100, overlap=True)) == 31
+        update(directory, MemorySource(["a"] * 12), {"a": 0}, {"linear": compute}, settings)
+        assert index.make_ann("Flat").patches == 48
+        found = index.similar(0, k=100, overlap=True)
+        assert (len(found), found.exact) == (47, True)
 
 
 def test_damage_is_found(writable: Index) -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bagindex.choosing import Met
 from bagindex.errors import BagindexError, QueryError
 from bagindex.sandbox import gate, state
 from bagindex.sandbox.process import Answer, Limits, LostError, Process, StartError, TimeLimitError
@@ -72,19 +73,22 @@ class SqlPool:
         gate.check_text(sql, self.limits.sql)
         return self._ask({"sql": sql, "explain": explain})
 
-    def check_condition(self, condition: str) -> int:
-        """Try an SQL condition on images, before `Index.top_patches` or `Index.similar` has it as `where`.
+    def images_where(self, condition: str, model: str) -> Met:
+        """Find the images of which an SQL condition holds, for `Index.top_patches` and others to have as `where`.
 
-        It is read and run here, since neither DuckDB's parser nor what it may call is bounded in time.
+        They would run the text without bounds of time and memory, and that it is harmless once says nothing of the
+        next time: it may toss a coin or look at the clock.
 
-        Returns:
-            Of how many images (of each model) it holds.
+        Args:
+            condition: on the columns of `images`, `predicted`, `predicted_name` and `probability`.
+            model: whose predictions.
 
         Raises:
             RefusedError, QueryError, TimeLimitError, BusyError, BagindexError: as `run`.
         """
         gate.check_text(condition, gate.LONGEST_CONDITION)
-        return int(self._ask({"condition": condition}).table.column(0)[0].as_py())
+        found = self._ask({"condition": condition, "model": model})
+        return Met.of(condition, found.table.column(0).to_numpy())
 
     def close(self) -> None:
         """End all processes, those at work too."""
@@ -131,7 +135,7 @@ class SqlPool:
         slot = self._wait()
         try:
             now = self._fresh()
-            if slot is not None and slot.state is now:
+            if slot is not None and slot.state is now and slot.lives:
                 return slot
             if slot is not None:
                 self._drop(slot)

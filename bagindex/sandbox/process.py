@@ -129,6 +129,11 @@ class Process:
         self.start_milliseconds = (time.monotonic() - began) * 1000
 
     @property
+    def lives(self) -> bool:
+        """Whether it has not ended; somebody may have killed it."""
+        return self._popen.poll() is None
+
+    @property
     def pid(self) -> int:
         """Its process id."""
         return self._popen.pid
@@ -137,7 +142,7 @@ class Process:
         """Run a query.
 
         Args:
-            request: `sql` and `explain`, or `condition`.
+            request: `sql` and `explain`, or `condition` and `model`.
 
         Raises:
             RefusedError, QueryError: the query is not allowed, or fails.

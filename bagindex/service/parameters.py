@@ -161,7 +161,6 @@ _MEANS = {
     415: "The body has another type.",
     421: "The service does not go by that name.",
     422: "The parameters are wrong, or the question cannot be answered.",
-    501: "This version of bagindex lacks it.",
     503: "Too much is asked at a time.",
 }
 

@@ -113,6 +113,8 @@ def open_neighbours(
     try:
         return Neighbours([read(folder / name) for name in sorted(made.files)], metric), made
     except RuntimeError as error:
+        if derived.newest(directory, record.name, kind) != folder:  # replaced in this moment
+            return open_neighbours(directory, record, metric)
         raise DamagedIndexError(
             f"{folder} cannot be read ({first_line(error)}): make it again with `{derived.REMAKE[kind]}`"
         ) from None

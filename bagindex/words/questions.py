@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bagindex.errors import QueryError
+from bagindex.errors import DamagedIndexError, QueryError
 from bagindex.opened import Opened
 
 if TYPE_CHECKING:
@@ -25,7 +26,12 @@ class WordQuestions(Opened):
         from bagindex import derived
         from bagindex_schemas.derived import WordsRecord
 
-        found = derived.sound(self._directory, self._model(model).name, derived.WORDS, WordsRecord)
+        name, catalog = self._model(model).name, self._catalog
+        if name in catalog.words:
+            with suppress(DamagedIndexError), catalog.reading():
+                return derived.read(self._directory.inside(catalog.words[name]), derived.WORDS, WordsRecord).asked
+            return None
+        found = derived.sound(self._directory, name, derived.WORDS, WordsRecord)
         return None if found is None else found[1].asked
 
     def words(

@@ -80,7 +80,7 @@ def register(app: FastAPI, service: Service) -> None:
         `class` takes images that have the class as label or as prediction.
         """
         kind = kind_of(request, arrow=True)
-        met = await service.condition(index, where)
+        met = await service.condition(index, where, model)
 
         def ask(opened: Index) -> Response:
             page = opened.browse_images(

@@ -70,7 +70,7 @@ def register(app: FastAPI, service: Service) -> None:
         kind = kind_of(request, ["png"], arrow=True)
         if per_image > 1 and offset + k > _MOST_SEVERAL:
             raise Problem(422, "bad-parameters", f"with per_image, k + offset goes up to {_MOST_SEVERAL:,}")
-        met = await service.condition(index, where)
+        met = await service.condition(index, where, model)
 
         def ask(opened: Index) -> Response:
             found = opened.top_patches(
@@ -114,7 +114,7 @@ def register(app: FastAPI, service: Service) -> None:
         `box` is x0,y0,x1,y1 and `at` x,y, in pixels of the picture after EXIF rotation.
         """
         kind = kind_of(request, ["png"], arrow=True)
-        met = await service.condition(index, where)
+        met = await service.condition(index, where, model)
         ask = partial(
             _similar,
             kind,
@@ -153,7 +153,7 @@ def register(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """The patches most like one of a picture that is sent, at a box or a point in it."""
         kind = kind_of(request, ["png"], arrow=True)
-        met = await service.condition(index, where)
+        met = await service.condition(index, where, model)
         sent: PictureBytes = await read_upload(picture)
         ask = partial(
             _similar,
