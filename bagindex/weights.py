@@ -30,7 +30,7 @@ from bagindex.pickles import CodeError, check_pickle
 from bagindex.registry import ARCHITECTURES, Architecture
 from bagindex.store import file_sha256
 from bagindex.text import first_line
-from bagindex_schemas.records import ClassRecord, Transform
+from bagindex_schemas.records import LARGEST_INPUT, LARGEST_RESIZE, ClassRecord, Transform
 from bagindex_schemas.training import TrainingRecord
 
 _WIDEST = 64
@@ -212,12 +212,11 @@ def _classes(metadata: Mapping[str, str], count: int, name: str) -> tuple[ClassR
         names = json.loads(metadata["classes"])
         if not isinstance(names, list) or not all(isinstance(text, str) for text in names):
             raise TypeError(metadata["classes"][:80])
-        records = [ClassRecord(class_id=i, name=text) for i, text in enumerate(names)]
-        if len(records) == count:
-            return check_classes(records, name)
+        if len(names) == count:
+            return check_classes([ClassRecord(class_id=i, name=text) for i, text in enumerate(names)], name)
     except (ValueError, TypeError, RecursionError, LabelError) as error:
         raise WeightsError(f"{name}: its `classes` metadata is no list of names: {first_line(error)}") from None
-    raise WeightsError(f"{name} has {count} logits, but its metadata names {len(records)} classes")
+    raise WeightsError(f"{name} has {count} logits, but its metadata names {len(names)} classes")
 
 
 def _training(metadata: Mapping[str, str]) -> TrainingRecord | None:
@@ -234,4 +233,7 @@ def _transform(metadata: Mapping[str, str], name: str) -> Transform | None:
         height, _, width = metadata["crop"].partition("x")
         return Transform(resize=int(metadata["resize"]), crop_height=int(height), crop_width=int(width or height))
     except (KeyError, ValueError):
-        raise WeightsError(f"{name}: its `resize` and `crop` metadata are not both numbers of pixels") from None
+        raise WeightsError(
+            f"{name}: its `resize` and `crop` metadata are not both numbers of pixels, up to {LARGEST_RESIZE:,} and "
+            f"{LARGEST_INPUT:,}"
+        ) from None

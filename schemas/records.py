@@ -21,7 +21,10 @@ MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*$"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 _MOST_IMAGES = 2**40
-_MOST_PIXELS = 2**16
+LARGEST_INPUT = 4096
+"""Pixels of the longer side of a model's input."""
+LARGEST_RESIZE = 2 * LARGEST_INPUT
+"""Pixels of the shorter side of a picture of which that is the middle."""
 _MOST_CHANNELS = 2**20
 
 
@@ -89,9 +92,9 @@ class Transform(Record):
     `crop_height` × `crop_width` is cut out, scaled to [0, 1] and normalised by `mean` and `std` (RGB).
     """
 
-    resize: int = Field(gt=0, le=_MOST_PIXELS)
-    crop_height: int = Field(gt=0, le=_MOST_PIXELS)
-    crop_width: int = Field(gt=0, le=_MOST_PIXELS)
+    resize: int = Field(gt=0, le=LARGEST_RESIZE)
+    crop_height: int = Field(gt=0, le=LARGEST_INPUT)
+    crop_width: int = Field(gt=0, le=LARGEST_INPUT)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -99,10 +102,10 @@ class Transform(Record):
 class Grid(Record):
     """The output grid of a patch model: `rows` × `cols` patches of `receptive_field`² pixels, `stride` apart."""
 
-    receptive_field: int = Field(gt=0, le=_MOST_PIXELS)
-    stride: int = Field(gt=0, le=_MOST_PIXELS)
-    rows: int = Field(gt=0, le=_MOST_PIXELS)
-    cols: int = Field(gt=0, le=_MOST_PIXELS)
+    receptive_field: int = Field(gt=0, le=LARGEST_INPUT)
+    stride: int = Field(gt=0, le=LARGEST_INPUT)
+    rows: int = Field(gt=0, le=LARGEST_INPUT)
+    cols: int = Field(gt=0, le=LARGEST_INPUT)
 
     @property
     def border(self) -> float:

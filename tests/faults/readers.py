@@ -24,7 +24,15 @@ from faults.states import QUESTIONS, Expected, Progress, Reader, Step, begin, ex
 STEPS = 10
 """States after the first, of each race."""
 _PROCESSES = 2
-_PRELOADED = ("duckdb", "pyarrow.parquet", "faiss", "torch", "bagindex.similarity.making", "bagindex.words.making", "bagindex.verify")
+_PRELOADED = (
+    "duckdb",
+    "pyarrow.parquet",
+    "faiss",
+    "torch",
+    "bagindex.similarity.making",
+    "bagindex.words.making",
+    "bagindex.verify",
+)
 _FEW = 4
 """Questions of one opening, of who opens it again and again."""
 

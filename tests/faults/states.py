@@ -134,7 +134,9 @@ _Question = Callable[[Index], Any]
 QUESTIONS: Mapping[str, _Question] = {
     **{name: lambda index, sql=sql: index.sql(sql).to_dicts() for name, sql in SQL.items()},
     "top patches": lambda index: index.top_patches("a", wrong_class=True, k=5).to_dicts(),
-    "top patches of a prediction": lambda index: index.top_patches("b", any_class=True, where="predicted = 0").to_dicts(),
+    "top patches of a prediction": lambda index: index.top_patches(
+        "b", any_class=True, where="predicted = 0"
+    ).to_dicts(),
     "similar": lambda index: index.similar(8, k=50, overlap=True).to_dicts(),
     "similar to few": lambda index: index.similar(1, k=3, class_="a").to_dicts(),
     "words": lambda index: index.words("a").to_dicts(),

@@ -158,8 +158,7 @@ def restart(life: Life) -> None:
 
 
 STEPS: Mapping[str, Callable[[Life], None]] = {
-    step.__name__: step
-    for step in (first, fill, second, grow, neighbours, words, relabel, restore, remove, restart)
+    step.__name__: step for step in (first, fill, second, grow, neighbours, words, relabel, restore, remove, restart)
 }
 """All steps, in an order in which they can follow each other."""
 
@@ -263,7 +262,9 @@ def _unsound(directory: IndexDirectory) -> list[str]:
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != each.sha256:
                 problems.append(f"{folder / name} is committed and damaged")
     folders = [path for path in directory.root.rglob("shard-?????") if path.is_dir()]
-    return problems + [f"{path} is committed without a record" for path in folders if not (path / "shard.json").exists()]
+    return problems + [
+        f"{path} is committed without a record" for path in folders if not (path / "shard.json").exists()
+    ]
 
 
 def _leftovers(folder: Path) -> tuple[str, ...]:
