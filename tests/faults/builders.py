@@ -1,5 +1,5 @@
-"""Two to eight processes that want to write one index at once: each piece of work is done by one of them, the others are
-told who does it, or find it done.
+"""Two to eight processes that want to write one index at once: one of them does a piece of work, the others are told
+who does it, or find it done.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def _same(index: Path, chance: random.Random, pool: ProcessPoolExecutor, _: Path
     return done, problems
 
 
-def _restart(index: Path, chance: random.Random, pool: ProcessPoolExecutor, clean: Path) -> tuple[list[Done], list[str]]:
+def _restart(
+    index: Path, chance: random.Random, pool: ProcessPoolExecutor, clean: Path
+) -> tuple[list[Done], list[str]]:
     """Builds, and builds that begin anew; of a finished index, or of none."""
     if chance.random() < 0.5:
         shutil.copytree(clean, index)
@@ -93,7 +95,9 @@ def _remove(index: Path, chance: random.Random, pool: ProcessPoolExecutor, clean
     return done, []
 
 
-def _changes(index: Path, chance: random.Random, pool: ProcessPoolExecutor, clean: Path) -> tuple[list[Done], list[str]]:
+def _changes(
+    index: Path, chance: random.Random, pool: ProcessPoolExecutor, clean: Path
+) -> tuple[list[Done], list[str]]:
     """An update, other labels, words and a FAISS index at once, each tried until it is done.
 
     Then words and the FAISS index are made again: all answers are those of an index where one came after the other.
@@ -113,7 +117,9 @@ def _changes(index: Path, chance: random.Random, pool: ProcessPoolExecutor, clea
         with Index.open(each) as opened:
             told_by.append({question: told(opened, question) for question in _COMPARED})
             problems += opened.verify().problems
-    problems += [f"{question!r} is answered otherwise" for question in _COMPARED if told_by[0][question] != told_by[1][question]]
+    problems += [
+        f"{question!r} is answered otherwise" for question in _COMPARED if told_by[0][question] != told_by[1][question]
+    ]
     shutil.rmtree(index)
     return done, problems
 
