@@ -97,7 +97,7 @@ class Process:
     @property
     def lives(self) -> bool:
         """Whether it has not ended; somebody may have killed it."""
-        return self._popen.poll() is None
+        return not self._child.ended
 
     @property
     def pid(self) -> int:
