@@ -257,7 +257,7 @@ class Catalog:
         """
         try:
             yield
-        except (DamagedIndexError, duckdb.Error) as error:
+        except (DamagedIndexError, duckdb.IOException) as error:
             self.check()
             if _stat(self.directory) != self._first:
                 raise OutdatedError(

@@ -338,7 +338,7 @@ class _Model:
 
     def __init__(self, directory: IndexDirectory, manifest: IndexManifest, record: ModelRecord) -> None:
         self.directory = directory
-        self._pixels = StoredPixels(directory, manifest, directory.committed(IMAGES))
+        self._pixels = StoredPixels(directory, manifest, range(len(manifest.shards)))
         self.manifest = manifest
         self.record = record
         self._path = directory.root / record.name / WEIGHTS

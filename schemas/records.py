@@ -58,25 +58,6 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 AskedPrecision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
 
-class RejectCode(StrEnum):
-    """Why a file of the source is not in the index."""
-
-    DAMAGED = "damaged"
-    DECODER_TIMEOUT = "decoder_timeout"
-    EMPTY = "empty"
-    IO_ERROR = "io_error"
-    MISSING = "missing"
-    NOT_AN_IMAGE = "not_an_image"
-    NOT_REGULAR = "not_regular"
-    PERMISSION = "permission"
-    SYMLINK = "symlink"
-    TOO_ELONGATED = "too_elongated"
-    TOO_LARGE = "too_large"
-    TOO_SMALL = "too_small"
-    TRUNCATED = "truncated"
-    UNSUPPORTED = "unsupported"
-
-
 class ClassRecord(Record):
     """A class of the model; its `class_id` is its place among the logits."""
 

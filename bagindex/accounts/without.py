@@ -123,7 +123,7 @@ class Without(Account):
     @property
     def words(self) -> str:
         """What becomes of the predictions, in words."""
-        said = [f"{self.touched} of {self.images} images have {self.patches} patches of these words."]
+        said = [f"Patches of these words: {self.patches}, in {self.touched} of {self.images} images."]
         whole = self.overall
         if self.labelled and whole.accuracy_before is not None and whole.accuracy_after is not None:
             said.append(
@@ -135,9 +135,11 @@ class Without(Account):
             said.append("No image has a label, so there is no accuracy.")
         said.append(f"Predictions that change: {len(self.changed)}.")
         if self.emptied:
-            said.append(f"{self.emptied} images have no patch left, and so no prediction: they count as wrong.")
+            said.append(f"Images without a patch left, which have no prediction and count as wrong: {self.emptied}.")
         if self.differing:
-            said.append(f"{self.differing} images tie within the rounding, and the model predicted the other class.")
+            said.append(
+                f"Images that tie within the rounding, of which the model predicted the other class: {self.differing}."
+            )
         return " ".join(said)
 
     def table_rows(self) -> list[dict[str, Any]]:

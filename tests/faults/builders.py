@@ -1,5 +1,5 @@
-"""Two to eight processes that want to write one index at once: each piece of work is done by one of them, the others are
-told who does it, or find it done.
+"""Two to eight processes that want to write one index at once: one of them does a piece of work, the others are told
+who does it, or find it done.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from bagindex.build import BuildSettings, build
 from bagindex.images import Rejected
 from bagindex.sources import Entry
 from bagindex.store import IndexDirectory
-from bagindex_schemas.records import Keep, RejectCode
+from bagindex_schemas.records import Keep
+from bagindex_schemas.rejects import RejectCode
 from fakes import LinearCompute, MemorySource
 from faults import asking
 from faults.apart import Apart
