@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bagindex.accounts import sums
 from bagindex.accounts.shown import Account
 from bagindex.catalog import Catalog
-from bagindex.errors import QueryError
+from bagindex.errors import DamagedIndexError, QueryError
 from bagindex.stored import StoredEvidence
 from bagindex.words.vocabulary import Vocabulary
 from bagindex_schemas.records import ClassRecord
@@ -214,6 +214,8 @@ def without(
         f"""SELECT path, label, predicted FROM images
         JOIN {catalog.relation(evidence.record, "predictions")} USING (image_id) ORDER BY image_id"""
     )
+    if len(rows) != len(evidence.image_ids):
+        raise DamagedIndexError(f"{evidence.record.name} has predictions of other images: run `bagindex verify`")
     labels = np.array([-1 if label is None else label for _, label, _ in rows], np.int64)
     recorded = np.array([predicted for _, _, predicted in rows], np.int64)
     return Without(

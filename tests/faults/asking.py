@@ -28,7 +28,8 @@ def _info(index: Index) -> str:
     problems = [problem for model in info.models for problem in model.problems]
     if problems or not info.complete:  # it says so
         raise DamagedIndexError("; ".join(problems) or "not complete")
-    return _text([{**info.to_dict(), "bytes": None}])  # of all files: that a file has another size is no other answer
+    here = dict.fromkeys(("name", "path", "bytes"))  # that it lies elsewhere, or is larger, is no other answer
+    return _text([info.to_dict() | here])
 
 
 def _patches(index: Index) -> str:
@@ -47,7 +48,7 @@ def _crops(index: Index) -> str:
 
 
 def _similar(index: Index, **options: Any) -> str:
-    model = index.model_records()[0]
+    model = index.model_records()[0] if index.model_records() else index._model(None)
     images = _images(index, model.name)[::_EACH]
     ids = [image * model.grid.patches + image % model.grid.patches for image in images]
     return _text([index.similar(patch, k=5, model=model.name, **options).to_dicts() for patch in ids])

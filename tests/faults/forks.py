@@ -130,7 +130,9 @@ class ForkServer:
             env={**native.environment(), **_ONE_THREAD, "PYTHONPATH": tests},
         )
 
-    def run(self, function: Callable[_Arguments, object], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Any:
+    def run(
+        self, function: Callable[_Arguments, object], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> Any:
         """What a function returns in a child that nothing happens to."""
         return self.under(Conditions(), function, *args, **kwargs).result()
 

@@ -151,3 +151,4 @@ def read_journal(path: Path) -> Iterator[Operation]:
             kind, error, offset, path_size, other_size, size = header.unpack(data)
             name, other = (os.fsdecode(file.read(length)) for length in (path_size, other_size))
             yield Operation(Kind(kind), error, offset, name, other, file.read(size))
+

@@ -179,7 +179,9 @@ def write_tree(tree: Tree, root: Path) -> None:
             (root / path).write_bytes(data)
 
 
-def _tree(top: Folder, entries: Callable[[Folder], Mapping[str, File | Folder]], data: Callable[[File], bytes]) -> Tree:
+def _tree(
+    top: Folder, entries: Callable[[Folder], Mapping[str, File | Folder]], data: Callable[[File], bytes]
+) -> Tree:
     found: dict[str, bytes | None] = {}
 
     def walk(folder: Folder, prefix: str) -> None:
