@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import resource
@@ -38,6 +39,16 @@ class Came:
     peak: int = 0
 
 
+_idle: list[tuple[tuple[int, Sequence[str]], subprocess.Popen[bytes], Connection[Any, Any]]] = []
+"""Processes that nobody uses: to start one takes a second."""
+
+
+@atexit.register
+def _end_idle() -> None:
+    for _, process, _ in _idle:
+        process.kill()
+
+
 class Apart:
     """Calls functions of modules in a process of its own, which is started anew after one that it did not survive.
 
@@ -56,7 +67,13 @@ class Apart:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        if self._process is not None and self._connection is not None:
+            _idle.append((self._kind, self._process, self._connection))
+        self._process = self._connection = None
+
+    @property
+    def _kind(self) -> tuple[int, Sequence[str]]:
+        return self._memory, self._modules
 
     def close(self) -> None:
         """End the process."""
@@ -84,6 +101,11 @@ class Apart:
             return Came("died", said=signal.Signals(-code).name if code < 0 else f"exit status {code}")
 
     def _start(self) -> tuple[subprocess.Popen[bytes], Connection[Any, Any]]:
+        if self._process is None:
+            found = next((each for each in _idle if each[0] == self._kind), None)
+            if found is not None:
+                _idle.remove(found)
+                _, self._process, self._connection = found
         if self._process is None or self._connection is None:
             self._connection, other = Pipe()
             paths = [os.path.abspath(each) for each in sys.path]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,7 @@ def _sql(view: str) -> Callable[[Index], str]:
 
 _TABLES = ("classes", "models", "images", "rejects")
 _VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels", "words", "word_evidence", "patch_words")
+_MACROS = ("evidence_of(0)",)
 QUESTIONS: Mapping[str, Callable[[Index], str]] = {
     OPENING: lambda index: _text([index.image_count, str(index.models)]),
     "info": _info,
@@ -118,21 +119,21 @@ QUESTIONS: Mapping[str, Callable[[Index], str]] = {
     "accounts": _accounts,
     "words": _words,
     "figure3": _figure3,
-    **{f"sql {view}": _sql(view) for view in _TABLES + _VIEWS},
+    **{f"sql {view}": _sql(view) for view in _TABLES + _VIEWS + _MACROS},
 }
 
 
-def ask(folder: Path) -> Answers:
-    """Open an index and ask all questions."""
+def ask(folder: Path, names: Collection[str] = ()) -> Answers:
+    """Open an index and ask all questions, or those of some names."""
     found: dict[str, tuple[str, str]] = {}
     try:
         index = Index.open(folder)
     except BagindexError as error:
         return {OPENING: ("refused", str(error))}
     with index:
-        for name, question in QUESTIONS.items():
+        for name in names or QUESTIONS:
             try:
-                found[name] = ("answer", question(index))
+                found[name] = ("answer", QUESTIONS[name](index))
             except BagindexError as error:
                 found[name] = ("refused", str(error))
             except Exception as error:

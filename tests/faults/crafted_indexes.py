@@ -129,12 +129,26 @@ def _mend(folder: Path) -> None:
     _rewrite(path, lambda record: record.update(files=files))
 
 
-def _catalog_anew(root: Path) -> None:
-    """A catalog of what the shards are now, if there can be one."""
+def _fit_catalog(root: Path, table: str) -> None:
+    """A catalog that fits what the files are now: made anew where it has the table in itself, if it can be."""
     directory = IndexDirectory(root)
-    with suppress(BagindexError, duckdb.Error), directory.writing():
-        catalog.drop(directory)
-        catalog.update(directory)
+    if table in ("images", "rejects", "predictions", "image_evidence"):
+        with suppress(BagindexError, duckdb.Error), directory.writing():
+            catalog.drop(directory)
+            catalog.update(directory)
+        return
+    path = catalog.current(directory)
+    with duckdb.connect(path) as connection:
+        for (name,) in connection.execute("SELECT path FROM stored.files").fetchall():
+            size = (root / name).stat().st_size
+            connection.execute("UPDATE stored.files SET bytes = ? WHERE path = ? AND bytes <> ?", [size, name, size])
+    _name_catalog(root, path)
+
+
+def _name_catalog(root: Path, path: Path) -> None:
+    """CURRENT with the hash that a catalog has."""
+    file = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    _rewrite(root / "CURRENT", lambda record: record.update(catalog=path.name, file=file))
 
 
 def _table(series: str, name: str, edit: Callable[[pa.Table], pa.Table], **options: Any) -> Change:
@@ -148,7 +162,7 @@ def _table(series: str, name: str, edit: Callable[[pa.Table], pa.Table], **optio
             table = file.read()
         pq.write_table(edit(table), path, **{"row_group_size": groups, **options})
         _mend(folder)
-        _catalog_anew(root)
+        _fit_catalog(root, name)
 
     return change
 
@@ -188,7 +202,7 @@ def _footer_rows(series: str, name: str) -> Change:
         crafted = thrift.emit(footer.replaced({3: 2**60, 4: groups}))
         path.write_bytes(data[: -8 - length] + crafted + len(crafted).to_bytes(4, "little") + b"PAR1")
         _mend(folder)
-        _catalog_anew(root)
+        _fit_catalog(root, name)
 
     return change
 
@@ -197,7 +211,7 @@ def _derived(folder: str, name: str, edit: Callable[[Path], object]) -> Change:
     def change(root: Path, _outside: Path) -> None:
         edit(root / "linear" / "derived" / folder / name)
         _mend(root / "linear" / "derived" / folder)
-        _catalog_anew(root)
+        _fit_catalog(root, name)
 
     return change
 
@@ -247,8 +261,7 @@ def _in_catalog(*statements: str) -> Change:
         with duckdb.connect(path) as connection:
             for statement in statements:
                 connection.execute(statement.format(outside=outside, beside=root.parent))
-        file = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        _rewrite(root / "CURRENT", lambda record: record.update(catalog=path.name, file=file))
+        _name_catalog(root, path)
 
     return change
 
@@ -418,6 +431,12 @@ _CATALOG_CASES: Mapping[str, Case] = {
     ),
     "words in a folder outside": Case(
         _in_catalog("UPDATE stored.words SET folder = '../outside'"), ("sql patch_words",)
+    ),
+    "a macro that reads a file outside": Case(
+        _in_catalog(
+            "CREATE OR REPLACE MACRO evidence_of(class, model := NULL) AS TABLE FROM read_text('{outside}/secret.txt')"
+        ),
+        harmless=True,
     ),
     "a catalog without images": Case(_in_catalog("DROP TABLE images CASCADE"), ("open",)),
     "a catalog of other types": Case(
