@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from bagindex import Index, choosing, output, prepare
+from bagindex.choosing import Met
 from bagindex.compute import BagNetCompute
 from bagindex.computing import PICTURES, Computing
 from bagindex.errors import SettingsError
@@ -31,6 +32,7 @@ from bagindex.service.answers import PARQUET, accepted
 from bagindex.service.asking import Service
 from bagindex.service.problems import Problem, Texts
 from bagindex.service.settings import Settings
+from bagindex.service.strangers import Strangers
 from bagindex.service.work import Workers
 from serving import API, Running, check_problem, running
 from wordy import worded_index
@@ -783,6 +785,37 @@ def test_a_catalog_that_is_replaced_is_noticed(planted_words: Index, tmp_path: P
         assert service.client.get("/readyz").status_code == 503
         assert service.client.get("/healthz").status_code == 200
         service.problem("/images/3", 404, "unknown-index")
+
+
+def test_a_condition_is_of_the_state_that_is_asked(
+    planted_words: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between finding the images of which it holds and asking about them, they get other labels."""
+    shutil.copytree(planted_words.path, tmp_path / "i")
+    with running([tmp_path / "i"]) as service, Index.open(tmp_path / "i") as index:
+        path = service.json("/images/3")["path"]
+        found = []
+        finding = Strangers.images_where
+
+        def find(strangers: Strangers, *asked: Any) -> Met:
+            met = finding(strangers, *asked)
+            found.append(met.catalog)
+            if len(found) == 1:
+                (tmp_path / "labels.csv").write_text(f"path,label\n{path},tree\n")
+                index.relabel(tmp_path / "labels.csv")
+            return met
+
+        monkeypatch.setattr(Strangers, "images_where", find)
+        for route in ("/images", "/top-patches"):
+            found.clear()
+            parameters: dict[str, Any] = {"where": "label_name = 'tree'", "class": "tree"}
+            if route == "/top-patches":
+                parameters |= {"images": "any", "k": 1000}
+            rows = service.json(route, **parameters)["images" if route == "/images" else "patches"]
+            assert {row["label_name"] for row in rows} == {"tree"}
+            assert 3 in {row["image_id"] for row in rows}
+            assert len(set(found)) == 2
+            index.relabel(None)
 
 
 def test_work_that_waits_is_bounded() -> None:

@@ -71,7 +71,7 @@ class SqlPool:
             BagindexError: the index cannot be read.
         """
         gate.check_text(sql, self.limits.sql)
-        return self._ask({"sql": sql, "explain": explain})
+        return self._ask({"sql": sql, "explain": explain})[0]
 
     def images_where(self, condition: str, model: str) -> Met:
         """Find the images of which an SQL condition holds, for `Index.top_patches` and others to have as `where`.
@@ -87,8 +87,8 @@ class SqlPool:
             RefusedError, QueryError, TimeLimitError, BusyError, BagindexError: as `run`.
         """
         gate.check_text(condition, gate.LONGEST_CONDITION)
-        found = self._ask({"condition": condition, "model": model})
-        return Met.of(condition, found.table.column(0).to_numpy())
+        found, now = self._ask({"condition": condition, "model": model})
+        return Met.of(condition, found.table.column(0).to_numpy(), now.catalog.name)
 
     def close(self) -> None:
         """End all processes, those at work too."""
@@ -112,10 +112,11 @@ class SqlPool:
         """Those that there are now."""
         return tuple(self._processes)
 
-    def _ask(self, request: dict[str, Any]) -> Answer:
+    def _ask(self, request: dict[str, Any]) -> tuple[Answer, State]:
+        """The answer, and the state of the index that it is of."""
         process = self._take()
         try:
-            return process.ask(request)
+            return process.ask(request), process.state
         except LostError:
             if self._closed:
                 raise BusyError("the index is being closed") from None

@@ -11,9 +11,11 @@ import shutil
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from bagindex import Index
@@ -21,12 +23,14 @@ from bagindex.errors import IncompleteIndexError, IndexNotFoundError
 from faults.common import Outcome
 from faults.states import QUESTIONS, Expected, Progress, Reader, Step, begin, expected, steps, told
 
-STEPS = 10
+STEPS = 12
 """States after the first, of each race."""
 _PROCESSES = 2
-_PRELOADED = ("duckdb", "pyarrow.parquet", "faiss", "torch", "bagindex.similarity.making", "bagindex.words.making", "bagindex.verify")
-_FEW = 4
-"""Questions of one opening, of who opens it again and again."""
+_QUESTIONS = (4, 30, 10_000)
+"""Questions of one opening, of three readers in each process: the last keeps the index open."""
+_PAUSE = 0.02
+"""Seconds between questions, at most."""
+_PRELOADED = ("bagindex.words.making", "bagindex.similarity.making", "bagindex.verify", "faiss", "torch")
 
 
 @dataclass
@@ -42,7 +46,7 @@ class Heard:
         self.problems += other.problems
 
 
-def readers(folder: Path, trials: int, seed: int) -> Outcome:
+def readers(folder: Path, trials: int, seed: int, *, states: int = STEPS) -> Outcome:
     """Races of one writer and several readers, each through states of its own."""
     outcome = Outcome("readers while an index is made")
     with process_pool(_PROCESSES) as pool:
@@ -50,7 +54,7 @@ def readers(folder: Path, trials: int, seed: int) -> Outcome:
             chance = random.Random(f"{seed}-{trial}")
             place = folder / str(trial)
             place.mkdir()
-            heard = _race(place, steps(chance, STEPS), chance.randrange(2**32), pool)
+            heard = _race(place, steps(chance, states), chance.randrange(2**32), pool)
             where = f"race {trial} of seed {seed}: "
             outcome.trial("read", *(where + problem for problem in heard.problems))
             outcome.counts += heard.counts
@@ -58,14 +62,19 @@ def readers(folder: Path, trials: int, seed: int) -> Outcome:
     return outcome.done()
 
 
-def process_pool(processes: int) -> ProcessPoolExecutor:
+def process_pool(processes: int, prepare: Callable[[], None] | None = None) -> ProcessPoolExecutor:
+    """Some processes that wait for work, and call `prepare` first; see `forkserver`."""
+    return ProcessPoolExecutor(processes, forkserver(), prepare)
+
+
+def forkserver() -> ForkServerContext:
     """Processes that are forked from a clean one, which has imported what they need."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["faults.readers", *_PRELOADED])
-    return ProcessPoolExecutor(processes, context)
+    context.set_forkserver_preload([__name__, *_PRELOADED])
+    return context
 
 
-def _race(folder: Path, taken: list[Step], seed: int, pool: ProcessPoolExecutor) -> Heard:
+def _race(folder: Path, taken: Sequence[Step], seed: int, pool: ProcessPoolExecutor) -> Heard:
     known = expected(folder / "quiet", taken)
     progress = Progress(folder / "progress")
     index = folder / "index"
@@ -83,27 +92,24 @@ def _race(folder: Path, taken: list[Step], seed: int, pool: ProcessPoolExecutor)
 
 
 def read(folder: Path, known: Expected, progress: Path, seed: int) -> Heard:
-    """Read in threads until nothing more comes: one keeps the index open, one opens it again and again."""
-    heard = [Heard() for _ in range(3)]
+    """Read in threads until nothing more comes."""
+    heard = {most: Heard() for most in _QUESTIONS}
     shared = Progress(progress)
     threads = [
-        threading.Thread(target=_keep_open, args=(folder, known, shared, random.Random(seed), heard[0], 1000)),
-        threading.Thread(target=_keep_open, args=(folder, known, shared, random.Random(seed + 1), heard[1], 30)),
-        threading.Thread(target=_keep_open, args=(folder, known, shared, random.Random(seed + 2), heard[2], _FEW)),
+        threading.Thread(target=_read, args=(folder, known, shared, random.Random(seed + most), each, most))
+        for most, each in heard.items()
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     whole = Heard()
-    for each in heard:
+    for each in heard.values():
         whole.add(each)
     return whole
 
 
-def _keep_open(
-    folder: Path, known: Expected, progress: Progress, chance: random.Random, heard: Heard, most: int
-) -> None:
+def _read(folder: Path, known: Expected, progress: Progress, chance: random.Random, heard: Heard, most: int) -> None:
     """Open the index, ask up to `most` questions, and open it again, until nothing more comes."""
     last = False
     while not last:
@@ -115,15 +121,18 @@ def _keep_open(
             heard.counts["not there yet"] += 1
             if progress.done:
                 heard.problems.append("an index that was there is not found")
-            time.sleep(0.01)
+            time.sleep(0.02)
             continue
         with index:
-            for _ in range(most):
-                if progress.over and not last:
+            try:
+                index.info()
+            except Exception as error:
+                heard.problems.append(f"info() raised {type(error).__name__}: {error}")
+            for _ in range(min(most, len(QUESTIONS)) if last else most):
+                if not _ask(index, reader, chance.choice(list(QUESTIONS)), heard) or (progress.over and not last):
                     break
-                if not _ask(index, reader, chance.choice(list(QUESTIONS)), heard):
-                    break
-        heard.counts["openings"] += 1
+                time.sleep(chance.uniform(0, _PAUSE))
+        heard.counts["opened"] += 1
 
 
 def _ask(index: Index, reader: Reader, question: str, heard: Heard) -> bool:
@@ -135,8 +144,12 @@ def _ask(index: Index, reader: Reader, question: str, heard: Heard) -> bool:
         return False
     if answer.startswith("IncompleteIndexError") and reader.may_be_unbuilt:
         heard.counts["not there yet"] += 1
+        time.sleep(0.02)
         return False
-    heard.counts["answers"] += 1
+    if answer.startswith("OutdatedError") and reader.may_be_outdated:
+        heard.counts["told to open it again"] += 1
+        return False
+    heard.counts["answered"] += 1
     problem = reader.hears(question, answer)
     if problem is not None:
         heard.problems.append(problem)

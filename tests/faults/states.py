@@ -12,7 +12,8 @@ import mmap
 import os
 import random
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,10 @@ def source(images: int) -> MemorySource:
     return MemorySource([("a", "b", None)[i % 3] for i in range(images)], frozenset({5}))
 
 
-def begin(folder: Path, restart: bool = False) -> int:
-    """Build the first state, or go on with it; how many images were computed."""
+def begin(folder: Path, restart: bool = False, files: int = FIRST) -> int:
+    """Build the first state (or another, which has so many files), or go on with it; how many images were computed."""
     settings = BuildSettings(shard_size=SHARD, workers=1, restart=restart)
-    return build(IndexDirectory(folder), source(FIRST), CLASS_IDS, _COMPUTE, settings).computed
+    return build(IndexDirectory(folder), source(files), CLASS_IDS, _COMPUTE, settings).computed
 
 
 @dataclass(frozen=True)
@@ -71,27 +72,31 @@ class Step:
                 with Index.open(folder) as index:
                     index.relabel(None)
             case "words":
-                with Index.open(folder) as index:
+                with Index.open(folder) as index, _one_thread():
                     index.make_words(self.number)
             case "ann":
                 with Index.open(folder) as index:
                     index.make_ann("Flat" if self.number else "none")
             case "catalog":
-                remake_catalog(directory)
+                with directory.writing():
+                    catalog.update(directory, anew=True)
 
     def __str__(self) -> str:
         """For people."""
         return f"{self.kind} {self.number}" if self.number else self.kind
 
 
-def remake_catalog(directory: IndexDirectory) -> None:
-    """Make the catalog again, as for a bagindex that makes them in another way."""
-    with directory.writing():
-        known, catalog._current_state = catalog._current_state, lambda _: None
-        try:
-            catalog.update(directory)
-        finally:
-            catalog._current_state = known
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """FAISS takes longer to start threads than to cluster so little."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def steps(rng: random.Random, count: int) -> list[Step]:
@@ -134,7 +139,9 @@ _Question = Callable[[Index], Any]
 QUESTIONS: Mapping[str, _Question] = {
     **{name: lambda index, sql=sql: index.sql(sql).to_dicts() for name, sql in SQL.items()},
     "top patches": lambda index: index.top_patches("a", wrong_class=True, k=5).to_dicts(),
-    "top patches of a prediction": lambda index: index.top_patches("b", any_class=True, where="predicted = 0").to_dicts(),
+    "top patches of a prediction": lambda index: index.top_patches(
+        "b", any_class=True, where="predicted = 0"
+    ).to_dicts(),
     "similar": lambda index: index.similar(8, k=50, overlap=True).to_dicts(),
     "similar to few": lambda index: index.similar(1, k=3, class_="a").to_dicts(),
     "words": lambda index: index.words("a").to_dicts(),
@@ -172,25 +179,49 @@ def _plain(value: object) -> object:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
-Expected = Mapping[str, Sequence[str]]
-"""The answer to each question in each state; the first is number 1, and none is number 0."""
+@dataclass(frozen=True)
+class Expected:
+    """What is answered in each state.
+
+    Attributes:
+        taken: the steps from each state to the next.
+        answers: to each question, in each state.
+    """
+
+    taken: Sequence[Step]
+    answers: Mapping[str, Sequence[str]]
+
+    def states(self, question: str, answer: str) -> set[int]:
+        """The states in which a question is answered so; the first that was built is number 1."""
+        return {state for state, each in enumerate(self.answers[question], start=1) if each == answer}
+
+    def words_made(self, first: int, last: int) -> int:
+        """How often visual words were made on the way from one state to another."""
+        return sum(step.kind == "words" for step in self.taken[max(0, first - 1) : last - 1])
 
 
-def expected(folder: Path, taken: Sequence[Step], ask: Callable[[Path], Mapping[str, str]] | None = None) -> Expected:
+def expected(
+    folder: Path,
+    taken: Sequence[Step],
+    ask: Callable[[Path], Mapping[str, str]] | None = None,
+    *,
+    restart: bool = False,
+) -> Expected:
     """What is answered in each state, with nobody else there.
 
     Args:
         folder: where the states are gone through.
         taken: the steps after the first state.
         ask: asks all questions.
+        restart: there is an index already, which is begun anew.
     """
     ask = ask or _ask_all
-    begin(folder)
+    begin(folder, restart)
     found = [ask(folder)]
     for step in taken:
         step.take(folder)
         found.append(ask(folder))
-    return {question: [each[question] for each in found] for question in found[0]}
+    return Expected(taken, {question: [each[question] for each in found] for question in found[0]})
 
 
 def _ask_all(folder: Path) -> Mapping[str, str]:
@@ -261,10 +292,16 @@ class Reader:
         """Whether there may have been no index yet."""
         return self._first < 1 and self._states is None
 
+    @property
+    def may_be_outdated(self) -> bool:
+        """Whether something of its state may be gone: visual words, of which those before are kept."""
+        first = min(self._states) if self._states else self._first
+        return self._known.words_made(first, self._progress.begun) >= 2
+
     def hears(self, question: str, answer: str) -> str | None:
         """What is wrong with an answer; None where nothing is."""
         at_most = self._progress.begun
-        fits = {state for state, each in enumerate(self._known[question], start=1) if each == answer}
+        fits = self._known.states(question, answer)
         if self._states is None:  # the state is that of the first question
             self._states = set(range(self._first, at_most + 1))
         left = self._states & fits
