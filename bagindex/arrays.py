@@ -24,14 +24,22 @@ ONE_PAGE = {"data_page_size": 2**31 - 1, "max_rows_per_page": 2**31 - 1}
 """Options of a Parquet writer that put a row group's column into a single page."""
 
 
-def array_offsets(path: Path, column: int, bytes_per_row: int) -> tuple[int, ...]:
+def array_offsets(path: Path, column: int, bytes_per_row: int, schema: pa.Schema | None = None) -> tuple[int, ...]:
     """Byte offset of a column's values in each row group: a page is its header, the levels, then the values.
 
+    Args:
+        path: the file.
+        column: its place among the columns.
+        bytes_per_row: of its values.
+        schema: what the columns must be.
+
     Raises:
-        ValueError: by the footer, the columns do not stand one after the other, from the file's beginning to the
-            footer: it is damaged.
+        ValueError: the columns are others, or by the footer they do not stand one after the other, from the file's
+            beginning to the footer.
     """
     metadata = pq.read_metadata(path)
+    if schema is not None:
+        check_schema(metadata.schema.to_arrow_schema(), schema)
     offsets: list[int] = []
     place = len(_MAGIC)
     for group in map(metadata.row_group, range(metadata.num_row_groups)):

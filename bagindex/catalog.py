@@ -28,7 +28,7 @@ from bagindex.seal import read_plain, read_record, sealed
 from bagindex.standing import Standing, up_to
 from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256, publish
 from bagindex.text import first_line
-from bagindex.views import VIEWS, Relations, mentioned, native_names, statements
+from bagindex.views import VIEWS, Relations, calls, check_tables, macro_statements, mentioned, native_names, statements
 from bagindex_schemas.records import CatalogRecord, FileRecord, Keep, ModelRecord, Relabelling
 
 if TYPE_CHECKING:
@@ -41,13 +41,15 @@ _MEMORY = "500MB"
 _KEEP_CATALOGS = 2
 _CHUNK = 10_000
 """Rows of a stream that are fetched at a time."""
+_MACROS = "macros"
+"""Stands for all of them among the views that are bound."""
 _LIFE, _LIVES = 1_000_000, 1_000_000
 """A catalog's number is one more than the last one's; the first is a random million and one. So none has a path that
 another had before the index was removed or begun anew: DuckDB takes a file for the one that this process has open by
 the same path, whatever is in it.
 """
 _TRIES = 5
-_REMAKE = "run `bagindex repair`, which makes the catalog again"
+REMAKE = "run `bagindex repair`, which makes the catalog again"
 
 
 def update(directory: IndexDirectory, *, anew: bool = False) -> None:
@@ -142,10 +144,10 @@ def current(directory: IndexDirectory) -> Path:
     record = _current_record(directory)
     path = directory.inside(record.catalog)
     if record.file is not None:
-        check_size(path, record.file.bytes, _REMAKE)
+        check_size(path, record.file.bytes, REMAKE)
     # DuckDB would apply it to what it reads.
     if path.with_name(f"{path.name}.wal").exists():
-        raise DamagedIndexError(f"{path} was written to by something else, which left {path.name}.wal: {_REMAKE}")
+        raise DamagedIndexError(f"{path} was written to by something else, which left {path.name}.wal: {REMAKE}")
     return path
 
 
@@ -162,7 +164,7 @@ def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
     """Compare the catalog in force with its hash: how many files, and what is wrong."""
     path, record = current(directory), _current_record(directory)
     if record.file is not None and file_sha256(path) != record.file.sha256:
-        return 1, [f"{path} is damaged, its SHA-256 is not the recorded one: {_REMAKE}"]
+        return 1, [f"{path} is damaged, its SHA-256 is not the recorded one: {REMAKE}"]
     return 1, []
 
 
@@ -176,7 +178,7 @@ def _current_record(directory: IndexDirectory) -> CatalogRecord:
         earlier = re.fullmatch(rb"(catalog-\d+\.duckdb)\n", read_plain(path, 1000))
         if earlier:
             return CatalogRecord(catalog=earlier[1].decode(), file=None)
-    return read_record(path, CatalogRecord, _REMAKE)
+    return read_record(path, CatalogRecord, REMAKE)
 
 
 class Catalog:
@@ -212,14 +214,16 @@ class Catalog:
             # A catalog of an earlier version knows of no words, or of no files.
             words = self.connection.execute("FROM stored.words").fetchall() if "words" in native else []
             files = self.connection.execute("FROM stored.files").fetchall() if "files" in native else ()
-        except duckdb.Error as error:
-            raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {_REMAKE}") from None
-        records = self.manifest.models
-        self.models = {name: up_to(records[name], Keep(keep)) for name, keep in rows if name in records}
+            records = self.manifest.models
+            self.models = {name: up_to(records[name], Keep(keep)) for name, keep in rows if name in records}
+            predicted = [name for name in self.models if f"predictions/{name}" in native]
+            check_tables(self.connection, self.manifest, predicted)
+        except (duckdb.Error, ValueError) as error:
+            raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {REMAKE}") from None
         """The models that the catalog knows, with the keep level that it knows them by."""
         self.words: Mapping[str, str] = dict(words)
         """The folder of each model's visual words, relative to the index."""
-        listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))
+        self.listed = listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))
         images = (re.fullmatch(rf"{IMAGES}/shard-(\d+)/images\.parquet", name) for name in listed)
         self.shards = sorted(int(match[1]) for match in images if match)
         base = directory.root.resolve()
@@ -317,6 +321,8 @@ class Catalog:
 
         The catalog's own views have relative paths; temporary ones with absolute paths cover them.
         """
+        if calls(text) and _MACROS not in self._bound:
+            self._cover_macros()
         for view in mentioned(text):
             if view not in self._bound:
                 self._bound.add(view)
@@ -324,6 +330,14 @@ class Catalog:
                     body = self._relations.view(view)
                 if body is not None:
                     self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
+
+    def _cover_macros(self) -> None:
+        """Have the macros that the catalog has do what they are made to do, whatever it says of them."""
+        self._bound.add(_MACROS)
+        has = set(self.names()[1])
+        for macro, statement in macro_statements().items():
+            if macro in has:
+                self.connection.execute(statement.replace("CREATE MACRO", "CREATE TEMP MACRO", 1))
 
     def view_bodies(self) -> Mapping[str, str]:
         """The SELECT of each view that there is, on absolute paths."""
@@ -394,40 +408,3 @@ def _life(file: Path) -> int:
 def _numbers(directory: IndexDirectory) -> list[int]:
     names = os.listdir(directory.root)
     return [int(match[1]) for name in names if (match := re.fullmatch(r"catalog-(\d+)\.duckdb", name))]
-
-
-def check(directory: IndexDirectory) -> tuple[int, list[str]]:
-    """Compare the catalog in force with the Parquet files: rows looked at, and what differs."""
-    from bagindex_schemas import tables
-
-    opened = Catalog(directory)
-    problems = [
-        f"{directory.root / folder} is missing, and the catalog has words of it: {_REMAKE}"
-        for folder in opened.words.values()
-        if not directory.inside(folder).is_dir()
-    ]
-    rows = 0
-    try:
-        classes = len(opened.manifest.plan.classes)
-        images = "(SELECT * EXCLUDE (label), original_label AS label FROM images)"
-        sources = [(images, IMAGES, "images", tables.IMAGES)]
-        for record in opened.models.values():
-            schemas = {"predictions": tables.predictions(classes), "image_evidence": tables.IMAGE_EVIDENCE}
-            for table, schema in schemas.items():
-                sources.append((opened.relation(record, table), record.name, table, schema))
-        for name, series, table, schema in sources:
-            columns = ", ".join(schema.names)
-            # A sum, not an exclusive or: two rows that are the same must not cancel out.
-            digest = f"SELECT count(*), sum(hash({columns})) FROM"
-            made, source = (
-                opened.connection.execute(f"{digest} {relation}").fetchall()[0]
-                for relation in (name, f"read_parquet({opened.files(series, table)})")
-            )
-            rows += made[0]
-            if made != source:
-                problems.append(f"catalog: {table} of {series} is not what the shards hold: {_REMAKE}")
-    except duckdb.Error as error:
-        problems.append(f"catalog: {first_line(error)}: {_REMAKE}")
-    finally:
-        opened.close()
-    return rows, problems

@@ -35,6 +35,10 @@ class TooManyRejectsError(BagindexError):
     """More files could not be indexed than the user allows."""
 
 
+class DecoderError(BagindexError):
+    """The processes that decode pictures cannot be started."""
+
+
 class TrainingError(BagindexError):
     """A training cannot go on."""
 
@@ -61,6 +65,10 @@ class DamagedIndexError(BagindexError):
 
 class QueryError(BagindexError):
     """A question cannot be answered as it is put."""
+
+
+class PictureSizeError(QueryError):
+    """A picture that is asked about has more pixels than may be decoded."""
 
 
 class UnknownClassError(QueryError):

@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex.catalog import Catalog
-from bagindex.errors import DamagedIndexError, NotKeptError, QueryError, UnknownImageError
+from bagindex.decoders.pool import DEFAULT_SECONDS, decode
+from bagindex.errors import DamagedIndexError, NotKeptError, PictureSizeError, QueryError, UnknownImageError
 from bagindex.geometry import Placement, patch_box, shared_area
-from bagindex.images import Rejected, read_picture
+from bagindex.images import MAX_PIXELS, Rejected
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredEvidence
 from bagindex.text import path_text
 from bagindex_schemas.records import ClassRecord, Grid, ModelRecord
+from bagindex_schemas.rejects import RejectCode
 
 if TYPE_CHECKING:
     from bagindex.computing import Computing
@@ -34,10 +36,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PictureBytes:
-    """A picture that is no file here, such as one that was sent: what it is called, and the bytes of its file."""
+    """A picture that is no file here, such as one that was sent: what it is called, and the bytes of its file.
+
+    It may have so many pixels, and take so many seconds to be decoded.
+    """
 
     name: str
     data: bytes = field(repr=False)
+    pixels: int = MAX_PIXELS
+    seconds: float = DEFAULT_SECONDS
 
 
 ImageLike = SupportsIndex | str | os.PathLike[str] | PictureBytes
@@ -134,14 +141,15 @@ class ImageEvidence:
             self.subject = _stored_subject(catalog, image_id)
         # Of an image of the index the file is needed only where its pixels are not stored.
         if data is not None and (image_id is None or not self._manifest.plan.pixels):
-            name = image.name if isinstance(image, PictureBytes) else path_text(os.fsencode(image))  # type: ignore[arg-type]  # an integer is no file
+            sent = image if isinstance(image, PictureBytes) else PictureBytes(path_text(os.fsencode(image)), data)  # type: ignore[arg-type]  # an integer is no file
             try:
-                picture = read_picture(data, catalog.manifest.plan.transform)
+                picture = decode(data, catalog.manifest.plan.transform, sent.seconds, sent.pixels)
             except Rejected as error:
-                raise QueryError(f"{name} is no picture that can be indexed: {error.message}") from None
+                kind = PictureSizeError if error.code is RejectCode.TOO_LARGE else QueryError
+                raise kind(f"{sent.name} is no picture that can be indexed: {error.message}") from None
             self._file_pixels = picture.pixels
             if image_id is None:
-                self.subject = Subject(name, None, None, picture.placement)
+                self.subject = Subject(sent.name, None, None, picture.placement)
 
     @cached_property
     def pixels(self) -> NDArray[np.uint8] | None:

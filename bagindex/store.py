@@ -92,10 +92,12 @@ class IndexDirectory:
         there would lead out of it.
 
         Raises:
-            DamagedIndexError: there is a link.
+            DamagedIndexError: there is a link, or the path leads out by itself.
         """
         path = self.root
         for part in "/".join(parts).split("/"):
+            if part == "..":
+                raise DamagedIndexError(f"{'/'.join(parts)!r} is no place in {self.root}: run `bagindex repair`")
             path = path / part
             if path.is_symlink():
                 raise DamagedIndexError(f"{path} is a symbolic link: put what it stands for in its place")
@@ -121,10 +123,12 @@ class IndexDirectory:
         """`shard.json` of a committed shard, its files' sizes checked.
 
         Raises:
-            DamagedIndexError: a file is missing or has another size.
+            DamagedIndexError: a file is missing or has another size, or these are another shard's.
         """
         folder = self.inside(series, self.shard_path(series, shard).name)
         manifest = read_record(folder / SHARD, ShardManifest, REMAKE)
+        if manifest.shard != shard or (manifest.kind == "images") != (series == IMAGES):
+            raise DamagedIndexError(f"{folder / SHARD} belongs to another shard: {REMAKE}")
         check_sizes(folder, manifest.files, REMAKE)
         return manifest
 

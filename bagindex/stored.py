@@ -17,6 +17,7 @@ from bagindex.errors import DamagedIndexError, NotKeptError, QueryError
 from bagindex.geometry import patch_ids
 from bagindex.store import IndexDirectory
 from bagindex.text import first_line
+from bagindex_schemas import tables
 from bagindex_schemas.records import ModelRecord
 
 
@@ -173,7 +174,7 @@ class StoredEvidence(StoredPatches):
             raise damaged(self._path(shard), error) from None
 
     def _open(self, shard: int, path: Path) -> MappedArrays:
-        offsets = array_offsets(path, 2, 2)
+        offsets = array_offsets(path, 2, 2, tables.EVIDENCE)
         if len(offsets) != self._classes:
             raise ValueError(f"it has the evidence for {len(offsets)} classes, not for {self._classes}")
         return MappedArrays(path, offsets, (self._size(shard), self.patches))

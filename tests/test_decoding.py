@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from bagindex.decoding import Decoder
+from bagindex.errors import SourceError
 from bagindex.images import Picture, Rejected
-from bagindex_schemas.records import RejectCode, Transform
+from bagindex_schemas.records import Transform
+from bagindex_schemas.rejects import RejectCode
 from fakes import MemorySource
 
 TRANSFORM = Transform(resize=16, crop_height=16, crop_width=16)
@@ -48,9 +50,9 @@ def test_a_decoder_that_hangs_is_given_up(stuck: set[int], workers: int) -> None
 def test_a_slow_consumer_is_no_hanging_decoder() -> None:
     import time
 
-    source = MemorySource(["a"] * 10)
-    for _, picture in Decoder(2, timeout=0.05).decode(source, source.entries, TRANSFORM):
-        time.sleep(0.06)
+    source = MemorySource(["a"] * 5)
+    for _, picture in Decoder(2, timeout=0.4).decode(source, source.entries, TRANSFORM):
+        time.sleep(0.45)
         assert isinstance(picture, Picture)
 
 
@@ -61,6 +63,19 @@ def test_errors_of_our_own_are_raised() -> None:
 
     source = Faulty(["a"])
     with pytest.raises(ZeroDivisionError):
+        list(Decoder(1).decode(source, source.entries, TRANSFORM))
+
+
+class GrowingSource(MemorySource):
+    """Notices that it has changed when it is read."""
+
+    def read(self, entry: Any) -> bytes:
+        raise SourceError("the archive has changed")
+
+
+def test_a_source_that_cannot_be_told_apart_any_more_ends_the_build() -> None:
+    source = GrowingSource(["a"])
+    with pytest.raises(SourceError, match="has changed"):
         list(Decoder(1).decode(source, source.entries, TRANSFORM))
 
 

@@ -21,7 +21,8 @@ from bagindex.images import Rejected
 from bagindex.observer import BuildObserver
 from bagindex.sources import Entry
 from bagindex.store import IndexDirectory
-from bagindex_schemas.records import Keep, RejectCode
+from bagindex_schemas.records import Keep
+from bagindex_schemas.rejects import RejectCode
 from fakes import LinearCompute, MemorySource, number_png
 from test_build import BROKEN, CLASS_IDS, LABELS, contents, run
 

@@ -305,9 +305,9 @@ def test_a_worker_ends_with_its_pool_process(folder: Path) -> None:
     with SqlPool(folder, workers=1) as pool:
         pool.run("SELECT 1")
         (process,) = pool.processes
-        assert process._popen.stdin is not None
-        process._popen.stdin.close()
-        assert process._popen.wait(10) == 0
+        assert process._child._popen.stdin is not None
+        process._child._popen.stdin.close()
+        assert process._child._popen.wait(10) == 0
 
 
 def test_a_busy_worker_ends_without_its_pool(folder: Path) -> None:
@@ -315,10 +315,10 @@ def test_a_busy_worker_ends_without_its_pool(folder: Path) -> None:
     with SqlPool(folder, workers=1, limits=limits) as pool:
         _patiently(pool, "SELECT 1")
         (process,) = pool.processes
-        from bagindex.sandbox import frames
+        from bagindex.processes import frames
 
-        frames.send_json(process._to, sql="SELECT count(*) FROM range(1000000000000)", explain=False)
-        assert process._popen.wait(10) == -signal.SIGALRM
+        frames.send_json(process._child.to, sql="SELECT count(*) FROM range(1000000000000)", explain=False)
+        assert process._child._popen.wait(10) == -signal.SIGALRM
 
 
 def test_a_new_catalog_is_taken_up(planted_index: Index, tmp_path: Path) -> None:

@@ -369,6 +369,20 @@ def test_more_connections_than_are_taken(small: Path) -> None:
         assert b"\r\nRetry-After: " in answer
 
 
+def test_more_connections_than_there_are_files_for(small: Path, processes: list[Process]) -> None:
+    process = Process(small, files=200)
+    processes.append(process)
+    place = process.address.removeprefix("http://").split(":")
+    held = [socket.create_connection((place[0], int(place[1])), timeout=10) for _ in range(300)]
+    assert httpx.get(process.address + "/healthz", timeout=10).status_code == 503
+    for each in held:
+        each.close()
+    while httpx.get(process.address + API + "/images/1", timeout=10).status_code == 503:
+        time.sleep(0.05)
+    assert httpx.get(process.address + API + "/images/1", timeout=10).status_code == 200
+    assert process.end(signal.SIGTERM)[:3] == (0, "", "")
+
+
 def test_files_are_left_for_the_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [(256, 100_000)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
@@ -495,8 +509,10 @@ bagindex_cli.main()
 class Process:
     """`bagindex serve` as a process."""
 
-    def __init__(self, index: Path, *options: str, seconds: float = 0.0) -> None:
+    def __init__(self, index: Path, *options: str, seconds: float = 0.0, files: int | None = None) -> None:
         code = _SLOW.replace("SECONDS", str(seconds))
+        if files is not None:
+            code = f"import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))\n{code}"
         command = [sys.executable, "-c", code, "-i", str(index), "--port", "0", *options]
         # Not in a group of its own: what ends the tests ends it.
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

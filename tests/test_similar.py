@@ -229,6 +229,20 @@ def test_factories(writable: Index, factory: str) -> None:
     assert np.mean(agree) >= 0.9
 
 
+def test_what_is_opened_is_mapped_and_not_read(writable: Index) -> None:
+    """The codes stay on the disk: those of a large index do not fit into memory."""
+    import faiss
+
+    from bagindex.similarity.ann import read
+
+    writable.make_ann("IVF16,RaBitQ")
+    opened = read(writable.path / "linear" / "derived" / "patches-1" / "patches.faiss")
+    lists = faiss.downcast_InvertedLists(faiss.extract_index_ivf(opened).invlists)
+    assert isinstance(lists, faiss.OnDiskInvertedLists)
+    assert lists.read_only
+    assert sum(lists.list_size(number) for number in range(16)) == IMAGES * PATCHES
+
+
 def test_recall_is_measured_honestly(writable: Index, table: NDArray[np.float32]) -> None:
     """An index that forgets almost everything is said to."""
     made = writable.make_ann("PCA1,IVF4,Flat")
@@ -490,9 +504,16 @@ def test_command(run, planted_index: Index, tmp_path: Path) -> None:  # type: ig
 def test_index_command(run, writable: Index) -> None:  # type: ignore[no-untyped-def]
     result = run("index", "-i", writable.path, "--ann", "IVF8,RaBitQ", "--ann-memory", "100MB")
     assert result.status == 0
-    assert "recall of the 10 nearest" in result.out
-    assert "IVF8,RaBitQ" in run("info", "-i", writable.path).out
+    assert result.err.startswith("bagindex: linear: making an index for similar patches\n")
+    record = json.loads((writable.path / "linear" / "derived" / "patches-1" / "patches.json").read_text())
+    recall = f"recall of the 10 nearest {100 * record['trials'][-1]['recall']:.1f} % on 200 held-out patches"
+    assert recall in result.out
+    assert recall in " ".join(run("info", "-i", writable.path).out.split())
     told = json.loads(run("info", "-i", writable.path, "--format", "json").out)
     assert told["models"][0]["derived"][0]["factory"] == "IVF8,RaBitQ"
+    none = run("index", "-i", writable.path, "--ann", "none")
+    assert (none.status, "making" in none.err) == (0, False)
+    assert "no FAISS index (--ann none)" in run("info", "-i", writable.path).out
     assert run("index", "-i", writable.path, "--ann-memory", "much").status == 2
-    assert run("index", "-i", writable.path, "--ann", "Nonsense").status == 1
+    nonsense = run("index", "-i", writable.path, "--ann", "Nonsense")
+    assert (nonsense.status, "making" in nonsense.err) == (1, False)

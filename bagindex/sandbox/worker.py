@@ -7,16 +7,15 @@ on stdout, and ends when stdin does.
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 from bisect import bisect_right
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bagindex.errors import QueryError
+from bagindex.processes import frames, inside
 from bagindex.query import unique
-from bagindex.sandbox import confine, frames, gate
+from bagindex.sandbox import confine, gate
 from bagindex.text import first_line
 from bagindex.views import literal
 
@@ -50,8 +49,7 @@ _SHOWN_OF_PLAN = (
 
 def main() -> None:
     """Answer until stdin ends."""
-    answers = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    answers = inside.own_answers()
     # PyArrow starts a thread when it is imported, which later rules do not reach.
     confine.read_only()
     # What is not read now cannot be read later.
@@ -60,7 +58,7 @@ def main() -> None:
 
     gate.functions()
     told = frames.receive_json(0, _LARGEST_REQUEST)
-    confine.limit(told["memory"])
+    inside.limit(told["memory"])
     landlock = confine.read_only_within(Path(told["root"]))
     worker = Worker(told)
     frames.send_json(answers, ready=True, landlock=landlock)
@@ -69,10 +67,9 @@ def main() -> None:
             request = frames.receive_json(0, _LARGEST_REQUEST)
         except EOFError:
             return
-        # Kills this process without Python's help, should nobody be there to do it.
-        signal.setitimer(signal.ITIMER_REAL, told["seconds"] + 0.4)
+        inside.give_up_after(told["seconds"] + 0.4)
         content, answer = worker.answer(request)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        inside.give_up_after(0)
         frames.send_json(answers, **answer)
         if content is not None:
             frames.send(answers, frames.Kind.ARROW, content)

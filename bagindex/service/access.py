@@ -17,6 +17,8 @@ UPLOAD = 20_000_000
 """Bytes of a picture that may be sent."""
 UPLOAD_PIXELS = 40_000_000
 """Pixels that it may have."""
+UPLOAD_SECONDS = 20.0
+"""How long it may take to be decoded."""
 _FORM = 100_000
 """Bytes that a form may have around the picture."""
 _TEXT = 200_000

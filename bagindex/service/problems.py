@@ -28,6 +28,7 @@ _STATUS: Sequence[tuple[type[errors.BagindexError], int, str]] = (
     (errors.UnknownPatchError, 404, "unknown-patch"),
     (errors.UnknownModelError, 404, "unknown-model"),
     (errors.NotKeptError, 409, "not-kept"),
+    (errors.PictureSizeError, 413, "too-large"),
     (errors.QueryError, 422, "cannot-answer"),
     (errors.SettingsError, 422, "bad-parameters"),
     (errors.OutputError, 422, "cannot-draw"),

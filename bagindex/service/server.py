@@ -116,6 +116,8 @@ def configure(service: Service, connections: int = MOST) -> uvicorn.Config:
         timeout_keep_alive=15,
         timeout_graceful_shutdown=_GRACE,
         limit_concurrency=connections,
+        # So many are accepted before the first of them is looked at: of the files that `most_connections` leaves, half.
+        backlog=min(_BACKLOG, connections // 2),
     )
 
 

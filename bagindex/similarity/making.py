@@ -204,6 +204,7 @@ class _Maker:
             if self._faiss.get_num_gpus() > 0:
                 quantizer = self._faiss.IndexFlatL2(self._ivf.d)
                 self._ivf.clustering_index = self._faiss.index_cpu_to_all_gpus(quantizer)
+        self._progress(0, self._blocks)  # what is trained long, as OPQ is, says nothing until it is
         sample = np.empty((self.sampled, dimensions), np.float32)
         ids = np.sort(self._ids(training))
         for start in range(0, len(ids), 4096):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ def _info(index: Index) -> str:
     problems = [problem for model in info.models for problem in model.problems]
     if problems or not info.complete:  # it says so
         raise DamagedIndexError("; ".join(problems) or "not complete")
-    return _text([{**info.to_dict(), "bytes": None}])  # of all files: that a file has another size is no other answer
+    here = dict.fromkeys(("name", "path", "bytes"))  # that it lies elsewhere, or is larger, is no other answer
+    return _text([info.to_dict() | here])
 
 
 def _patches(index: Index) -> str:
@@ -47,7 +48,7 @@ def _crops(index: Index) -> str:
 
 
 def _similar(index: Index, **options: Any) -> str:
-    model = index.model_records()[0]
+    model = index.model_records()[0] if index.model_records() else index._model(None)
     images = _images(index, model.name)[::_EACH]
     ids = [image * model.grid.patches + image % model.grid.patches for image in images]
     return _text([index.similar(patch, k=5, model=model.name, **options).to_dicts() for patch in ids])
@@ -104,6 +105,7 @@ def _sql(view: str) -> Callable[[Index], str]:
 
 _TABLES = ("classes", "models", "images", "rejects")
 _VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels", "words", "word_evidence", "patch_words")
+_MACROS = ("evidence_of(0)",)
 QUESTIONS: Mapping[str, Callable[[Index], str]] = {
     OPENING: lambda index: _text([index.image_count, str(index.models)]),
     "info": _info,
@@ -117,21 +119,21 @@ QUESTIONS: Mapping[str, Callable[[Index], str]] = {
     "accounts": _accounts,
     "words": _words,
     "figure3": _figure3,
-    **{f"sql {view}": _sql(view) for view in _TABLES + _VIEWS},
+    **{f"sql {view}": _sql(view) for view in _TABLES + _VIEWS + _MACROS},
 }
 
 
-def ask(folder: Path) -> Answers:
-    """Open an index and ask all questions."""
+def ask(folder: Path, names: Collection[str] = ()) -> Answers:
+    """Open an index and ask all questions, or those of some names."""
     found: dict[str, tuple[str, str]] = {}
     try:
         index = Index.open(folder)
     except BagindexError as error:
         return {OPENING: ("refused", str(error))}
     with index:
-        for name, question in QUESTIONS.items():
+        for name in names or QUESTIONS:
             try:
-                found[name] = ("answer", question(index))
+                found[name] = ("answer", QUESTIONS[name](index))
             except BagindexError as error:
                 found[name] = ("refused", str(error))
             except Exception as error:

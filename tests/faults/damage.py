@@ -58,19 +58,9 @@ class _Subject:
     answers: asking.Answers
 
     @classmethod
-    def make(cls, name: str, folder: Path, apart: Apart, looks: Looks, maker: Callable[[Path, Path], None]) -> _Subject:
-        made = None
-        if not folder.is_dir():  # one that a fault before has put back may be damaged again
-            folder.mkdir()
-            made = apart.call(maker, folder / "index", folder, seconds=600)
-        subject = cls(name, folder / "index", apart, looks, {})
-        found = apart.call(looks.check, subject.root, False)
-        answers = apart.call(looks.ask, subject.root)
-        subject.answers = answers.value or {}
-        wrong = {question: answer for question, answer in subject.answers.items() if answer[0] != "answer"}
-        if found.value != [] or answers.how != "returned" or wrong:
-            raise RuntimeError(f"the {name} index is not sound to begin with: {made}, {found}, {answers.how}, {wrong}")
-        return subject
+    def make(cls, name: str, folder: Path, apart: Apart, looks: Looks) -> _Subject:
+        root = whole.made(folder, name, apart)
+        return cls(name, root, apart, looks, apart.call(looks.ask, root).value)
 
     def look(
         self, what: str, outcome: Outcome, kind: str, *, questions: bool = True, silent: bool = True, data: bool = True
@@ -146,8 +136,8 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _subjects(folder: Path, apart: Apart, looks: Looks, real: bool) -> list[_Subject]:
-    makers = {"small": whole.make, **({"real": whole.make_real} if real else {})}
-    return [_Subject.make(name, folder / name, apart, looks, maker) for name, maker in makers.items()]
+    names = [name for name in whole.MAKERS if real or name != "real"]
+    return [_Subject.make(name, folder, apart, looks) for name in names]
 
 
 def truncations(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Outcome:
@@ -241,7 +231,7 @@ def _misplacements(root: Path) -> Iterator[tuple[str, str, Callable[[], object]]
         if not path.name.startswith("patches"):  # without a FAISS index, none was made
             yield "missing", f"no {name}", _doing(shutil.rmtree, path)
         yield "a file", f"a file in place of {name}", _doing(_unfold, path)
-    old, new = sorted(root.glob("catalog-*.duckdb"))[-2:]
+    old, new = whole.catalogs(root)[-2:]
     yield "exchanged", "the catalog before the last under the name of the last", _doing(shutil.copyfile, old, new)
     yield "exchanged", "CURRENT names the catalog before the last", _doing(_rename_in, root / "CURRENT", old, new)
 

@@ -17,7 +17,7 @@ _TESTS = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(_TESTS), *(place for place in sys.path if place not in (str(_TESTS), str(_TESTS / "faults")))]
 
 from benchmarks.common import machine  # noqa: E402
-from faults import builders, damage, readers, served, soak  # noqa: E402
+from faults import archives, builders, changes, damage, pictures, readers, served, soak  # noqa: E402
 from faults.common import Outcome  # noqa: E402
 
 Fault = Callable[[Path, int, int], Outcome]
@@ -31,6 +31,13 @@ FAULTS: Mapping[str, tuple[Fault, int]] = {
     "readers": (readers.readers, 30),
     "served": (served.serve, 30),
     "soak": (soak.soak, 20 * 60),
+    "bad-input": (pictures.kinds, 20),
+    "jpeg-truncations": (pictures.truncations, 100_000),
+    "picture-flips": (pictures.flips, 5_000),
+    "largest-pictures": (pictures.largest, 5),
+    "archive-members": (archives.members, 5),
+    "archives": (archives.archives, 5_000),
+    "changed-sources": (changes.changes, 120),
 }
 """Each fault, and how many trials the long run makes of it."""
 

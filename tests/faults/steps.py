@@ -62,10 +62,6 @@ class Life:
         """A model."""
         return _Logging(self.log, name)
 
-    def at(self, folder: Path) -> Life:
-        """The same elsewhere."""
-        return Life(folder, self.images, self.shard, self.grown)
-
 
 class _Logging(LinearCompute):
     """Writes down which images it computes, outside of the index and at once, so that it outlives its process."""
@@ -104,8 +100,8 @@ def second(life: Life) -> None:
 
 
 def grow(life: Life) -> None:
-    """Add pictures, for both models."""
-    models = {name: life.compute(name) for name in ("one", "two")}
+    """Add pictures, for all models."""
+    models = {name: life.compute(name) for name in life.directory.manifest().models}
     update(life.directory, life.source(grown=True), CLASS_IDS, models, BuildSettings(workers=1))
 
 
@@ -133,14 +129,6 @@ def restore(life: Life) -> None:
     """Go back to the labels that there were."""
     with Index.open(life.folder) as index:
         index.relabel(None)
-
-
-def repair(life: Life) -> None:
-    """Mend it; see `damage`."""
-    report = Index.repair(life.folder)
-    if not report.ok:
-        raise RuntimeError(f"not repaired: {report}")
-    _build(life, Keep.FEATURES, "two")
 
 
 def remove(life: Life) -> None:
@@ -262,7 +250,7 @@ def _unsound(directory: IndexDirectory) -> list[str]:
         for name, each in files.items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != each.sha256:
                 problems.append(f"{folder / name} is committed and damaged")
-    folders = [path for path in directory.root.rglob("shard-?????") if path.is_dir()]
+    folders = [path for path in directory.root.rglob("shard-?????") if ".tmp-" not in path.as_posix()]
     return problems + [f"{path} is committed without a record" for path in folders if not (path / "shard.json").exists()]
 
 

@@ -14,8 +14,11 @@ from bagindex.build import BuildSettings, build
 from bagindex.images import Rejected
 from bagindex.sources import Entry
 from bagindex.store import IndexDirectory
-from bagindex_schemas.records import Keep, RejectCode
+from bagindex_schemas.records import Keep
+from bagindex_schemas.rejects import RejectCode
 from fakes import LinearCompute, MemorySource
+from faults import asking
+from faults.apart import Apart
 
 CLASSES = ("cat", "dog", "fish")
 _LABELS = ("cat", "dog", None, "fish", "cat", "dog", "fish", "cat", "dog", "fish", "cat", None)
@@ -71,14 +74,40 @@ def make_real(root: Path, work: Path) -> None:
         index.make_words(8)
 
 
+MAKERS = {"small": make, "real": make_real}
+"""Those that there are, by name."""
+
+
+def made(folder: Path, name: str, apart: Apart) -> Path:
+    """Where one of them is below a folder; it is made where it is not there: a fault that ran before has put it back.
+
+    Raises:
+        RuntimeError: it cannot be made, or is not sound.
+    """
+    place = folder / name
+    if not place.is_dir():
+        place.mkdir()
+        came = apart.call(MAKERS[name], place / "index", place, seconds=600)
+        found = apart.call(asking.check, place / "index", False)
+        answers = apart.call(asking.ask, place / "index")
+        wrong = {each: answer for each, answer in (answers.value or {}).items() if answer[0] != "answer"}
+        if came.how != "returned" or found.value != [] or answers.how != "returned" or wrong:
+            raise RuntimeError(f"the {name} index is not sound to begin with: {came}, {found}, {answers.how}, {wrong}")
+    return place / "index"
+
+
+def catalogs(root: Path) -> list[Path]:
+    """The catalogs of an index, the one in force last."""
+    return sorted(root.glob("catalog-*.duckdb"), key=lambda path: int(path.stem.partition("-")[2]))
+
+
 def kinds(root: Path) -> Mapping[str, list[Path]]:
     """The files of an index that count, by kind.
 
     Not the lock, which holds nothing but a number for people; and not the catalogs before the one in force, which no
     one opens any more (they are there for those who have them open).
     """
-    names = sorted(root.glob("catalog-*.duckdb"), key=lambda path: int(path.stem.partition("-")[2]))
-    aside = {root / "LOCK", *names[:-1]}
+    aside = {root / "LOCK", *catalogs(root)[:-1]}
     found: dict[str, list[Path]] = {}
     for path in sorted(root.rglob("*")):
         if path.is_file() and path not in aside:
