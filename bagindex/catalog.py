@@ -184,8 +184,9 @@ def _current_record(directory: IndexDirectory) -> CatalogRecord:
 class Catalog:
     """A read-only connection to the catalog in force when it was opened.
 
-    It knows what the index was then: `models`, the keep level that each is known by among them; `shards`, and the
-    folder of each model's visual words, `words`, relative to the index. What comes to the index later is no part of it.
+    It knows what the index was then: its `models`, each with the keep level that it could be asked for, its `shards`,
+    the folder of each model's visual words (`words`, relative to the index) and the bytes of all files (`listed`). What
+    came later is no part of it.
     """
 
     def __init__(self, directory: IndexDirectory) -> None:
@@ -220,9 +221,7 @@ class Catalog:
             check_tables(self.connection, self.manifest, predicted)
         except (duckdb.Error, ValueError) as error:
             raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {REMAKE}") from None
-        """The models that the catalog knows, with the keep level that it knows them by."""
         self.words: Mapping[str, str] = dict(words)
-        """The folder of each model's visual words, relative to the index."""
         self.listed = listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))
         images = (re.fullmatch(rf"{IMAGES}/shard-(\d+)/images\.parquet", name) for name in listed)
         self.shards = sorted(int(match[1]) for match in images if match)
@@ -288,7 +287,8 @@ class Catalog:
             DamagedIndexError: it fails.
         """
         try:
-            yield self.connection
+            with self.reading():
+                yield self.connection
         except duckdb.Error as error:
             raise DamagedIndexError(
                 f"{self.directory.root} cannot be read ({first_line(error)}): run `bagindex verify`"
@@ -341,7 +341,8 @@ class Catalog:
 
     def view_bodies(self) -> Mapping[str, str]:
         """The SELECT of each view that there is, on absolute paths."""
-        return {view: body for view in VIEWS if (body := self._relations.view(view)) is not None}
+        with self.reading():
+            return {view: body for view in VIEWS if (body := self._relations.view(view)) is not None}
 
     def names(self) -> tuple[Sequence[str], Sequence[str]]:
         """Names of the tables and of the macros that the catalog has."""
