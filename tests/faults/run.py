@@ -17,7 +17,7 @@ sys.path[:0] = [str(_TESTS)]
 sys.path.remove(str(_TESTS / "faults"))
 
 from benchmarks.common import machine  # noqa: E402
-from faults import damage  # noqa: E402
+from faults import damage, hostile  # noqa: E402
 from faults.common import Outcome  # noqa: E402
 
 Fault = Callable[[Path, int, int], Outcome]
@@ -27,6 +27,8 @@ FAULTS: Mapping[str, tuple[Fault, int]] = {
     "truncations": (damage.truncations, 100_000),
     "flips": (damage.flips, 10_000),
     "misplaced": (damage.misplaced, 1_000),
+    "hostile-weights": (hostile.weights, 1_000),
+    "hostile-indexes": (hostile.indexes, 1_000),
 }
 """Each fault, and how many trials the long run makes of it."""
 
