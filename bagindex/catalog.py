@@ -241,6 +241,11 @@ class Catalog:
         self._bound: set[str] = set()
         self._covered: set[str] = set()
 
+    @property
+    def life(self) -> int:
+        """A number that stays until the index is removed or begun anew, and goes with it when it is moved."""
+        return _life(self.file)
+
     def check(self) -> None:
         """See whether the index still is the one that was opened.
 
@@ -258,7 +263,7 @@ class Catalog:
             ) from None
         except DamagedIndexError:  # which whoever opens it now is told
             return
-        if _life(file) != _life(self.file):
+        if _life(file) != self.life:
             raise OutdatedError(f"{self.directory.root} was begun anew since it was opened: open it again")
         self._seen = seen
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from bagindex.catalog import Catalog
-from bagindex.errors import QueryError
+from bagindex.errors import OutdatedError, QueryError
 from bagindex.selecting import select_tree
 from bagindex.text import first_line
 from bagindex_schemas.records import ModelRecord
@@ -27,19 +27,21 @@ class Met:
     Attributes:
         condition: the SQL, which is only shown.
         bits: whether it holds of each image, by its id; of those beyond, it does not.
+        catalog: the name of the catalog that says so; another may say otherwise.
     """
 
     condition: str
     bits: bytes
+    catalog: str
 
     @classmethod
-    def of(cls, condition: str, image_ids: NDArray[np.integer[Any]]) -> Met:
-        """From the ids of these images, int [count]."""
+    def of(cls, condition: str, image_ids: NDArray[np.integer[Any]], catalog: str) -> Met:
+        """From the ids of these images, int [count], and the catalog that they are of."""
         import numpy as np
 
         met = np.zeros(image_ids.max(initial=-1) + 1, np.bool_)
         met[image_ids] = True
-        return cls(condition, np.packbits(met).tobytes())
+        return cls(condition, np.packbits(met).tobytes(), catalog)
 
     def __str__(self) -> str:
         """The condition."""
@@ -69,10 +71,13 @@ def images_of(
 
     Raises:
         QueryError: `where` is no SQL condition.
+        OutdatedError: it was found of another state of the index.
     """
     # Planning and running a join takes as long as finding the patches: only those that are needed.
     source = "images"
     if isinstance(where, Met):
+        if where.catalog != catalog.file.name:
+            raise OutdatedError("the index has changed since the images were found of which --where holds: ask again")
         conditions, where = [*conditions, where.sql], None
     if where or predictions:
         source += f" JOIN {catalog.relation(model, 'predictions')} USING (image_id)"

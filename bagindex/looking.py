@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bagindex.errors import DamagedIndexError, NotKeptError, QueryError, UnknownImageError, UnknownPatchError
+from bagindex.errors import (
+    DamagedIndexError,
+    NotKeptError,
+    OutdatedError,
+    QueryError,
+    UnknownImageError,
+    UnknownPatchError,
+)
 from bagindex.geometry import Box, cut, locate, patch_box
 from bagindex.opened import Opened
 
@@ -97,7 +104,7 @@ class LookQuestions(Opened):
 
         try:
             return self._pixels([image_id])[image_id]
-        except DamagedIndexError:
+        except (DamagedIndexError, OutdatedError):
             find_image(self._catalog, image_id)  # not before: it takes longer than reading the pixels
             raise
 

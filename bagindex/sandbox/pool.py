@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from bagindex.store import IndexDirectory
 __all__ = ["Answer", "BusyError", "Limits", "SqlPool", "TimeLimitError"]
 
 _MOST_THREADS = 4
+_STARTS = 5
 _PATIENCE = 10.0
 """Seconds that a query may wait for a process, beside one query's time."""
 
@@ -71,7 +73,7 @@ class SqlPool:
             BagindexError: the index cannot be read.
         """
         gate.check_text(sql, self.limits.sql)
-        return self._ask({"sql": sql, "explain": explain})
+        return self._ask({"sql": sql, "explain": explain})[0]
 
     def images_where(self, condition: str, model: str) -> Met:
         """Find the images of which an SQL condition holds, for `Index.top_patches` and others to have as `where`.
@@ -87,8 +89,8 @@ class SqlPool:
             RefusedError, QueryError, TimeLimitError, BusyError, BagindexError: as `run`.
         """
         gate.check_text(condition, gate.LONGEST_CONDITION)
-        found = self._ask({"condition": condition, "model": model})
-        return Met.of(condition, found.table.column(0).to_numpy())
+        found, now = self._ask({"condition": condition, "model": model})
+        return Met.of(condition, found.table.column(0).to_numpy(), now.catalog.name)
 
     def close(self) -> None:
         """End all processes, those at work too."""
@@ -112,10 +114,11 @@ class SqlPool:
         """Those that there are now."""
         return tuple(self._processes)
 
-    def _ask(self, request: dict[str, Any]) -> Answer:
+    def _ask(self, request: dict[str, Any]) -> tuple[Answer, State]:
+        """The answer, and the state of the index that it is of."""
         process = self._take()
         try:
-            return process.ask(request)
+            return process.ask(request), process.state
         except LostError:
             if self._closed:
                 raise BusyError("the index is being closed") from None
@@ -175,11 +178,16 @@ class SqlPool:
             return self._state
 
     def _start(self, now: State) -> Process:
-        try:
-            process = Process(now, self.limits, self._threads)
-        except StartError:
-            # The catalog may have been replaced by the next but one in between.
-            process = Process(self._fresh(), self.limits, self._threads)
+        for attempt in itertools.count(1):
+            try:
+                process = Process(now, self.limits, self._threads)
+                break
+            except StartError:
+                # The catalog may have been replaced by the next but one in between, and again; otherwise once more is
+                # enough.
+                before, now = now, self._fresh()
+                if attempt == _STARTS or (attempt > 1 and now is before):
+                    raise
         with self._change:
             self._processes.add(process)
             closed = self._closed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bagindex import Index
 from bagindex.choosing import Met
-from bagindex.errors import BagindexError, SettingsError
+from bagindex.errors import BagindexError, OutdatedError, SettingsError
 from bagindex.service.metrics import Metrics
 from bagindex.service.pictures import Kept
 from bagindex.service.pools import About, IndexPool
@@ -99,6 +99,29 @@ class Service:
         pool = self.pool(name)
         return await (self.slow if slow else self.quick).run(partial(pool.ask, question))
 
+    async def ask_where(
+        self,
+        name: str | None,
+        where: str | None,
+        model: str | None,
+        question: Callable[[Index, Met | None], _Result],
+        *,
+        slow: bool = False,
+    ) -> _Result:
+        """Put a question about the images of which a free SQL condition holds: both are of one state of the index.
+
+        Raises:
+            Problem, BagindexError: as `ask` and `condition`.
+        """
+        for last in (False, False, True):
+            met = await self.condition(name, where, model)
+            try:
+                return await self.ask(name, lambda opened, met=met: question(opened, met), slow=slow)  # type: ignore[misc]
+            except OutdatedError:
+                if last:
+                    raise
+        raise AssertionError("the last of them returns or raises")
+
     async def about(self, name: str | None) -> tuple[IndexPool, About]:
         """An index, and what the addresses of its pictures depend on."""
         pool = self.pool(name)
@@ -138,7 +161,7 @@ class Service:
         pool, about = await self.about(name)
         whose = about.model(model)
         if whose is None:  # the question itself says which there are
-            return None
+            return Met(text, b"", "")
         key = pool.name, about.stamp, whose, text
         met = self._conditions.get(key)
         if met is None:

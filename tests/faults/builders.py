@@ -36,20 +36,22 @@ class Done:
     problem: str = ""
 
 
-def builders(folder: Path, trials: int, seed: int) -> Outcome:
-    """Races of all kinds, one kind after the other."""
+def builders(
+    folder: Path, trials: int, seed: int, *, most: int = _MOST, prepare: Callable[[], None] | None = None
+) -> Outcome:
+    """Races of all kinds, one kind after the other, of up to `most` processes; `prepare` is called in each first."""
     outcome = Outcome("two to eight builders at once")
     clean = folder / "clean"
     begin(clean)
     wanted = contents(clean)
     kinds = list(_KINDS.items())
-    with process_pool(_MOST) as pool:
+    with process_pool(most, prepare) as pool:
         for trial in range(trials):
             chance = random.Random(f"{seed}-{trial}")
             name, race = kinds[trial % len(kinds)]
             place = folder / str(trial)
             place.mkdir()
-            done, problems = race(place / "index", chance, pool, clean)
+            done, problems = race(Place(place / "index", clean, pool, most), chance)
             outcome.counts.update(_counted(done))
             where = f"race {trial} of seed {seed}, {name}: "
             problems += [f"{each.work}: {each.problem}" for each in done if each.problem]
@@ -60,66 +62,70 @@ def builders(folder: Path, trials: int, seed: int) -> Outcome:
     return outcome.done()
 
 
-_Race = Callable[[Path, random.Random, ProcessPoolExecutor, Path], tuple[list[Done], list[str]]]
+@dataclass(frozen=True)
+class Place:
+    """Where a race is run: an index, a clean one to begin with, and so many processes at most."""
+
+    index: Path
+    clean: Path
+    pool: ProcessPoolExecutor
+    most: int
 
 
-def _same(index: Path, chance: random.Random, pool: ProcessPoolExecutor, _: Path) -> tuple[list[Done], list[str]]:
+_Race = Callable[[Place, random.Random], tuple[list[Done], list[str]]]
+
+
+def _same(place: Place, chance: random.Random) -> tuple[list[Done], list[str]]:
     """The same build, several times: together they compute each image once."""
-    done = _at_once(index, ["build"] * chance.randint(2, _MOST), chance, pool)
+    done = _at_once(place, ["build"] * chance.randint(2, place.most), chance)
     computed = sum(each.computed for each in done)
-    problems = [] if computed == IMAGES else [f"{computed} images were computed, not {IMAGES}"]
-    if not any(each.computed for each in done):
-        problems.append("nobody did it")
-    return done, problems
+    return done, [] if computed == IMAGES else [f"{computed} images were computed, not {IMAGES}"]
 
 
-def _restart(
-    index: Path, chance: random.Random, pool: ProcessPoolExecutor, clean: Path
-) -> tuple[list[Done], list[str]]:
+def _restart(place: Place, chance: random.Random) -> tuple[list[Done], list[str]]:
     """Builds, and builds that begin anew; of a finished index, or of none."""
     if chance.random() < 0.5:
-        shutil.copytree(clean, index)
-    count = chance.randint(1, _MOST // 2)
-    done = _at_once(index, ["restart"] * count + ["build"] * chance.randint(1, _MOST // 2), chance, pool)
+        shutil.copytree(place.clean, place.index)
+    half = place.most // 2
+    done = _at_once(place, ["restart"] * chance.randint(1, half) + ["build"] * chance.randint(1, half), chance)
     wrong = [each.computed for each in done if each.work == "restart" and not each.error and each.computed != IMAGES]
     return done, [f"a restart computed {each} images, not {IMAGES}" for each in wrong]
 
 
-def _remove(index: Path, chance: random.Random, pool: ProcessPoolExecutor, clean: Path) -> tuple[list[Done], list[str]]:
+def _remove(place: Place, chance: random.Random) -> tuple[list[Done], list[str]]:
     """Builds and removals. In the end there is a whole index, or none: a last build shows it."""
-    shutil.copytree(clean, index)
-    works = ["build"] * chance.randint(1, _MOST // 2) + ["remove"] * chance.randint(1, _MOST // 2)
+    shutil.copytree(place.clean, place.index)
+    half = place.most // 2
+    works = ["build"] * chance.randint(1, half) + ["remove"] * chance.randint(1, half)
     chance.shuffle(works)
-    done = _at_once(index, works, chance, pool)
-    done.append(work(index, "build", 0.0, 0))
-    return done, []
+    done = _at_once(place, works, chance)
+    return [*done, work(place.index, "build", 0.0, 0)], []
 
 
-def _changes(
-    index: Path, chance: random.Random, pool: ProcessPoolExecutor, clean: Path
-) -> tuple[list[Done], list[str]]:
+def _changes(place: Place, chance: random.Random) -> tuple[list[Done], list[str]]:
     """An update, other labels, words and a FAISS index at once, each tried until it is done.
 
     Then words and the FAISS index are made again: all answers are those of an index where one came after the other.
     """
-    for each in (index, index.with_name("quiet")):
-        shutil.copytree(clean, each)
-    works = [*_CHANGES, *chance.sample(list(_CHANGES), chance.randint(0, 3))]
+    index, quiet = place.index, place.index.with_name("quiet")
+    for each in (index, quiet):
+        shutil.copytree(place.clean, each)
+    works = [*_CHANGES, *chance.sample(list(_CHANGES), chance.randint(0, max(0, place.most - len(_CHANGES) - 1)))]
     chance.shuffle(works)
-    done = _at_once(index, works, chance, pool, wait=True)
+    done = _at_once(place, works, chance, wait=True)
     problems = _stale(index)
     for name in ("update", "relabel"):
-        _CHANGES[name].take(index.with_name("quiet"))
+        _CHANGES[name].take(quiet)
     told_by: list[dict[str, str]] = []
-    for each in (index, index.with_name("quiet")):
+    for each in (index, quiet):
         for name in ("words", "ann"):
             _CHANGES[name].take(each)
         with Index.open(each) as opened:
             told_by.append({question: told(opened, question) for question in _COMPARED})
             problems += opened.verify().problems
-    problems += [
-        f"{question!r} is answered otherwise" for question in _COMPARED if told_by[0][question] != told_by[1][question]
-    ]
+    for question in _COMPARED:
+        if told_by[0][question] != told_by[1][question]:
+            problems.append(f"{question!r} is answered otherwise")
     shutil.rmtree(index)
     return done, problems
 
@@ -151,14 +157,13 @@ def _stale(index: Path) -> list[str]:
     return [f"similar finds {len(near)} of {len(exact)} patches: {near.how}"]
 
 
-def _at_once(
-    index: Path, works: Sequence[str], chance: random.Random, pool: ProcessPoolExecutor, *, wait: bool = False
-) -> list[Done]:
+def _at_once(place: Place, works: Sequence[str], chance: random.Random, *, wait: bool = False) -> list[Done]:
     """Have all of it done by processes that begin at the same time, within some milliseconds."""
     apart = chance.choice([0.0, 0.02, 0.2])
     begins = time.monotonic() + 0.15
     futures = [
-        pool.submit(work, index, each, begins + chance.uniform(0, apart), _PATIENCE if wait else 0.0) for each in works
+        place.pool.submit(work, place.index, each, begins + chance.uniform(0, apart), _PATIENCE if wait else 0.0)
+        for each in works
     ]
     return [each.result(2 * _PATIENCE) for each in futures]
 

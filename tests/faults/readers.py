@@ -11,10 +11,11 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from bagindex import Index
@@ -27,6 +28,8 @@ STEPS = 12
 _PROCESSES = 2
 _QUESTIONS = (4, 30, 10_000)
 """Questions of one opening, of three readers in each process: the last keeps the index open."""
+_PAUSE = 0.02
+"""Seconds between questions, at most."""
 _PRELOADED = ("bagindex.words.making", "bagindex.similarity.making", "bagindex.verify", "faiss", "torch")
 
 
@@ -43,7 +46,7 @@ class Heard:
         self.problems += other.problems
 
 
-def readers(folder: Path, trials: int, seed: int, states: int = STEPS) -> Outcome:
+def readers(folder: Path, trials: int, seed: int, *, states: int = STEPS) -> Outcome:
     """Races of one writer and several readers, each through states of its own."""
     outcome = Outcome("readers while an index is made")
     with process_pool(_PROCESSES) as pool:
@@ -59,11 +62,16 @@ def readers(folder: Path, trials: int, seed: int, states: int = STEPS) -> Outcom
     return outcome.done()
 
 
-def process_pool(processes: int) -> ProcessPoolExecutor:
+def process_pool(processes: int, prepare: Callable[[], None] | None = None) -> ProcessPoolExecutor:
+    """Some processes that wait for work, and call `prepare` first; see `forkserver`."""
+    return ProcessPoolExecutor(processes, forkserver(), prepare)
+
+
+def forkserver() -> ForkServerContext:
     """Processes that are forked from a clean one, which has imported what they need."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, *_PRELOADED])
-    return ProcessPoolExecutor(processes, context)
+    return context
 
 
 def _race(folder: Path, taken: Sequence[Step], seed: int, pool: ProcessPoolExecutor) -> Heard:
@@ -123,6 +131,7 @@ def _read(folder: Path, known: Expected, progress: Progress, chance: random.Rand
             for _ in range(min(most, len(QUESTIONS)) if last else most):
                 if not _ask(index, reader, chance.choice(list(QUESTIONS)), heard) or (progress.over and not last):
                     break
+                time.sleep(chance.uniform(0, _PAUSE))
         heard.counts["opened"] += 1
 
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(_TESTS)]
-sys.path.remove(str(_TESTS / "faults"))
+# Also where this is read again, in a process of a pool.
+sys.path[:] = [str(_TESTS), *(place for place in sys.path if place not in (str(_TESTS), str(_TESTS / "faults")))]
 
 from benchmarks.common import machine  # noqa: E402
-from faults import damage, hostile  # noqa: E402
+from faults import archives, builders, changes, damage, hostile, pictures, readers, served, soak  # noqa: E402
 from faults.common import Outcome  # noqa: E402
 
 Fault = Callable[[Path, int, int], Outcome]
@@ -29,6 +29,17 @@ FAULTS: Mapping[str, tuple[Fault, int]] = {
     "misplaced": (damage.misplaced, 1_000),
     "hostile-weights": (hostile.weights, 1_000),
     "hostile-indexes": (hostile.indexes, 1_000),
+    "builders": (builders.builders, 40),
+    "readers": (readers.readers, 30),
+    "served": (served.serve, 30),
+    "soak": (soak.soak, 20 * 60),
+    "bad-input": (pictures.kinds, 20),
+    "jpeg-truncations": (pictures.truncations, 100_000),
+    "picture-flips": (pictures.flips, 5_000),
+    "largest-pictures": (pictures.largest, 5),
+    "archive-members": (archives.members, 5),
+    "archives": (archives.archives, 5_000),
+    "changed-sources": (changes.changes, 120),
 }
 """Each fault, and how many trials the long run makes of it."""
 

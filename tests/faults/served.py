@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,8 +31,9 @@ STEPS = 8
 CLIENTS = 3
 _PAUSE = 0.02
 """Seconds between a client's requests, at most."""
-_KILLED = ("the query broke the process that ran it", "the process for safe SQL does not start")
+KILLED = ("the query broke the process that ran it", "the process for safe SQL does not start")
 """What is said of a query whose process was killed: at work, or twice while it started."""
+_WHERE = "label_name = 'a' AND predicted < 2"
 API = "/api/v1"
 
 
@@ -54,7 +55,7 @@ class Asked:
 REQUESTS: Mapping[str, Asked] = {
     **{name: Asked("/sql", sql=sql) for name, sql in SQL.items()},
     "top patches": Asked("/top-patches", {"class": "a", "images": "wrong_class", "k": 5}),
-    "top patches where": Asked("/top-patches", {"class": "b", "images": "any", "where": "predicted = 0"}),
+    "top patches where": Asked("/top-patches", {"class": "b", "images": "any", "where": _WHERE}),
     "similar": Asked("/similar", {"patch": 8, "k": 50, "overlap": True}),
     "similar to few": Asked("/similar", {"patch": 1, "k": 3, "class": "a"}),
     "patch": Asked("/patches/12", {"class": "a"}),
@@ -96,10 +97,10 @@ class Server:
 
 
 @contextmanager
-def serving(*indexes: Path) -> Iterator[Server]:
-    """Serve some indexes on this machine, until the end of the `with`."""
+def serving(*indexes: Path, workers: int = 2) -> Iterator[Server]:
+    """Serve some indexes on this machine, until the end of the `with`; so many processes run SQL about each."""
     given = [word for index in indexes for word in ("-i", str(index))]
-    command = [sys.executable, "-m", "bagindex_cli", "serve", *given, "--port", "0"]
+    command = [sys.executable, "-m", "bagindex_cli", "serve", *given, "--port", "0", "--workers-sql", str(workers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -122,16 +123,16 @@ def answer_of(response: httpx.Response, index: str) -> str:
     return digest(said)
 
 
-def serve(folder: Path, trials: int, seed: int, states: int = STEPS) -> Outcome:
+def serve(folder: Path, trials: int, seed: int, *, states: int = STEPS, workers: int = 2) -> Outcome:
     """Races of one writer and several clients of one server, each through states of its own."""
     outcome = Outcome("an index that changes beneath a server")
     quiet, index = folder / "looked-at-by-nobody", folder / "looked-at"
     for each in (quiet, index):
         begin(each)
-    with serving(quiet, index) as server:
+    with serving(quiet, index, workers=workers) as server:
         for trial in range(trials):
             chance = random.Random(f"{seed}-{trial}")
-            race = Race(server, index, quiet, kill=trial % 2 == 1)
+            race = Race(server.address, index, quiet, server.workers if trial % 2 == 0 else None)
             race.run(steps(chance, states), chance, folder / f"progress-{trial}")
             where = f"race {trial} of seed {seed}: "
             outcome.trial("served", *(where + problem for problem in race.problems))
@@ -145,23 +146,25 @@ class Race:
     """Clients, and changes of what they ask about.
 
     Args:
-        server: serves both indexes.
+        address: of who serves both indexes.
         index, quiet: both are begun anew, and the second goes through the states with nobody looking on.
-        kill: whether processes that run SQL are killed.
+        workers: gives the processes that run SQL, which are killed; None: none are.
     """
 
-    def __init__(self, server: Server, index: Path, quiet: Path, *, kill: bool) -> None:
-        self._server = server
+    def __init__(
+        self, address: str, index: Path, quiet: Path, workers: Callable[[], Sequence[int]] | None = None
+    ) -> None:
+        self._address = address
         self._index = index
         self._quiet = quiet
-        self._kill = kill
+        self._workers = workers
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
         self._heard = threading.Lock()
 
     def run(self, taken: Sequence[Step], chance: random.Random, progress: Path) -> None:
         """Go through the states."""
-        with httpx.Client(base_url=self._server.address, timeout=60) as client:
+        with httpx.Client(base_url=self._address, timeout=60) as client:
             known = expected(self._quiet, taken, partial(_ask_all, client), restart=True)
         begin(self._index, restart=True)
         shared = Progress(progress)
@@ -170,8 +173,9 @@ class Race:
             threading.Thread(target=self._ask, args=(known, shared, random.Random(chance.random())))
             for _ in range(CLIENTS)
         ]
-        if self._kill:
-            threads.append(threading.Thread(target=self._kill_workers, args=(shared, random.Random(chance.random()))))
+        if self._workers is not None:
+            killing = (self._workers, shared, random.Random(chance.random()))
+            threads.append(threading.Thread(target=self._kill, args=killing))
         for thread in threads:
             thread.start()
         try:
@@ -187,7 +191,7 @@ class Race:
             self.problems.append(f"{lost} queries were lost to {kills} kills")
 
     def _ask(self, known: Expected, progress: Progress, chance: random.Random) -> None:
-        with httpx.Client(base_url=self._server.address, timeout=60) as client:
+        with httpx.Client(base_url=self._address, timeout=60) as client:
             over = False
             while not over:
                 over = progress.over  # and then once more
@@ -198,19 +202,19 @@ class Race:
                 except httpx.HTTPError as error:
                     self._hear("failed", f"{name!r} had no answer: {error!r}")
                     continue
-                if self._kill and any(said in answer for said in _KILLED):
+                if self._workers is not None and any(said in answer for said in KILLED):
                     self._hear("killed query", None)
                 else:
                     self._hear("answer", reader.hears(name, answer))
                 time.sleep(chance.uniform(0, _PAUSE))
 
-    def _kill_workers(self, progress: Progress, chance: random.Random) -> None:
+    def _kill(self, workers: Callable[[], Sequence[int]], progress: Progress, chance: random.Random) -> None:
         while not progress.over:
             time.sleep(chance.uniform(0.05, 0.5))
-            workers = self._server.workers()
-            if workers:
+            found = workers()
+            if found:
                 with _going():
-                    os.kill(chance.choice(workers), signal.SIGKILL)
+                    os.kill(chance.choice(found), signal.SIGKILL)
                     self._hear("kill", None)
 
     def _hear(self, what: str, problem: str | None) -> None:

@@ -12,7 +12,8 @@ import mmap
 import os
 import random
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,10 @@ def source(images: int) -> MemorySource:
     return MemorySource([("a", "b", None)[i % 3] for i in range(images)], frozenset({5}))
 
 
-def begin(folder: Path, restart: bool = False) -> int:
-    """Build the first state, or go on with it; how many images were computed."""
+def begin(folder: Path, restart: bool = False, files: int = FIRST) -> int:
+    """Build the first state (or another, which has so many files), or go on with it; how many images were computed."""
     settings = BuildSettings(shard_size=SHARD, workers=1, restart=restart)
-    return build(IndexDirectory(folder), source(FIRST), CLASS_IDS, _COMPUTE, settings).computed
+    return build(IndexDirectory(folder), source(files), CLASS_IDS, _COMPUTE, settings).computed
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Step:
                 with Index.open(folder) as index:
                     index.relabel(None)
             case "words":
-                with Index.open(folder) as index:
+                with Index.open(folder) as index, _one_thread():
                     index.make_words(self.number)
             case "ann":
                 with Index.open(folder) as index:
@@ -83,6 +84,19 @@ class Step:
     def __str__(self) -> str:
         """For people."""
         return f"{self.kind} {self.number}" if self.number else self.kind
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """FAISS takes longer to start threads than to cluster so little."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def steps(rng: random.Random, count: int) -> list[Step]:
