@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,17 @@ from bagindex.seal import read_plain, read_record, sealed
 from bagindex.standing import Standing, up_to
 from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256, publish
 from bagindex.text import first_line
-from bagindex.views import VIEWS, Relations, calls, check_tables, macro_statements, mentioned, native_names, statements
+from bagindex.views import (
+    MACROS,
+    VIEWS,
+    Relations,
+    calls,
+    check_tables,
+    macro_statements,
+    mentioned,
+    native_names,
+    statements,
+)
 from bagindex_schemas.records import CatalogRecord, FileRecord, Keep, ModelRecord, Relabelling
 
 if TYPE_CHECKING:
@@ -41,8 +52,6 @@ _MEMORY = "500MB"
 _KEEP_CATALOGS = 2
 _CHUNK = 10_000
 """Rows of a stream that are fetched at a time."""
-_MACROS = "macros"
-"""Stands for all of them among the views that are bound."""
 _LIFE, _LIVES = 1_000_000, 1_000_000
 """A catalog's number is one more than the last one's; the first is a random million and one. So none has a path that
 another had before the index was removed or begun anew: DuckDB takes a file for the one that this process has open by
@@ -229,6 +238,7 @@ class Catalog:
         known = list(self.models.values())
         self._relations = Relations(directory, self.manifest, known, native, self.words, listed, base)
         self._bound: set[str] = set()
+        self._covered: set[str] = set()
 
     @property
     def life(self) -> int:
@@ -319,10 +329,9 @@ class Catalog:
     def bind_views(self, text: str) -> None:
         """Make the views that `text` mentions readable from wherever the index and the process are.
 
-        The catalog's own views have relative paths; temporary ones with absolute paths cover them.
+        The catalog's own views have relative paths; temporary ones with absolute paths cover them. So do temporary
+        macros: what is run is what macros are made to do, whatever the catalog says of them.
         """
-        if calls(text) and _MACROS not in self._bound:
-            self._cover_macros()
         for view in mentioned(text):
             if view not in self._bound:
                 self._bound.add(view)
@@ -330,14 +339,19 @@ class Catalog:
                     body = self._relations.view(view)
                 if body is not None:
                     self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
+        if calls(text):
+            self._cover_macros()
 
     def _cover_macros(self) -> None:
-        """Have the macros that the catalog has do what they are made to do, whatever it says of them."""
-        self._bound.add(_MACROS)
-        has = set(self.names()[1])
+        had = self._macros - self._covered
         for macro, statement in macro_statements().items():
-            if macro in has:
+            if macro in had and self._bound.issuperset(MACROS[macro]):  # its body is bound now
+                self._covered.add(macro)
                 self.connection.execute(statement.replace("CREATE MACRO", "CREATE TEMP MACRO", 1))
+
+    @cached_property
+    def _macros(self) -> frozenset[str]:
+        return frozenset(self.names()[1])
 
     def view_bodies(self) -> Mapping[str, str]:
         """The SELECT of each view that there is, on absolute paths."""

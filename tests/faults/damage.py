@@ -136,7 +136,7 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _subjects(folder: Path, apart: Apart, looks: Looks, real: bool) -> list[_Subject]:
-    names = [name for name in whole.MAKERS if real or name != "real"]
+    names = ["small", *(["real"] if real else [])]
     return [_Subject.make(name, folder, apart, looks) for name in names]
 
 

@@ -36,11 +36,17 @@ class Looks:
 _LOOKS = Looks()
 
 
-def weights(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Outcome:
+def weights(
+    folder: Path,
+    trials: int,
+    seed: int,
+    looks: Looks = _LOOKS,
+    cases: Mapping[str, crafted_weights.Case] = crafted_weights.CASES,
+) -> Outcome:
     """Each crafted file of weights once, or so many of them."""
     outcome = Outcome("hostile weights")
     with Apart(MEMORY, SECONDS, ["bagindex.weights"]) as apart:
-        for name in _some(crafted_weights.CASES, trials, seed):
+        for name in _some(cases, trials, seed):
             place = folder / name.replace(" ", "-").replace("/", "-")
             place.mkdir()
             canary = _Canary(folder / "outside")
@@ -57,15 +63,21 @@ def weights(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Outc
     return outcome.done()
 
 
-def indexes(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Outcome:
+def indexes(
+    folder: Path,
+    trials: int,
+    seed: int,
+    looks: Looks = _LOOKS,
+    cases: Mapping[str, crafted_indexes.Case] = crafted_indexes.CASES,
+) -> Outcome:
     """Each crafted index once, or so many of them; with more trials than there are, all questions are asked of each."""
     outcome = Outcome("hostile indexes")
     with Apart() as apart:
-        sound = whole.made(folder, "small", apart)
+        sound = whole.made(folder, "tiny", apart)
     with Apart(MEMORY, SECONDS, ["bagindex.verify", "faiss"]) as apart:
         answers: asking.Answers = apart.call(asking.ask, sound).value
-        for name in _some(crafted_indexes.CASES, trials, seed):
-            case = crafted_indexes.CASES[name]
+        for name in _some(cases, trials, seed):
+            case = cases[name]
             root = folder / "crafted"
             canary = _Canary(folder / "outside")
             shutil.copytree(sound, root)
