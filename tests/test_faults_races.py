@@ -6,6 +6,7 @@ import fcntl
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,17 @@ def test_readers(tmp_path: Path) -> None:
     assert outcome.counts["opened"] > 5
 
 
-def drop_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no catalog while one is made in place of another."""
+def drop_first(monkeypatch: pytest.MonkeyPatch, noticed: Callable[[], object], patience: float) -> None:
+    """There is no catalog of `index` while one is made in place of another, until somebody has noticed."""
     update = catalog.update
 
     def dropping(directory: IndexDirectory, *, anew: bool = False) -> None:
-        (directory.root / CURRENT).unlink(missing_ok=True)
-        time.sleep(0.3)
+        current = directory.root / CURRENT
+        if directory.root.name == "index" and current.exists():
+            current.unlink()
+            until = time.monotonic() + patience
+            while not noticed() and time.monotonic() < until:
+                time.sleep(0.02)
         update(directory, anew=anew)
 
     monkeypatch.setattr(catalog, "update", dropping)
@@ -63,7 +68,7 @@ def drop_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_catalog_that_goes_before_the_next_one_comes_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drop_first(monkeypatch)
+    drop_first(monkeypatch, bool, 0.5)
     problems = readers(tmp_path, 1, 0, states=2).problems
     assert any("was removed or begun anew" in problem or "has not finished" in problem for problem in problems)
 
@@ -96,8 +101,8 @@ def test_a_server_that_has_no_catalog_for_a_while_is_noticed(tmp_path: Path, mon
         begin(tmp_path / name)
     with running([tmp_path / "quiet", tmp_path / "index"]) as service:
         race = Race(service.address, tmp_path / "index", tmp_path / "quiet")
-        drop_first(monkeypatch)
-        race.run([Step("catalog")] * 2, random.Random(0), tmp_path / "progress")
+        drop_first(monkeypatch, lambda: race.problems, 30)
+        race.run([Step("catalog")], random.Random(0), tmp_path / "progress")
     assert any("409 incomplete-index" in problem for problem in race.problems)
 
 
