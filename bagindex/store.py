@@ -221,7 +221,7 @@ class IndexDirectory:
         if foreign:
             raise SettingsError(f"{self.root} holds something else ({foreign}): give --out an empty or new folder")
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self._make_folder(self.root)
             descriptor = _open_lock(self.root / "LOCK")
         except OSError as error:
             raise SettingsError(f"cannot write to {self.root}: {error.strerror}; give --out another place") from None
@@ -280,10 +280,21 @@ class IndexDirectory:
         return sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file())
 
     def _make_folder(self, path: Path) -> None:
-        if not path.exists():
+        """Make a folder, the index's own or one below it, so that it outlives a power cut.
+
+        One that is there may have been made by a writer that was killed before its entry was on the disk.
+        """
+        ours = path == self.root or self.root in path.parents
+        if not ours and path.exists():
+            return
+        if path != self.root or not path.exists():
             self._make_folder(path.parent)
-            path.mkdir()
+        path.mkdir(exist_ok=True)
+        try:
             fsync_folder(path.parent)
+        except PermissionError:  # where others' folders lie, one may be allowed to go through, and not to look
+            if self.root in path.parents:
+                raise
 
     def _sweep(self) -> None:
         # Only the lock's holder writes, so every temporary name is a dead process's.
