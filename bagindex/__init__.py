@@ -6,10 +6,32 @@ index = Index.open("imagenet-val")
 index.top_patches("tench", wrong_class=True)
 """
 
-from importlib.metadata import version
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from bagindex.errors import BagindexError
-from bagindex.index import Index
+
+if TYPE_CHECKING:
+    from bagindex.index import Index
+
+    __version__: str
 
 __all__ = ["BagindexError", "Index", "__version__"]
-__version__ = version("bagindex")
+
+
+def __getattr__(name: str) -> Any:
+    # Only when it is asked for: the processes that decode pictures, which are many, need little of the rest.
+    if name == "Index":
+        from bagindex.index import Index
+
+        return Index
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bagindex")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

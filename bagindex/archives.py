@@ -16,7 +16,7 @@ from bagindex.errors import SourceError
 from bagindex.images import Rejected
 from bagindex.sources import MAX_BYTES, Entry
 from bagindex.text import path_text
-from bagindex_schemas.records import RejectCode
+from bagindex_schemas.rejects import RejectCode
 
 PositionedRead = Callable[[int, int], bytes]
 """(count, offset) to bytes, fewer at the end of the archive; like `os.pread` on a descriptor."""

@@ -13,22 +13,57 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+UNREADABLE = (OSError, ValueError, KeyError, IndexError, pa.ArrowException)
+"""What reading a damaged Parquet file may raise."""
+_MAGIC = b"PAR1"
 ONE_PAGE = {"data_page_size": 2**31 - 1, "max_rows_per_page": 2**31 - 1}
 """Options of a Parquet writer that put a row group's column into a single page."""
 
 
-def array_offsets(path: Path, column: int, bytes_per_row: int) -> tuple[int, ...]:
-    """Byte offset of a column's values in each row group: a page is its header, the levels, then the values."""
+def array_offsets(path: Path, column: int, bytes_per_row: int, schema: pa.Schema | None = None) -> tuple[int, ...]:
+    """Byte offset of a column's values in each row group: a page is its header, the levels, then the values.
+
+    Args:
+        path: the file.
+        column: its place among the columns.
+        bytes_per_row: of its values.
+        schema: what the columns must be.
+
+    Raises:
+        ValueError: the columns are others, or by the footer they do not stand one after the other, from the file's
+            beginning to the footer.
+    """
     metadata = pq.read_metadata(path)
-    offsets = []
+    if schema is not None:
+        check_schema(metadata.schema.to_arrow_schema(), schema)
+    offsets: list[int] = []
+    place = len(_MAGIC)
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        chunk = group.column(column)
-        end = chunk.data_page_offset + chunk.total_compressed_size
-        offsets.append(end - group.num_rows * bytes_per_row)
+        for number in range(group.num_columns if group.num_rows else 0):
+            chunk = group.column(number)
+            # Only a column that is encoded so has a dictionary; it stands before the values.
+            if min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset) != place:
+                raise ValueError(f"row group {len(offsets)} is not where it should be")
+            place += chunk.total_compressed_size
+            if number == column:
+                offsets.append(place - group.num_rows * bytes_per_row)
+    if place != path.stat().st_size - metadata.serialized_size - len(_MAGIC) - 4:
+        raise ValueError("the row groups do not end where the footer begins")
     return tuple(offsets)
+
+
+def check_schema(found: pa.Schema, wanted: pa.Schema) -> None:
+    """See whether a file's columns are those that its table has: of another type, they would mean something else.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if not found.equals(wanted):
+        raise ValueError("its columns are not those of this table")
 
 
 def to_float32(halves: NDArray[np.float16], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

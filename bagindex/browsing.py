@@ -14,6 +14,7 @@ from bagindex.results import Tabular
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from bagindex.choosing import Met
     from bagindex_schemas.records import ModelRecord
 
 _KINDS = {"text": "string", "integer": "int64", "number": "float64", "truth": "bool_"}
@@ -89,7 +90,7 @@ class BrowseQuestions(Opened):
     @property
     def image_count(self) -> int:
         """How many images there are."""
-        return int(self._catalog.connection.execute("SELECT count(*) FROM images").fetchall()[0][0])
+        return int(self._catalog.rows("SELECT count(*) FROM images")[0][0])
 
     @property
     def keeps_pixels(self) -> bool:
@@ -105,7 +106,7 @@ class BrowseQuestions(Opened):
         predictions = self._catalog.relation(self._model(model), "predictions")
         counts = "count(*) FILTER (label = predicted), count(label)"
         sql = f"SELECT {counts} FROM images JOIN {predictions} USING (image_id)"
-        right, labelled = self._catalog.connection.execute(sql).fetchall()[0]
+        right, labelled = self._catalog.rows(sql)[0]
         return int(right), int(labelled)
 
     @property
@@ -144,13 +145,12 @@ class BrowseQuestions(Opened):
         _check(offset, limit)
         if order not in _ORDERS:
             raise SettingsError(f"classes are ordered by {', '.join(_ORDERS)}, not by {order!r}")
-        connection = self._catalog.connection
         predictions = self._catalog.relation(self._model(model), "predictions")
-        labels = dict(connection.execute("SELECT label, count(*) FROM images GROUP BY 1").fetchall())
+        labels: dict[int | None, int] = dict(self._catalog.rows("SELECT label, count(*) FROM images GROUP BY 1"))
         sql = f"""
             SELECT predicted, count(*), count(*) FILTER (label = predicted)
             FROM {predictions} JOIN images USING (image_id) GROUP BY 1"""
-        guesses = {class_id: counts for class_id, *counts in connection.execute(sql).fetchall()}
+        guesses = {class_id: counts for class_id, *counts in self._catalog.rows(sql)}
         wanted = search.casefold()
         found = [each for each in self.classes if _fits(wanted, each.name) or wanted in (each.wnid or "").casefold()]
         rows: list[dict[str, Any]] = []
@@ -171,7 +171,7 @@ class BrowseQuestions(Opened):
         class_: str | int | None = None,
         correct: bool | None = None,
         labelled: bool | None = None,
-        where: str | None = None,
+        where: str | Met | None = None,
         offset: int = 0,
         limit: int = 100,
         model: str | None = None,
@@ -240,7 +240,7 @@ class BrowseQuestions(Opened):
         sql = f"""
             SELECT sha256, bytes, original_label, probability
             FROM images JOIN {predictions} USING (image_id) WHERE image_id = ?"""
-        row = self._catalog.connection.execute(sql, [image_id]).fetchall()[0]
+        row = self._catalog.rows(sql, [image_id])[0]
         predicted = evidence.predicted
         return {
             "image_id": image_id,

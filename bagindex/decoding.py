@@ -12,15 +12,17 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 
-from bagindex.images import Picture, Rejected, read_picture
-from bagindex.profile import Clock, Profile
+from bagindex.decoders import pool
+from bagindex.images import Picture, Rejected
+from bagindex.profile import Profile
 from bagindex.sources import Entry, Source
-from bagindex_schemas.records import RejectCode, Transform
+from bagindex_schemas.records import Transform
+from bagindex_schemas.rejects import RejectCode
 
 _AHEAD = 4
 """Pictures decoded ahead for each worker: enough to bridge the model's batches, little memory."""
 _LOOK = 0.5
-"""Seconds between two looks at whether a decoder is over its time."""
+"""Seconds between two looks at whether a file is read for too long."""
 
 
 def default_workers() -> int:
@@ -30,6 +32,8 @@ def default_workers() -> int:
 
 @dataclass
 class _Job:
+    """A file to be read and decoded. Until it is read its future is pending, and can be cancelled."""
+
     entry: Entry
     future: Future[Picture | Rejected] = field(default_factory=Future)
     started: float | None = None
@@ -37,33 +41,58 @@ class _Job:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes in `workers` threads: Pillow lets go of the interpreter while it works.
+    """Reads in `workers` threads, each of which has a process decode what it has read; see `bagindex.decoders`.
 
-    A picture that takes longer than `timeout` seconds is rejected. Its thread, which cannot be stopped, is left to
-    itself and another one takes its place; daemon threads do not keep the process alive.
+    A picture that takes longer than `timeout` seconds to be read, or to be decoded, is rejected. A thread that does not
+    come back from reading cannot be stopped: it is left to itself and another one takes its place. Threads are daemons,
+    which do not keep the process alive.
     """
 
     workers: int
-    timeout: float = 60.0
+    timeout: float = pool.DEFAULT_SECONDS
     profile: Profile = field(default_factory=Profile, compare=False)
 
     def decode(
         self, source: Source, entries: Sequence[Entry], transform: Transform
     ) -> Iterator[tuple[Entry, Picture | Rejected]]:
-        """Read and decode entries, in order, a bounded number ahead."""
+        """Read and decode entries, in order, a bounded number ahead.
+
+        Raises:
+            DecoderError: no process can be started.
+        """
         todo: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        over = threading.Event()
         decoding = self.profile.clock("decode", self.workers)
         reading = self.profile.clock("read", self.workers, shares=decoding)
 
+        def read(entry: Entry) -> bytes | BaseException:
+            try:
+                with reading.busy(1):
+                    return source.read(entry)
+            except BaseException as error:
+                return error
+
+        def decode(data: bytes | BaseException) -> Picture | Rejected:
+            try:
+                if isinstance(data, BaseException):
+                    raise data
+                with decoding.busy(1):
+                    return pool.decode(data, transform, self.timeout)
+            except Rejected as rejected:
+                return rejected
+            except MemoryError:
+                return Rejected(RejectCode.TOO_LARGE, "does not fit into memory")
+
         def work() -> None:
-            while (job := todo.get()) is not None:
+            while (job := todo.get()) is not None and not over.is_set():
                 job.started = time.monotonic()
+                data = job.entry.rejected or read(job.entry)
+                if not job.future.set_running_or_notify_cancel():
+                    return  # given up, and replaced
                 try:
-                    job.future.set_result(_decode(source, job.entry, transform, reading, decoding))
+                    job.future.set_result(decode(data))
                 except BaseException as error:  # raised again where the result is waited for
                     job.future.set_exception(error)
-                if time.monotonic() - job.started > self.timeout:
-                    return  # given up, and replaced
 
         def start() -> None:
             threading.Thread(target=work, name="decoder", daemon=True).start()
@@ -83,6 +112,7 @@ class Decoder:
                 first = waiting.popleft()
                 yield first.entry, self._result(first, start)
         finally:
+            over.set()
             for _ in range(self.workers):
                 todo.put(None)
 
@@ -92,21 +122,8 @@ class Decoder:
                 return job.future.result(timeout=min(_LOOK, self.timeout))
             except FutureTimeoutError:
                 if job.future.done():
-                    raise  # the decoder's own
-                if job.started is not None and time.monotonic() - job.started > self.timeout:
+                    raise  # the reader's own
+                late = job.started is not None and time.monotonic() - job.started > self.timeout
+                if late and job.future.cancel():
                     replace()
-                    return Rejected(RejectCode.DECODER_TIMEOUT, f"not decoded within {self.timeout:g} seconds")
-
-
-def _decode(source: Source, entry: Entry, transform: Transform, reading: Clock, decoding: Clock) -> Picture | Rejected:
-    if entry.rejected is not None:
-        return entry.rejected
-    try:
-        with reading.busy(1):
-            data = source.read(entry)
-        with decoding.busy(1):
-            return read_picture(data, transform)
-    except Rejected as rejected:
-        return rejected
-    except MemoryError:
-        return Rejected(RejectCode.TOO_LARGE, "does not fit into memory")
+                    return Rejected(RejectCode.DECODER_TIMEOUT, f"not read within {self.timeout:g} seconds")

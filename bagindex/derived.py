@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -34,11 +34,11 @@ _KEEP = {WORDS: 2}
 _RecordType = TypeVar("_RecordType", bound=DerivedRecord)
 
 
-def features_digest(directory: IndexDirectory, record: ModelRecord) -> str:
-    """SHA-256 over the hashes of all features of a model, which tells whether something was made from others."""
+def features_digest(directory: IndexDirectory, record: ModelRecord, shards: Iterable[int]) -> str:
+    """SHA-256 over the hashes of a model's features in some shards: it tells whether something was made of others."""
     series = record.series_of("features")
     digest = hashlib.sha256()
-    for shard in directory.committed(series):
+    for shard in shards:
         digest.update(f"{shard} {directory.shard_manifest(series, shard).files['features.parquet'].sha256}\n".encode())
     return digest.hexdigest()
 
@@ -60,15 +60,24 @@ def open_newest(
     folder = newest(directory, model, kind)
     if folder is None:
         return None
-    remedy = f"make it again with `{REMAKE[kind]}`"
     try:
-        found = read_record(folder / f"{kind}.json", record, remedy)
-        check_sizes(folder, found.files, remedy)
+        return folder, read(folder, kind, record)
     except DamagedIndexError:
         if newest(directory, model, kind) != folder:  # replaced in this moment
             return open_newest(directory, model, kind, record)
         raise
-    return folder, found
+
+
+def read(folder: Path, kind: str, record: type[_RecordType]) -> _RecordType:
+    """The record of a folder of a kind, its files' sizes checked.
+
+    Raises:
+        DamagedIndexError: a file is missing or has another size.
+    """
+    remedy = f"make it again with `{REMAKE[kind]}`"
+    found = read_record(folder / f"{kind}.json", record, remedy)
+    check_sizes(folder, found.files, remedy)
+    return found
 
 
 def sound(

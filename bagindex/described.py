@@ -7,12 +7,17 @@ from typing import Any
 
 from bagindex.catalog import Catalog
 from bagindex.choosing import rows
+from bagindex.errors import DamagedIndexError
 from bagindex.geometry import Placement, locate, patch_box, to_source
 from bagindex_schemas.records import ModelRecord
 
 
 def describe(catalog: Catalog, model: ModelRecord, patch_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """The fields of `bagindex.results.PlacedPatch` but for the rank, for each patch."""
+    """The fields of `bagindex.results.PlacedPatch` but for the rank, for each patch.
+
+    Raises:
+        DamagedIndexError: a patch is of no image of the index.
+    """
     ids = sorted({patch_id // model.grid.patches for patch_id in patch_ids})
     # Joined with few ids, DuckDB looks at those rows; with `image_id IN (...)` it reads all of the paths.
     sql = f"""
@@ -25,6 +30,8 @@ def describe(catalog: Catalog, model: ModelRecord, patch_ids: Sequence[int]) -> 
     found = []
     for patch_id in patch_ids:
         image_id, row, col = locate(model.grid, patch_id)
+        if image_id not in images:
+            raise DamagedIndexError(f"{model.name} has a patch {patch_id} of no image: run `bagindex verify`")
         path, label, label_name, predicted, *placement = images[image_id]
         box = patch_box(model.grid, row, col)
         found.append(

@@ -27,12 +27,20 @@ class SpaceError(BagindexError):
     """The disk is too small for what is asked."""
 
 
+class DiskError(BagindexError):
+    """The disk fails, or may not be written to."""
+
+
 class LockedError(BagindexError):
     """Another process is writing the index."""
 
 
 class TooManyRejectsError(BagindexError):
     """More files could not be indexed than the user allows."""
+
+
+class DecoderError(BagindexError):
+    """The processes that decode pictures cannot be started."""
 
 
 class TrainingError(BagindexError):
@@ -51,12 +59,20 @@ class IncompleteIndexError(BagindexError):
     """The index's build has not finished."""
 
 
+class OutdatedError(BagindexError):
+    """What an opened index answers from was removed or replaced: open it again."""
+
+
 class DamagedIndexError(BagindexError):
     """A file of the index is missing or not what it should be."""
 
 
 class QueryError(BagindexError):
     """A question cannot be answered as it is put."""
+
+
+class PictureSizeError(QueryError):
+    """A picture that is asked about has more pixels than may be decoded."""
 
 
 class UnknownClassError(QueryError):

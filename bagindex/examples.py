@@ -191,16 +191,15 @@ def _subjects(catalog: Catalog) -> tuple[str | None, str | None, int | None]:
     record = _model(catalog)
     predictions = catalog.relation(record, "predictions")
     classes = [each.name for each in catalog.manifest.plan.classes]
-    ask = catalog.connection.execute
-    confused = ask(
+    confused = catalog.first_row(
         f"""SELECT label, predicted, min(image_id) FROM images JOIN {predictions} USING (image_id)
         WHERE label <> predicted GROUP BY ALL ORDER BY count(*) DESC, label, predicted LIMIT 1"""
-    ).fetchone()
+    )
     if confused is not None:
         return classes[confused[0]], classes[confused[1]], confused[2]
-    often = ask(f"SELECT predicted FROM {predictions} GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 2").fetchall()
+    often = catalog.rows(f"SELECT predicted FROM {predictions} GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 2")
     chosen = list(dict.fromkeys([*(row[0] for row in often), *range(min(2, len(classes)))]))
-    first = ask("SELECT min(image_id) FROM images").fetchone()
+    first = catalog.first_row("SELECT min(image_id) FROM images")
     return (
         classes[chosen[0]] if chosen else None,
         classes[chosen[1]] if len(chosen) > 1 else None,
@@ -213,7 +212,7 @@ def _model(catalog: Catalog) -> ModelRecord:
 
 
 def _examples(catalog: Catalog, has: Set[str], names: dict[str, str], classes: int) -> list[dict[str, str]]:
-    counted = catalog.connection.execute("SELECT count(*), count(label) FROM images").fetchall()[0]
+    counted = catalog.rows("SELECT count(*), count(label) FROM images")[0]
     record = _model(catalog)
     one = literal(record.name)
     several = len(catalog.models) > 1

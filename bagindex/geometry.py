@@ -6,17 +6,34 @@ A *box* is `(x0, y0, x1, y1)` in pixels, x to the right, y down, the upper ends 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bagindex.errors import SettingsError
-from bagindex_schemas.records import Grid, Transform
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bagindex_schemas.records import Grid
+
 Box = tuple[int, int, int, int]
 FloatBox = tuple[float, float, float, float]
+
+
+class Cut(Protocol):
+    """How a model's input is cut out of a picture; a `Transform` says it, and more."""
+
+    @property
+    def resize(self) -> int:
+        """Pixels of the resized picture's shorter side."""
+
+    @property
+    def crop_height(self) -> int:
+        """Pixels of the input."""
+
+    @property
+    def crop_width(self) -> int:
+        """Pixels of the input."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,7 @@ class Placement:
     crop_top: int
 
 
-def place(transform: Transform, width: int, height: int) -> Placement:
+def place(transform: Cut, width: int, height: int) -> Placement:
     """Placement of the input in a `width` × `height` picture, as torchvision's `Resize` and `CenterCrop` do it."""
     short, long = min(width, height), max(width, height)
     resized_long = int(transform.resize * long / short)
@@ -84,6 +101,8 @@ def make_grid(receptive_field: int, stride: int, height: int, width: int) -> Gri
     Raises:
         SettingsError: the input is smaller than one patch.
     """
+    from bagindex_schemas.records import Grid  # here, for what decodes pictures has no use for it
+
     if min(height, width) < receptive_field:
         raise SettingsError(
             f"an input of {width} x {height} pixels is smaller than one patch of "

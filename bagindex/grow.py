@@ -65,13 +65,15 @@ def update(
         observer: hears of the progress.
 
     Raises:
-        SettingsError: the build has not finished, was of a part of the source, or of another source.
+        SettingsError: the build has not finished, was of a part of the source, or of another source; or `computes` are
+            not the index's models.
         LockedError, SpaceError, TooManyRejectsError, EvidenceRangeError: as for `bagindex.build.build`.
     """
     observer = observer or BuildObserver()
     with directory.writing():
         manifest = _trimmed(directory.manifest(), directory.committed(IMAGES))
         _check(directory, manifest, source, class_ids)
+        _check_models(manifest, computes)
         known = known_files(directory, directory.committed(IMAGES))
         here = {entry.path for entry in source.entries}
         missing = [path for path, found in known.items() if found.code is None and path not in here]
@@ -124,7 +126,7 @@ def remove_index(directory: IndexDirectory) -> None:
     directory.manifest()
     with directory.writing():
         directory.clear()
-    directory.remove_folder()
+        directory.remove_folder()
 
 
 def _trimmed(manifest: IndexManifest, images: Sequence[int]) -> IndexManifest:
@@ -158,6 +160,13 @@ def _check(
     for label, class_id in class_ids.items():
         if label in manifest.labels and manifest.labels[label] != class_id:
             raise SettingsError(f"the label {label!r} meant another class when the index was built (--class-map)")
+
+
+def _check_models(manifest: IndexManifest, computes: Mapping[str, Compute]) -> None:
+    """Another process may have changed the models after they were opened here."""
+    for name, record in manifest.models.items():
+        if name not in computes or computes[name].weights_sha256 != record.weights_sha256:
+            raise SettingsError(f"the model {name} came to this index a moment ago: run the same command again")
 
 
 def _growth(

@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to the model's input. Imports neither torch nor anything that writes.
+"""From the bytes of a picture file to the model's input. Imports Pillow and little else, for the processes that decode.
 
 The rules: EXIF rotation is applied; the first frame of an animation is taken; transparency is laid over white; grey,
 palette, CMYK and YCbCr become RGB as Pillow converts them; 16-bit grey is scaled (65535 becomes 255), not cut off;
@@ -12,14 +12,18 @@ import io
 import re
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bagindex.geometry import Placement, place
-from bagindex_schemas.records import RejectCode, Transform
+from bagindex.geometry import Cut, Placement, place
+from bagindex_schemas.rejects import RejectCode
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAX_PIXELS = 178_956_970
 """Pictures with more pixels are taken for decompression bombs (Pillow's own limit for an error)."""
@@ -27,6 +31,8 @@ MIN_SIDE = 8
 """A picture with a shorter side has less in it than one step of the patch grid."""
 MAX_ASPECT = 100
 """A picture more elongated than this would become enormous when its shorter side is resized."""
+_BAND = 1 << 22
+"""Pixels that are converted at a time."""
 
 # Only formats that Pillow decodes by itself: EPS and the like start other programs. A Pillow may be built without some.
 Image.init()
@@ -66,25 +72,36 @@ class Picture:
     sha256: str
 
 
-def read_picture(data: bytes, transform: Transform) -> Picture:
-    """Decode `data` and cut the model's input out of it.
+def read_picture(data: bytes, transform: Cut) -> Picture:
+    """Decode `data` in this process, and cut the model's input out of it; `bagindex.decoders` does so in another.
 
     Raises:
         Rejected: it is no picture, or none that can be indexed.
     """
-    image = open_picture(data)
+    import numpy as np
+
+    crop, placement = cut(data, transform)
+    return Picture(np.array(crop, dtype=np.uint8), placement, len(data), hashlib.sha256(data).hexdigest())
+
+
+def cut(data: bytes, transform: Cut, most: int = MAX_PIXELS) -> tuple[Image.Image, Placement]:
+    """The model's input before normalisation, RGB, and where in the picture, of so many pixels at most, it lies.
+
+    Raises:
+        Rejected: it is no picture, or none that can be indexed.
+    """
+    image = open_picture(data, most)
     placement = place(transform, image.width, image.height)
     if placement.resized_width * placement.resized_height > MAX_PIXELS:
         size = f"{placement.resized_width} x {placement.resized_height}"
         raise Rejected(RejectCode.TOO_LARGE, f"{size} after the resize is over {MAX_PIXELS:,} pixels")
     resized = image.resize((placement.resized_width, placement.resized_height), resample=Image.Resampling.BILINEAR)
     left, top = placement.crop_left, placement.crop_top
-    crop = resized.crop((left, top, left + transform.crop_width, top + transform.crop_height))
-    return Picture(np.array(crop, dtype=np.uint8), placement, len(data), hashlib.sha256(data).hexdigest())
+    return resized.crop((left, top, left + transform.crop_width, top + transform.crop_height)), placement
 
 
-def open_picture(data: bytes) -> Image.Image:
-    """Decode `data`: RGB, upright, whole.
+def open_picture(data: bytes, most: int = MAX_PIXELS) -> Image.Image:
+    """Decode `data`, of so many pixels at most: RGB, upright, whole.
 
     Raises:
         Rejected: it is no picture, or none that can be indexed.
@@ -92,7 +109,7 @@ def open_picture(data: bytes) -> Image.Image:
     if not data:
         raise Rejected(RejectCode.EMPTY, "the file is empty")
     try:
-        return _decode(data)
+        return _decode(data, most)
     except (Rejected, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -109,20 +126,33 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     # Pillow reads 16-bit PGM, and no other 16-bit format, as mode I; anywhere else that is 32-bit integers.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        return _grey16(image)
+        return _in_bands(image, _grey16)
     if image.mode in ("I", "F", "LAB", "HSV"):
         raise Rejected(RejectCode.UNSUPPORTED, f"pixel format {image.mode} has no fixed meaning as RGB")
     if image.has_transparency_data or image.mode in ("RGBa", "La"):
-        over = image.convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        return Image.alpha_composite(white, over).convert("RGB")
+        return _in_bands(image, _over_white)
     return image.convert("RGB")
 
 
-def _decode(data: bytes) -> Image.Image:
+def _in_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """What a conversion of all pixels to RGB gives, a band at a time, since it may need many times their memory."""
+    found = Image.new("RGB", image.size)
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(image.height, top + rows)))
+        found.paste(convert(band), (0, top))
+    return found
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    over = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+
+
+def _decode(data: bytes, most: int) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise Rejected(RejectCode.TOO_LARGE, f"{image.width} x {image.height} is over {MAX_PIXELS:,} pixels")
+        if image.width * image.height > most:
+            raise Rejected(RejectCode.TOO_LARGE, f"{image.width} x {image.height} is over {most:,} pixels")
         if min(image.size) < MIN_SIDE:
             raise Rejected(RejectCode.TOO_SMALL, f"{image.width} x {image.height}: a side is under {MIN_SIDE} pixels")
         if max(image.size) > MAX_ASPECT * min(image.size):
@@ -150,6 +180,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _grey16(image: Image.Image) -> Image.Image:
+    import numpy as np
+
     values = np.asarray(image).astype(np.int64)
     grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
     transparent = image.info.get("transparency")

@@ -327,9 +327,9 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
         from bagindex.similarity.making import AnnSettings, make
 
         settings = AnnSettings.of(ann, memory, metric)
-        record = self._model(model)
         with self._directory.writing():
-            made = make(self._directory, self._stored_features(record), settings, progress)
+            self._reopen()  # images may have come since the index was opened
+            made = make(self._directory, self._stored_features(self._model(model)), settings, progress)
         self._reopen()
         return made
 
@@ -342,7 +342,7 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
             if "features" not in record.keep.tables:
                 continue
             factory = ann or asked_before(self._directory, name) or "auto"
-            if not up_to_date(self._directory, record, AnnSettings.of(factory, memory)):
+            if not up_to_date(self._directory, record, self._catalog.shards, AnnSettings.of(factory, memory)):
                 self.make_ann(factory, memory=memory, model=name, progress=partial(observer.related, name))
 
     def relabel(self, labels: PathLike | None, *, class_map: PathLike | None = None) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bagindex import derived, output
 from bagindex.errors import DamagedIndexError
+from bagindex.standing import Standing
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import bytes_text
 from bagindex_schemas.derived import DerivedRecord
@@ -122,22 +124,24 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
         DamagedIndexError: its records cannot be read.
     """
     manifest = directory.manifest()
+    whole = Standing.of(directory, manifest).shards
     images, image_bytes = directory.totals(IMAGES)
     models = []
     for record in manifest.models.values():
         rows, table_bytes = directory.totals(*record.series)
         patches = rows["predictions"] * record.grid.patches
         committed = min(len(directory.committed(series)) for series in record.series)
-        shards = [directory.shard_manifest(record.name, shard) for shard in directory.committed(record.name)]
-        precisions = Counter(str(shard.environment.precision) for shard in shards if shard.environment is not None)
-        made, problems = _derived(directory, record)
+        records = [directory.shard_manifest(record.name, shard) for shard in directory.committed(record.name)]
+        precisions = Counter(str(shard.environment.precision) for shard in records if shard.environment is not None)
+        made, problems = _derived(directory, record, whole)
         models.append(ModelInfo(record, committed, dict(precisions), patches, table_bytes, made, problems))
     planned = len(manifest.shards)
+    shards = [len(directory.committed(IMAGES)), *(model.shards for model in models)]
     return IndexInfo(
         name=directory.root.name,
         path=directory.root,
         source=manifest.source.name,
-        complete=bool(models) and all(model.shards == planned for model in models),
+        complete=bool(models) and all(count == planned for count in shards),
         shards=planned,
         images=images["images"],
         rejects=images["rejects"],
@@ -150,7 +154,9 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
     )
 
 
-def _derived(directory: IndexDirectory, record: ModelRecord) -> tuple[tuple[Derived, ...], tuple[str, ...]]:
+def _derived(
+    directory: IndexDirectory, record: ModelRecord, shards: Iterable[int]
+) -> tuple[tuple[Derived, ...], tuple[str, ...]]:
     """What is derived for a model, and what of it is damaged."""
     found, problems = [], []
     for kind, type_ in derived.RECORDS.items():
@@ -160,7 +166,9 @@ def _derived(directory: IndexDirectory, record: ModelRecord) -> tuple[tuple[Deri
             problems.append(str(error))
             continue
         if made is not None:
-            stale = made[1].features_sha256 != derived.features_digest(directory, record)
+            committed = directory.committed(record.series_of("features"))
+            shards = [shard for shard in shards if shard in committed]
+            stale = made[1].features_sha256 != derived.features_digest(directory, record, shards)
             found.append(Derived(kind, made[1], stale))
     return tuple(found), tuple(problems)
 

@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bagindex.arrays import MappedArrays, array_offsets
+from bagindex.arrays import MappedArrays, array_offsets, check_schema
 from bagindex.evidence import rounding_error
 from bagindex.geometry import patch_ids
 from bagindex.store import IndexDirectory
+from bagindex_schemas import tables
 from bagindex_schemas.records import ModelRecord
 
 _UNIT = float(np.finfo(np.float32).eps) / 2
@@ -64,6 +65,14 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
     def path_of(table: str) -> Path:
         return directory.shard_path(record.series_of(table), shard) / f"{table}.parquet"
 
+    schemas = {
+        "predictions": tables.predictions(classes),
+        "image_evidence": tables.IMAGE_EVIDENCE,
+        "evidence": tables.EVIDENCE,
+        "features": tables.features(record.feature_size),
+    }
+    for table in record.keep.tables:
+        check_schema(pq.read_schema(path_of(table)), schemas[table])
     predictions = pq.read_table(path_of("predictions"))
     image_ids = predictions["image_id"].to_numpy()
     n, patches = len(image_ids), record.grid.patches
@@ -77,7 +86,7 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
     if "evidence" in record.keep.tables and n:
         path = path_of("evidence")
         _check_evidence_order(path, where, patch_ids(record.grid, image_ids), classes)
-        evidence = MappedArrays(path, array_offsets(path, 2, 2), (n * patches,))
+        evidence = MappedArrays(path, array_offsets(path, 2, 2, tables.EVIDENCE), (n * patches,))
     if "features" in record.keep.tables and n:
         path = path_of("features")
         ids = pq.read_table(path, columns=["patch_id"])

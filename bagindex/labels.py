@@ -97,6 +97,9 @@ def check_classes(records: Sequence[ClassRecord], origin: str) -> tuple[ClassRec
         raise LabelError(f"{origin} names no classes")
     if any(not record.name for record in records):
         raise LabelError(f"{origin} has a class without a name")
+    # JSON may have either; no catalog can.
+    if odd := [record.name for record in records if re.search("[\0\ud800-\udfff]", record.name + (record.wnid or ""))]:
+        raise LabelError(f"{origin} has a class whose name is no text: {some(odd)}")
     twice = [name for name, n in Counter(_normal(record.name) for record in records).items() if n > 1]
     if twice:
         raise LabelError(f"{origin} names a class twice: {some(twice)}")

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from bagindex.errors import SourceError
 from bagindex.sources import Entry, Source
 from bagindex.store import IMAGES, IndexDirectory
-from bagindex_schemas.records import IndexManifest, RejectCode
+from bagindex_schemas.records import IndexManifest
+from bagindex_schemas.rejects import RejectCode
 
 PASSING = frozenset(
     {RejectCode.DECODER_TIMEOUT, RejectCode.IO_ERROR, RejectCode.MISSING, RejectCode.PERMISSION, RejectCode.TRUNCATED}

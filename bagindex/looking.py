@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bagindex.errors import DamagedIndexError, NotKeptError, QueryError, UnknownImageError, UnknownPatchError
+from bagindex.errors import (
+    DamagedIndexError,
+    NotKeptError,
+    OutdatedError,
+    QueryError,
+    UnknownImageError,
+    UnknownPatchError,
+)
 from bagindex.geometry import Box, cut, locate, patch_box
 from bagindex.opened import Opened
 
@@ -95,11 +102,11 @@ class LookQuestions(Opened):
         """
         from bagindex.maps import find_image
 
-        found = self._pixels([image_id])
-        if image_id not in found:
-            find_image(self._catalog, image_id)
-            raise DamagedIndexError(f"the pixels of image {image_id} are missing: run `bagindex verify`")
-        return found[image_id]
+        try:
+            return self._pixels([image_id])[image_id]
+        except (DamagedIndexError, OutdatedError):
+            find_image(self._catalog, image_id)  # not before: it takes longer than reading the pixels
+            raise
 
     def input_of(self, image: ImageLike, *, model: str | None = None) -> NDArray[np.uint8]:
         """What the models see of an image, or of a picture that is not in the index: after the resize and the crop,

@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex.catalog import Catalog
-from bagindex.errors import DamagedIndexError, NotKeptError, QueryError, UnknownImageError
+from bagindex.decoders.pool import DEFAULT_SECONDS, decode
+from bagindex.errors import DamagedIndexError, NotKeptError, PictureSizeError, QueryError, UnknownImageError
 from bagindex.geometry import Placement, patch_box, shared_area
-from bagindex.images import Rejected, read_picture
+from bagindex.images import MAX_PIXELS, Rejected
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredEvidence
 from bagindex.text import path_text
 from bagindex_schemas.records import ClassRecord, Grid, ModelRecord
+from bagindex_schemas.rejects import RejectCode
 
 if TYPE_CHECKING:
     from bagindex.computing import Computing
@@ -34,10 +36,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PictureBytes:
-    """A picture that is no file here, such as one that was sent: what it is called, and the bytes of its file."""
+    """A picture that is no file here, such as one that was sent: what it is called, and the bytes of its file.
+
+    It may have so many pixels, and take so many seconds to be decoded.
+    """
 
     name: str
     data: bytes = field(repr=False)
+    pixels: int = MAX_PIXELS
+    seconds: float = DEFAULT_SECONDS
 
 
 ImageLike = SupportsIndex | str | os.PathLike[str] | PictureBytes
@@ -134,14 +141,15 @@ class ImageEvidence:
             self.subject = _stored_subject(catalog, image_id)
         # Of an image of the index the file is needed only where its pixels are not stored.
         if data is not None and (image_id is None or not self._manifest.plan.pixels):
-            name = image.name if isinstance(image, PictureBytes) else path_text(os.fsencode(image))  # type: ignore[arg-type]  # an integer is no file
+            sent = image if isinstance(image, PictureBytes) else PictureBytes(path_text(os.fsencode(image)), data)  # type: ignore[arg-type]  # an integer is no file
             try:
-                picture = read_picture(data, catalog.manifest.plan.transform)
+                picture = decode(data, catalog.manifest.plan.transform, sent.seconds, sent.pixels)
             except Rejected as error:
-                raise QueryError(f"{name} is no picture that can be indexed: {error.message}") from None
+                kind = PictureSizeError if error.code is RejectCode.TOO_LARGE else QueryError
+                raise kind(f"{sent.name} is no picture that can be indexed: {error.message}") from None
             self._file_pixels = picture.pixels
             if image_id is None:
-                self.subject = Subject(name, None, None, picture.placement)
+                self.subject = Subject(sent.name, None, None, picture.placement)
 
     @cached_property
     def pixels(self) -> NDArray[np.uint8] | None:
@@ -151,10 +159,7 @@ class ImageEvidence:
         image_id = self.subject.image_id
         if image_id is None or not self._manifest.plan.pixels:
             return None
-        found = self._stored_pixels([image_id])
-        if image_id not in found:
-            raise DamagedIndexError(f"the pixels of image {image_id} are missing: run `bagindex verify`")
-        return found[image_id]
+        return self._stored_pixels([image_id])[image_id]
 
     @cached_property
     def logits(self) -> NDArray[np.float32]:
@@ -163,7 +168,7 @@ class ImageEvidence:
             computed: NDArray[np.float32] = self._computed.logits[0]
             return computed
         sql = f"SELECT logits FROM {self._catalog.relation(self.record, 'predictions')} WHERE image_id = ?"
-        row = self._catalog.connection.execute(sql, [self.subject.image_id]).fetchone()
+        row = self._catalog.first_row(sql, [self.subject.image_id])
         if row is None:
             raise DamagedIndexError(f"image {self.subject.image_id} is not in its shard: run `bagindex verify`")
         return np.array(row[0], np.float32)
@@ -279,7 +284,7 @@ def confused(
     sql = f"""
         SELECT image_id FROM images JOIN {catalog.relation(record, "predictions")} USING (image_id)
         WHERE label = ? AND predicted = ? ORDER BY probability DESC, image_id LIMIT {count} OFFSET {offset}"""
-    rows = catalog.connection.execute(sql, [label.class_id, predicted.class_id]).fetchall()
+    rows = catalog.rows(sql, [label.class_id, predicted.class_id])
     if not rows and (not offset or not confused(catalog, record, label, predicted, 1)):
         raise QueryError(
             f'no image labelled {label.name!r} is predicted {predicted.name!r}: `bagindex sql "SELECT label_name, '
@@ -330,10 +335,10 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int | None, bytes | None]
     name, path = path_text(os.fsencode(image)), Path(image)
     is_id = isinstance(image, str) and name.isdecimal() and name.isascii()
     sql = "SELECT image_id FROM images WHERE image_id = ?" if is_id else "SELECT image_id FROM images WHERE path = ?"
-    if found := catalog.connection.execute(sql, [min(int(name), 2**62) if is_id else name]).fetchone():
+    if found := catalog.first_row(sql, [min(int(name), 2**62) if is_id else name]):
         return found[0], None
     sql = "SELECT image_id, path FROM images WHERE ends_with(path, '/' || ?) ORDER BY image_id LIMIT 2"
-    ends = catalog.connection.execute(sql, [name]).fetchall()
+    ends = catalog.rows(sql, [name])
     if len(ends) == 1:
         return ends[0][0], None
     if path.is_file():
@@ -347,7 +352,7 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int | None, bytes | None]
     if is_id:
         return find_image(catalog, int(name)), None
     sql = "SELECT code, message FROM rejects WHERE path = ?"
-    if rejected := catalog.connection.execute(sql, [name]).fetchone():
+    if rejected := catalog.first_row(sql, [name]):
         raise QueryError(f"{name} could not be indexed ({rejected[0]}: {rejected[1]})")
     what = "a folder" if path.is_dir() else "no image of this index, by id or path, and no file"
     raise QueryError(f'{name!r} is {what}: `bagindex sql "SELECT image_id, path FROM images"` lists its images')
@@ -356,7 +361,7 @@ def _find(catalog: Catalog, image: ImageLike) -> tuple[int | None, bytes | None]
 def _by_bytes(catalog: Catalog, data: bytes, name: str) -> tuple[int | None, bytes]:
     # The same bytes give the same evidence, and that is stored.
     sql = "SELECT image_id FROM images WHERE sha256 = ? ORDER BY NOT ends_with(?, '/' || path), image_id"
-    same = catalog.connection.execute(sql, [hashlib.sha256(data).hexdigest(), name]).fetchone()
+    same = catalog.first_row(sql, [hashlib.sha256(data).hexdigest(), name])
     return (same[0] if same else None), data
 
 
@@ -367,14 +372,14 @@ def find_image(catalog: Catalog, image_id: int) -> int:
         UnknownImageError: the index has no such image.
     """
     if -(2**63) <= image_id < 2**63:
-        if catalog.connection.execute("SELECT 1 FROM images WHERE image_id = ?", [image_id]).fetchone():
+        if catalog.first_row("SELECT 1 FROM images WHERE image_id = ?", [image_id]):
             return image_id
         sql = "SELECT path, code, message FROM rejects WHERE image_id = ?"
-        if rejected := catalog.connection.execute(sql, [image_id]).fetchone():
+        if rejected := catalog.first_row(sql, [image_id]):
             raise UnknownImageError(
                 f"image {image_id}, {rejected[0]}, could not be indexed ({rejected[1]}: {rejected[2]})"
             )
-    last = catalog.connection.execute("SELECT max(image_id) FROM images").fetchall()[0][0]
+    last = catalog.rows("SELECT max(image_id) FROM images")[0][0]
     has = "it has no images" if last is None else f"ids go up to {last}"
     raise UnknownImageError(f"there is no image {image_id} in this index: {has}")
 
@@ -383,6 +388,6 @@ def _stored_subject(catalog: Catalog, image_id: int) -> Subject:
     sql = """
         SELECT path, label, width, height, resized_width, resized_height, crop_left, crop_top
         FROM images WHERE image_id = ?"""
-    path, label, *placement = catalog.connection.execute(sql, [image_id]).fetchall()[0]
+    path, label, *placement = catalog.rows(sql, [image_id])[0]
     classes = catalog.manifest.plan.classes
     return Subject(path, image_id, None if label is None else classes[label], Placement(*placement))

@@ -91,6 +91,7 @@ class Opened:
         self._indexes.clear()
         if self._inputs is not None:
             self._inputs.close()
+            self._inputs = None
         if self._own_computing is not None:
             self._own_computing.close()
 
@@ -126,12 +127,14 @@ class Opened:
 
         if self._opened is None:
             self._opened = Catalog(self._directory)
+            self._manifest = self._opened.manifest
+        self._opened.check()
         return self._opened
 
     @property
     def unlabelled(self) -> bool:
         """Whether no image has a label, so that no class is right or wrong."""
-        return self._catalog.connection.execute("SELECT count(label) = 0 FROM images").fetchall() == [(True,)]
+        return self._catalog.rows("SELECT count(label) = 0 FROM images") == [(True,)]
 
     @property
     def _sandbox(self) -> SqlPool:
@@ -189,7 +192,7 @@ class Opened:
 
         if record.name not in self._vocabularies:
             stored = self._stored_evidence(record)
-            self._vocabularies[record.name] = open_vocabulary(self._directory, stored, len(self.classes))
+            self._vocabularies[record.name] = open_vocabulary(self._catalog, stored, len(self.classes))
         return self._vocabularies[record.name]
 
     def _model_names(self, names: Sequence[str] | None) -> Sequence[str]:
@@ -200,16 +203,18 @@ class Opened:
     def _pixels(self, image_ids: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
         from bagindex.reading import StoredPixels
 
+        catalog = self._catalog
         if self._inputs is None:
-            self._inputs = StoredPixels(self._directory, self._manifest)
-        return self._inputs.of(image_ids)
+            self._inputs = StoredPixels(self._directory, catalog.manifest, catalog.shards)
+        with catalog.reading():
+            return self._inputs.of(image_ids)
 
     def _crops(self, patches: Sequence[PlacedPatch]) -> Sequence[NDArray[np.uint8]]:
-        pixels = self._pixels({patch.image_id for patch in patches})
+        pixels = self._pixels([patch.image_id for patch in patches])
         return [cut(pixels[patch.image_id], patch.box) for patch in patches]
 
     def _crops_of(self, record: ModelRecord, patch_ids: Sequence[int]) -> Sequence[NDArray[np.uint8]]:
         """The pixels of some patches of a model, uint8 [q, q, RGB] each."""
         places = [locate(record.grid, patch) for patch in patch_ids]
-        pixels = self._pixels({image_id for image_id, _, _ in places})
+        pixels = self._pixels([image_id for image_id, _, _ in places])
         return [cut(pixels[image_id], patch_box(record.grid, row, col)) for image_id, row, col in places]

@@ -20,7 +20,7 @@ from bagindex.observer import BuildObserver
 from bagindex.registry import ARCHITECTURES
 from bagindex.sources import Layout, Source, open_folder
 from bagindex.store import IndexDirectory
-from bagindex_schemas.records import ClassRecord, IndexManifest, Transform
+from bagindex_schemas.records import LARGEST_INPUT, LARGEST_RESIZE, ClassRecord, IndexManifest, Transform
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,6 @@ class ModelOptions:
 
 PathLike = str | os.PathLike[str]
 _Choice = TypeVar("_Choice", bound=StrEnum)
-_LARGEST = 4096
-"""Pixels of the longer side of a model's input."""
 VAL_PICTURES = 50_000
 NAMED_SOURCES = {"imagenet-val": "bagnet33"}
 """Data sets that have a name (`./imagenet-val` is a folder all the same), and the model that each defaults to."""
@@ -201,9 +199,13 @@ def scale(transform: Transform, image_size: tuple[int, int] | None) -> Transform
     if image_size is None:
         return transform
     height, width = image_size
-    if not 1 <= min(image_size) <= max(image_size) <= _LARGEST:
-        raise SettingsError(f"--image-size takes a number of pixels up to {_LARGEST}, or HEIGHTxWIDTH")
+    if not 1 <= min(image_size) <= max(image_size) <= LARGEST_INPUT:
+        raise SettingsError(f"--image-size takes a number of pixels up to {LARGEST_INPUT}, or HEIGHTxWIDTH")
     resize = round(max(image_size) * transform.resize / max(transform.crop_height, transform.crop_width))
+    if resize > LARGEST_RESIZE:
+        raise SettingsError(
+            f"--image-size {max(image_size)} would have pictures resized to {resize} pixels, more than {LARGEST_RESIZE}"
+        )
     return transform.model_copy(update={"resize": resize, "crop_height": height, "crop_width": width})
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from bagindex.catalog import Catalog, select_tree
+from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
 from bagindex.results import QueryResult
+from bagindex.selecting import select_tree
 from bagindex.views import MACROS, VIEWS, WORD_VIEWS
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def run(catalog: Catalog, query: str) -> QueryResult:
             )
         catalog.bind_views(query)
         connection = catalog.connection
-        table = _interruptible(connection, lambda: connection.sql(query).to_arrow_table())
+        with catalog.reading():
+            table = _interruptible(connection, lambda: connection.sql(query).to_arrow_table())
         return QueryResult(unique(table))
     except duckdb.Error as error:
         raise QueryError(_explain(catalog, error)) from None

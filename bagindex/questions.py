@@ -9,6 +9,7 @@ from bagindex.errors import QueryError
 from bagindex.opened import Opened
 
 if TYPE_CHECKING:
+    from bagindex.choosing import Met
     from bagindex.explanations import Explanation, Explanations
     from bagindex.figure3 import Figure3
     from bagindex.heatmaps import Heatmap
@@ -58,7 +59,7 @@ class Questions(Opened):
         label: str | int | None = None,
         predicted_as: str | int | None = None,
         misclassified: bool = False,
-        where: str | None = None,
+        where: str | Met | None = None,
         offset: int = 0,
         model: str | None = None,
     ) -> TopPatches:
@@ -75,7 +76,8 @@ class Questions(Opened):
             label: only images with that label: a class by name, wnid or id.
             predicted_as: only images that the model predicts as this class.
             misclassified: only labelled images that the model predicts as another class.
-            where: an SQL condition on the columns of `images`, `predicted`, `predicted_name` and `probability`.
+            where: an SQL condition on the columns of `images`, `predicted`, `predicted_name` and `probability`; of a
+                stranger's, what `SqlPool.images_where` found.
             offset: how many of the strongest to pass over; ranks go on after them.
             model: which model; may be left out where there is one.
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bagindex.arrays import UNREADABLE, check_schema
 from bagindex.decoding import Decoder
 from bagindex.errors import DamagedIndexError, NotKeptError, SourceError
 from bagindex.images import Rejected
 from bagindex.listing import Listing, known_files
 from bagindex.sources import Source
 from bagindex.store import IMAGES, IndexDirectory
+from bagindex.stored import damaged
 from bagindex.text import path_text
+from bagindex_schemas import tables
 from bagindex_schemas.records import IndexManifest, Transform
 
 _OPEN = 32
@@ -49,9 +51,12 @@ class _PixelFile:
         self._shape = transform.crop_height, transform.crop_width, 3
         with self._readable():
             self._file = pq.ParquetFile(path)
+            check_schema(self._file.schema_arrow, tables.PIXELS)
             metadata = self._file.metadata
             self.groups = metadata.num_row_groups
             ids = [metadata.row_group(group).column(0).statistics for group in range(self.groups)]
+            if any(each is None for each in ids):  # `None in ids` would crash pyarrow
+                raise ValueError("it does not say which images are where")
             self._lasts: list[int] = [each.max for each in ids]
 
     def __enter__(self) -> Self:
@@ -78,8 +83,8 @@ class _PixelFile:
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise DamagedIndexError(f"{self._path} cannot be read ({error}): run `bagindex verify`") from None
+        except UNREADABLE as error:
+            raise damaged(self._path, error) from None
 
 
 def reread(
@@ -104,33 +109,39 @@ def reread(
 class StoredPixels:
     """The stored inputs of an index's images. The files that were read last stay open: to read a large one's footer
     takes longer than an image.
+
+    Args:
+        directory, manifest: the index.
+        shards: whose images are asked for; others are not there.
     """
 
-    def __init__(self, directory: IndexDirectory, manifest: IndexManifest) -> None:
+    def __init__(self, directory: IndexDirectory, manifest: IndexManifest, shards: Collection[int]) -> None:
         self._directory = directory
+        self._shards = frozenset(shards)
         self._transform = manifest.plan.transform
         self._kept = manifest.plan.pixels
         self._firsts = [shard.first for shard in manifest.shards]
         self._open: OrderedDict[int, _PixelFile] = OrderedDict()
 
     def of(self, image_ids: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
-        """The inputs of some images, of those that are there, uint8 [height, width, RGB].
+        """The inputs of some images of the index, uint8 [height, width, RGB].
 
         Raises:
             NotKeptError: the index keeps no pixels.
-            DamagedIndexError: a file cannot be read.
+            DamagedIndexError: a file cannot be read, or an image is not in it.
         """
         if not self._kept:
             raise NotKeptError("this index keeps no pixels to show: build it anew with --pixels --restart")
         wanted: dict[int, set[int]] = {}
         for image_id in image_ids:
             wanted.setdefault(bisect_right(self._firsts, image_id) - 1, set()).add(image_id)
-        return {
-            image_id: pixels
-            for shard, ids in wanted.items()
-            if shard >= 0
-            for image_id, pixels in self._file(shard).of(ids)
-        }
+        found: dict[int, NDArray[np.uint8]] = {}
+        for shard, ids in wanted.items():
+            if shard in self._shards:
+                found.update(self._file(shard).of(ids))
+            if missing := sorted(ids - found.keys()):
+                raise DamagedIndexError(f"the pixels of image {missing[0]} are missing: run `bagindex verify`")
+        return found
 
     def close(self) -> None:
         """Close the files."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bagindex import catalog, derived
+from bagindex.durable import replace_file
 from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
-from bagindex.store import COPY, IMAGES, INDEX, WEIGHTS, IndexDirectory, replace_file
+from bagindex.store import COPY, IMAGES, INDEX, WEIGHTS, IndexDirectory
 from bagindex.verify import Damage, verify
 from bagindex_schemas.derived import AnnRecord, WordsRecord
 from bagindex_schemas.records import IndexManifest
@@ -133,19 +134,21 @@ def _mend(directory: IndexDirectory, damage: Damage, report: RepairReport) -> Ag
     if damage.copy:
         directory.write_manifest(manifest)
         report.restored.append(COPY)
-    if damage.catalog:
-        catalog.drop(directory)
     if any(len(directory.committed(each)) < len(manifest.shards) for each in (IMAGES, *manifest.series)):
         # The catalog waits for the build; the one in force, if it is sound, still answers what it can.
+        if damage.catalog:
+            catalog.drop(directory)
         report.left += [
             f"the visual words of {model} are gone: `bagindex words --again` after it" for model, _ in words
         ]
         return Again()
     if damage.catalog or damage.derived:
         try:
-            catalog.update(directory)
+            catalog.update(directory, anew=damage.catalog)
             report.remade.append("the catalog")
         except DamagedIndexError as error:
+            if damage.catalog:
+                catalog.drop(directory)
             report.left.append(str(error))
             return Again()
     return Again(tuple(ann), tuple(words))

@@ -20,7 +20,8 @@ from bagindex.errors import SourceError
 from bagindex.images import Rejected
 from bagindex.labels import read_labels
 from bagindex.text import path_text
-from bagindex_schemas.records import RejectCode, SourceRecord
+from bagindex_schemas.records import SourceRecord
+from bagindex_schemas.rejects import RejectCode
 
 MAX_BYTES = 2**31
 """Larger files are not read: they would fill the memory, and the largest picture that is taken is half as large."""

@@ -6,8 +6,6 @@ parent fsynced. The rename is the commit: a shard exists whole or not at all.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -19,7 +17,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bagindex.errors import DamagedIndexError, IndexNotFoundError, LockedError, SettingsError
+from bagindex.durable import fsync_folder, make_folder, replace_file
+from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
+from bagindex.locking import LOCK, hold
+from bagindex.refusals import refusals
 from bagindex.seal import read_record, sealed
 from bagindex_schemas.derived import DerivedRecord
 from bagindex_schemas.records import (
@@ -43,7 +44,7 @@ COPY = "index-copy.json"
 """The same again, for `bagindex repair`: without it, a flipped bit would cost the index."""
 
 CURRENT = "CURRENT"
-"""Names the catalog in force."""
+"""The record that names the catalog in force."""
 
 _OUR_FILES = re.compile(
     r"index(-copy)?\.json|labels-[0-9a-f]{12}\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?"
@@ -93,10 +94,12 @@ class IndexDirectory:
         there would lead out of it.
 
         Raises:
-            DamagedIndexError: there is a link.
+            DamagedIndexError: there is a link, or the path leads out by itself.
         """
         path = self.root
         for part in "/".join(parts).split("/"):
+            if part == "..":
+                raise DamagedIndexError(f"{'/'.join(parts)!r} is no place in {self.root}: run `bagindex repair`")
             path = path / part
             if path.is_symlink():
                 raise DamagedIndexError(f"{path} is a symbolic link: put what it stands for in its place")
@@ -105,7 +108,7 @@ class IndexDirectory:
     def write_file(self, name: str, data: bytes) -> None:
         """Write a file below the root so that readers see the old one or the new one, and it outlives a power cut."""
         path = self.inside(name)
-        self._make_folder(path.parent)
+        make_folder(path.parent, self.root)
         replace_file(path, data)
 
     def shard_path(self, series: str, shard: int) -> Path:
@@ -122,10 +125,12 @@ class IndexDirectory:
         """`shard.json` of a committed shard, its files' sizes checked.
 
         Raises:
-            DamagedIndexError: a file is missing or has another size.
+            DamagedIndexError: a file is missing or has another size, or these are another shard's.
         """
         folder = self.inside(series, self.shard_path(series, shard).name)
         manifest = read_record(folder / SHARD, ShardManifest, REMAKE)
+        if manifest.shard != shard or (manifest.kind == "images") != (series == IMAGES):
+            raise DamagedIndexError(f"{folder / SHARD} belongs to another shard: {REMAKE}")
         check_sizes(folder, manifest.files, REMAKE)
         return manifest
 
@@ -175,7 +180,7 @@ class IndexDirectory:
             final: where; there is nothing yet.
             record: the file that `complete` writes last.
         """
-        self._make_folder(final.parent)
+        make_folder(final.parent, self.root)
         temporary = final.with_name(f"{final.name}.tmp-{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -214,33 +219,21 @@ class IndexDirectory:
         Raises:
             LockedError: another process is writing.
             SettingsError: the folder holds something else.
+            SpaceError, DiskError: what is done meanwhile cannot be written; see `bagindex.refusals`.
         """
         if self.root.exists() and not self.root.is_dir():
             raise SettingsError(f"{self.root} is a file: give --out another place")
         foreign = self._foreign()
         if foreign:
             raise SettingsError(f"{self.root} holds something else ({foreign}): give --out an empty or new folder")
-        try:
-            self._make_folder(self.root)
-            descriptor = _open_lock(self.root / "LOCK")
-        except OSError as error:
-            raise SettingsError(f"cannot write to {self.root}: {error.strerror}; give --out another place") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise LockedError(
-                f"process {holder or 'unknown'} is writing {self.root}: wait until it ends, or stop it"
-            ) from None
-        try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-            self._sweep()
-            self._keep_copy()
-            yield
-        finally:
-            os.close(descriptor)
+        with refusals(self.root):
+            descriptor = hold(self.root)
+            try:
+                self._sweep()
+                self._keep_copy()
+                yield
+            finally:
+                os.close(descriptor)
 
     def clear(self) -> None:
         """Remove the index, but not its lock.
@@ -248,7 +241,7 @@ class IndexDirectory:
         First what names the catalog, last the records: a removal that was cut off leaves an unfinished index, which
         can be removed again, or built.
         """
-        ours = sorted(child for child in self.root.iterdir() if child.name != "LOCK" and _is_ours(child))
+        ours = sorted(child for child in self.root.iterdir() if child.name != LOCK and _is_ours(child))
         for child in sorted(ours, key=lambda child: (child.name != CURRENT, child.name in (COPY, INDEX))):
             self.drop(child)
 
@@ -270,31 +263,19 @@ class IndexDirectory:
             _remove(temporary)
 
     def remove_folder(self) -> None:
-        """Remove the folder of an index that was cleared, unless something else is in it."""
-        (self.root / "LOCK").unlink(missing_ok=True)
-        if not any(self.root.iterdir()):
+        """Remove the folder of an index that was cleared, unless something else is in it. The caller holds the lock."""
+        (self.root / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it, or somebody has just begun to write there
             self.root.rmdir()
 
     def size(self) -> int:
-        """Bytes of all files."""
-        return sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file())
-
-    def _make_folder(self, path: Path) -> None:
-        """Make a folder, the index's own or one below it, so that it outlives a power cut.
-
-        One that is there may have been made by a writer that was killed before its entry was on the disk.
-        """
-        ours = path == self.root or self.root in path.parents
-        if not ours and path.exists():
-            return
-        if path != self.root or not path.exists():
-            self._make_folder(path.parent)
-        path.mkdir(exist_ok=True)
-        try:
-            fsync_folder(path.parent)
-        except PermissionError:  # where others' folders lie, one may be allowed to go through, and not to look
-            if self.root in path.parents:
-                raise
+        """Bytes of all files, of those that are there while others may come and go."""
+        total = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    total += os.lstat(os.path.join(folder, name)).st_size
+        return total
 
     def _sweep(self) -> None:
         # Only the lock's holder writes, so every temporary name is a dead process's.
@@ -313,7 +294,10 @@ class IndexDirectory:
     def _foreign(self) -> str | None:
         if not self.root.exists() or self.exists():
             return None
-        return next((child.name for child in sorted(self.root.iterdir()) if not _is_ours(child)), None)
+        try:
+            return next((child.name for child in sorted(self.root.iterdir()) if not _is_ours(child)), None)
+        except FileNotFoundError:  # the folder itself is gone
+            return None
 
 
 def check_sizes(folder: Path, files: Mapping[str, FileRecord], advice: str) -> None:
@@ -342,16 +326,6 @@ def check_size(path: Path, size: int, advice: str) -> None:
         raise DamagedIndexError(f"{path} has {found.st_size} bytes, not {size}: {advice}")
 
 
-def _open_lock(path: Path) -> int:
-    """The lock's file, which has the writer's number in it: not another file, that a link of this name stands for."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-        os.close(descriptor)
-        raise OSError(errno.EMLINK, f"{path.name} is a link to another file, remove it")
-    return descriptor
-
-
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -362,38 +336,13 @@ def _remove(path: Path) -> None:
 def _is_ours(child: Path) -> bool:
     if child.is_symlink() or not child.is_dir():
         return _OUR_FILES.fullmatch(child.name) is not None
-    return all(_IN_OUR_FOLDERS.match(name) for name in os.listdir(child))
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that readers see the old one or the new one, and it outlives a power cut."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Rename a finished file into place."""
-    os.rename(temporary, path)
-    fsync_folder(path.parent)
+        return all(_IN_OUR_FOLDERS.match(name) for name in os.listdir(child))
+    except FileNotFoundError:  # who writes there has removed it
+        return True
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fsync_folder(path: Path) -> None:
-    """Wait until a folder's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

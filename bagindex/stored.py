@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from bagindex.arrays import MappedArrays, array_offsets
+from bagindex.arrays import UNREADABLE, MappedArrays, array_offsets
 from bagindex.catalog import Catalog
 from bagindex.errors import DamagedIndexError, NotKeptError, QueryError
 from bagindex.geometry import patch_ids
 from bagindex.store import IndexDirectory
 from bagindex.text import first_line
+from bagindex_schemas import tables
 from bagindex_schemas.records import ModelRecord
 
 
@@ -27,6 +27,7 @@ class StoredPatches:
     Attributes:
         record: the model, with P patches an image.
         image_ids: int64 [N], ascending.
+        shards: those that have them.
     """
 
     table: str
@@ -46,9 +47,12 @@ class StoredPatches:
                 f"--keep {self.table}, which fills it in"
             )
         self._directory = directory
+        self._classes = len(catalog.manifest.plan.classes)
+        self._catalog = catalog
         self.record = record
+        self.shards = catalog.shards
         self._series = record.series_of(self.table)
-        rows = catalog.connection.execute("SELECT image_id FROM images ORDER BY image_id").fetchnumpy()
+        rows = catalog.columns("SELECT image_id FROM images ORDER BY image_id")
         self.image_ids: NDArray[np.int64] = np.asarray(rows["image_id"], np.int64)
         spans = catalog.manifest.shards
         ends = [span.first + span.count for span in spans]
@@ -79,11 +83,13 @@ class StoredPatches:
 
     def _map(self, shard: int) -> MappedArrays:
         if shard not in self._maps:
-            path = self._path(shard)
-            try:
-                self._maps[shard] = self._open(shard, path)
-            except (OSError, ValueError, IndexError, pa.ArrowException) as error:
-                raise damaged(path, error) from None
+            with self._catalog.reading():
+                path = self._path(shard)
+                try:
+                    opened = self._open(shard, path)
+                except UNREADABLE as error:
+                    raise damaged(path, error) from None
+            self._maps[shard] = opened
         return self._maps[shard]
 
     def _open(self, shard: int, path: Path) -> MappedArrays:
@@ -91,6 +97,10 @@ class StoredPatches:
 
     def _path(self, shard: int) -> Path:
         return self._directory.table_path(self._series, shard, self.table)
+
+    def _size(self, shard: int) -> int:
+        """How many images a shard has."""
+        return self._firsts[shard + 1] - self._firsts[shard]
 
     def _locate(self, place: int) -> tuple[int, int]:
         """The shard that holds an image, and the image's place there."""
@@ -135,6 +145,8 @@ class StoredFeatures(StoredPatches):
 
     def _open(self, shard: int, path: Path) -> MappedArrays:
         offsets = self._directory.shard_manifest(self._series, shard).feature_offsets or ()
+        if len(offsets) != self._size(shard):
+            raise ValueError(f"it has the features of {len(offsets)} images, not of {self._size(shard)}")
         return MappedArrays(path, offsets, (self.patches, self.record.feature_size))
 
 
@@ -161,11 +173,11 @@ class StoredEvidence(StoredPatches):
         except (OSError, ValueError) as error:
             raise damaged(self._path(shard), error) from None
 
-    def _size(self, shard: int) -> int:
-        return self._firsts[shard + 1] - self._firsts[shard]
-
     def _open(self, shard: int, path: Path) -> MappedArrays:
-        return MappedArrays(path, array_offsets(path, 2, 2), (self._size(shard), self.patches))
+        offsets = array_offsets(path, 2, 2, tables.EVIDENCE)
+        if len(offsets) != self._classes:
+            raise ValueError(f"it has the evidence for {len(offsets)} classes, not for {self._classes}")
+        return MappedArrays(path, offsets, (self._size(shard), self.patches))
 
 
 def damaged(path: Path, error: Exception) -> DamagedIndexError:

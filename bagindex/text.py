@@ -35,7 +35,12 @@ def first_line(error: Exception) -> str:
 
 def logit_text(logit: float, digits: int = 2) -> str:
     """A logit for people, with a real minus sign."""
-    return f"{logit:.{digits}f}".replace("-", "−")
+    return minus_text(f"{logit:.{digits}f}")
+
+
+def minus_text(number: str) -> str:
+    """A written number with a minus as wide as a plus; what was rounded to zero has no sign."""
+    return number.replace("-", "−") if float(number) else number.lstrip("+-")
 
 
 def some(names: Sequence[str], most: int = 6) -> str:
@@ -60,4 +65,4 @@ def share_text(share: float | None, digits: int = 1) -> str:
     """A share of a sum for people, which may be negative or more than all; of nothing, no text."""
     if share is None:
         return ""
-    return f"{100 * share:.{0 if abs(share) >= 10 else digits}f} %".replace("-", "−")
+    return minus_text(f"{100 * share:.{0 if abs(share) >= 10 else digits}f}") + " %"

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import chain
 
 from bagindex.catalog import Catalog
-from bagindex.choosing import images_of, rows
+from bagindex.choosing import Met, images_of, rows
 from bagindex.described import describe
 from bagindex.errors import NotKeptError, QueryError
 from bagindex.geometry import Box, locate, patch_box, shared_area
@@ -42,7 +41,8 @@ class Question:
         label: only images with this label.
         predicted_as: only images that the model predicts as this class.
         misclassified: only images whose label is not what the model predicts.
-        where: an SQL condition on the columns of `images`, `predicted`, `predicted_name` and `probability`.
+        where: an SQL condition on the columns of `images`, `predicted`, `predicted_name` and `probability`, or what
+            was found of one.
     """
 
     class_: ClassRecord
@@ -54,7 +54,7 @@ class Question:
     label: ClassRecord | None = None
     predicted_as: ClassRecord | None = None
     misclassified: bool = False
-    where: str | None = None
+    where: str | Met | None = None
 
     def __str__(self) -> str:
         """The question in words."""
@@ -71,7 +71,6 @@ class Question:
 
 
 _MOST = 1_000_000_000
-_CHUNK = 10_000
 _LABEL = {
     Images.RIGHT_CLASS: "label = $class_id",
     Images.WRONG_CLASS: "label <> $class_id",
@@ -150,9 +149,7 @@ def _several(
         ORDER BY logit DESC, patch_id"""
     chosen: list[tuple[int, float]] = []
     taken: dict[int, list[Box]] = {}
-    cursor = catalog.connection.execute(sql)
-    # Some at a time: there may be millions, of which few are looked at.
-    for patch_id, logit in chain.from_iterable(iter(lambda: cursor.fetchmany(_CHUNK), [])):
+    for patch_id, logit in catalog.stream(sql):
         image_id, row, col = locate(grid, patch_id)
         box = patch_box(grid, row, col)
         boxes = taken.setdefault(image_id, [])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Set
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -16,18 +17,17 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
-from bagindex import catalog, derived, invariants
+from bagindex import catalog, catalog_check, contents, derived, invariants
+from bagindex.arrays import UNREADABLE
 from bagindex.errors import BagindexError, SettingsError
 from bagindex.geometry import cut, patch_box
 from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.reading import StoredPixels
 from bagindex.registry import ARCHITECTURES
 from bagindex.seal import read_record
-from bagindex.shards import images_digest
 from bagindex.store import COPY, IMAGES, INDEX, REMAKE, RESTORE, SHARD, WEIGHTS, IndexDirectory, file_sha256
 from bagindex.text import first_line
 from bagindex_schemas.records import IndexManifest, ModelRecord, Relabelling, ShardRange
@@ -40,7 +40,7 @@ PATCHES_RUN_AGAIN = 4
 """In each shard, so many patches of so many images are run through the model again; a seeded sample."""
 
 
-_READING = (BagindexError, OSError, ValueError, KeyError, IndexError, pa.ArrowException, duckdb.Error)
+_READING = (BagindexError, *UNREADABLE, duckdb.Error, SafetensorError)
 """What reading damaged data may raise."""
 _MISSING = "is missing or not built yet"
 _Arguments = ParamSpec("_Arguments")
@@ -200,10 +200,11 @@ def _check_meaning(
     """See whether the numbers of sound files are what they should be."""
     for _, shard in sorted(each for each in sound if each[0] == IMAGES):
         series = [each for each in manifest.series if (each, shard) in sound]
-        span = manifest.shards[shard]
         for each in (IMAGES, *series):
             where = f"{each}/shard-{shard:05d}"
-            if checks.coverage.run(where, _check_coverage, directory, shard, span, each):
+            problems = checks.records.run(where, contents.check_rows, directory, each, shard)
+            problems += checks.coverage.run(where, contents.check_images, directory, manifest, shard, each)
+            if problems:
                 damage.shards.add((each, shard))
     for record in manifest.models.values():
         if record.name not in damage.weights:
@@ -214,8 +215,21 @@ def _check_meaning(
                         damage.shards.update((series, shard) for series in record.series)
                     steps.step()
     whole = len(sound) == len(manifest.shards) * (1 + len(manifest.series))
-    if whole and not damage.catalog and checks.agreement.run("catalog", catalog.check, directory):
-        damage.catalog = True
+    if whole and not damage.catalog:
+        damage.catalog = bool(checks.agreement.run("catalog", catalog_check.check, directory))
+        if not damage.catalog:
+            _check_derived(directory, checks, damage)
+
+
+def _check_derived(directory: IndexDirectory, checks: _Checks, damage: Damage) -> None:
+    """See whether what is derived can be used; what has another hash than it had need not be tried."""
+    with closing(catalog.Catalog(directory)) as opened:
+        for record in opened.models.values():
+            for kind in derived.RECORDS:
+                if (record.name, kind) not in damage.derived and checks.derived.run(
+                    f"{record.name}/{kind}", contents.check_derived, opened, record, kind
+                ):
+                    damage.derived.add((record.name, kind))
 
 
 class _Steps:
@@ -284,8 +298,6 @@ def _check_record(directory: IndexDirectory, series: str, shard: int, span: Shar
         return 1, [f"{where} {_MISSING}: run the same `bagindex build` or `bagindex update` command again"]
     manifest = directory.shard_manifest(series, shard)
     problems = []
-    if manifest.shard != shard or manifest.kind != ("images" if series == IMAGES else "model"):
-        problems.append(f"{where}/shard.json belongs to another shard")
     if manifest.plan_sha256 != plan_digest or manifest.span != span:
         problems.append(f"{where} was made for another plan than that of index.json")
     return 1, problems
@@ -318,27 +330,12 @@ def _check_weights(directory: IndexDirectory, record: ModelRecord) -> Outcome:
     return 1, []
 
 
-def _check_coverage(directory: IndexDirectory, shard: int, span: ShardRange, series: str) -> Outcome:
-    folder = directory.shard_path(IMAGES, shard)
-    images = pq.read_table(folder / "images.parquet", columns=["image_id", "sha256"])
-    rejects = pq.read_table(folder / "rejects.parquet", columns=["image_id"])
-    ids, hashes = images["image_id"].to_pylist(), images["sha256"].to_pylist()
-    problems = []
-    of_images = series == IMAGES
-    if of_images and sorted(ids + rejects["image_id"].to_pylist()) != list(range(span.first, span.first + span.count)):
-        problems.append(f"images/{folder.name}: images and rejects are not the files of the plan")
-    digest = images_digest(list(zip(ids, hashes, strict=True)))
-    if directory.shard_manifest(series, shard).images_sha256 != digest:
-        problems.append(f"{series}/{folder.name} was computed from other images")
-    return span.count if of_images else 0, problems
-
-
 class _Model:
     """The stored weights of a model; the network itself is loaded when a patch is to be run."""
 
     def __init__(self, directory: IndexDirectory, manifest: IndexManifest, record: ModelRecord) -> None:
         self.directory = directory
-        self._pixels = StoredPixels(directory, manifest)
+        self._pixels = StoredPixels(directory, manifest, range(len(manifest.shards)))
         self.manifest = manifest
         self.record = record
         self._path = directory.root / record.name / WEIGHTS

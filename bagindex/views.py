@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
+from bagindex.errors import DamagedIndexError
 from bagindex.store import IMAGES, REMAKE, IndexDirectory, check_size
 from bagindex_schemas.records import IndexManifest, ModelRecord
+
+if TYPE_CHECKING:
+    import duckdb
 
 WORD_VIEWS = ("words", "word_evidence", "patch_words")
 VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels", *WORD_VIEWS)
@@ -32,6 +37,16 @@ NATIVE_TABLES = ("predictions", "image_evidence")
 _NATIVE_WORDS = ("words", "word_evidence")
 _WORDS_AGAIN = "make them again with `bagindex words --again`"
 _NO_LABELS = "(SELECT NULL::BIGINT AS image_id, NULL::INTEGER AS label LIMIT 0)"
+_COLUMNS = {
+    "classes": {"class_id": "INTEGER", "name": "VARCHAR"},
+    "models": {"model": "VARCHAR", "keep": "VARCHAR"},
+    "images": {
+        **{"image_id": "BIGINT", "path": "VARCHAR", "label": "INTEGER", "label_name": "VARCHAR", "sha256": "VARCHAR"},
+        **dict.fromkeys(("width", "height", "resized_width", "resized_height", "crop_left", "crop_top"), "INTEGER"),
+    },
+    "rejects": {"image_id": "BIGINT", "path": "VARCHAR", "code": "VARCHAR", "message": "VARCHAR"},
+}
+"""What questions look at in a catalog's tables."""
 _TEMPLATES = ("tables", "native", "native_words", "macros", *VIEWS)
 
 
@@ -95,6 +110,8 @@ class Relations:
         return "\nUNION ALL\n".join(parts) if parts else None
 
     def _path(self, name: str, advice: str = REMAKE) -> str:
+        if name not in self.listed:
+            raise DamagedIndexError(f"the catalog has no {name}: run `bagindex repair`, which makes it again")
         check_size(self.directory.inside(name), self.listed[name], advice)
         return literal(str(self.base / name) if self.base else name)
 
@@ -105,7 +122,7 @@ def statements(tables: Relations, state: str) -> Iterator[str]:
     yield _sql(
         "tables",
         classes=", ".join(_values(record.class_id, record.wnid, record.name) for record in manifest.plan.classes),
-        models=", ".join(_model_values(record) for record in models),
+        models=", ".join(model_values(record) for record in models),
         images=tables.files(IMAGES, "images"),
         rejects=tables.files(IMAGES, "rejects"),
         files=", ".join(_values(name, size) for name, size in tables.listed.items()),
@@ -124,10 +141,51 @@ def statements(tables: Relations, state: str) -> Iterator[str]:
         if body is not None:
             made.add(view)
             yield f'CREATE VIEW "{view}" AS {body}'
+    yield from (statement for macro, statement in macro_statements().items() if made.issuperset(MACROS[macro]))
+
+
+def macro_statements() -> Mapping[str, str]:
+    """What makes each macro, those that others call before these."""
+    found = {}
     for statement in _text("macros").split(";\n"):
         macro = re.search(r"^CREATE MACRO (\w+)", statement, re.MULTILINE)
-        if macro and made.issuperset(MACROS[macro[1]]):
-            yield statement
+        if macro:
+            found[macro[1]] = statement
+    return found
+
+
+def calls(text: str) -> bool:
+    """Whether an SQL text may call a macro."""
+    return any(re.search(rf'\b{macro}"?\s*\(', text, re.IGNORECASE) for macro in MACROS)
+
+
+def check_tables(connection: duckdb.DuckDBPyConnection, manifest: IndexManifest, native: Sequence[str]) -> None:
+    """See whether a catalog has what `statements` makes, with classes and places that there are: questions look things
+    up by them, and a view in the place of a table could read anything.
+
+    Args:
+        connection: to the catalog.
+        manifest: the index's.
+        native: models whose predictions are a native table.
+
+    Raises:
+        duckdb.Error, ValueError: it has not.
+    """
+    known = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main'").fetchall()
+    for table, columns in _COLUMNS.items():
+        found = connection.sql(f"FROM {table} LIMIT 0") if (table,) in known else None
+        if found is None or not columns.items() <= dict(zip(found.columns, map(str, found.types), strict=True)).items():
+            raise ValueError(f"its {table} are not those of an index")
+    classes = len(manifest.plan.classes)
+    wrong = f"""
+        SELECT (SELECT count(*) <> {classes} OR min(class_id) <> 0 OR max(class_id) <> {classes - 1} FROM classes),
+            (SELECT count(*) > 0 FROM images WHERE coalesce(label NOT BETWEEN 0 AND {classes - 1}, false)
+                OR least(image_id + 1, width, height, resized_width, resized_height) < 1)"""
+    for name in native:
+        wrong += f"""
+            , (SELECT count(*) > 0 FROM stored."predictions/{name}" WHERE predicted NOT BETWEEN 0 AND {classes - 1})"""
+    if any(connection.execute(wrong).fetchall()[0]):
+        raise ValueError("it has classes, images or predictions that there cannot be")
 
 
 def native_names(models: Sequence[str], words: Set[str]) -> frozenset[str]:
@@ -163,7 +221,8 @@ def _sql(name: str, **values: object) -> str:
     return Template(_text(name)).substitute(values)
 
 
-def _model_values(record: ModelRecord) -> str:
+def model_values(record: ModelRecord) -> str:
+    """A model's row of `models`, as SQL has it."""
     grid = record.grid
     return _values(
         record.name,

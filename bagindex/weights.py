@@ -26,11 +26,15 @@ from torch import Tensor
 from bagindex.errors import LabelError, WeightsError
 from bagindex.labels import check_classes
 from bagindex.model import BagNet
+from bagindex.pickles import CodeError, check_pickle
 from bagindex.registry import ARCHITECTURES, Architecture
 from bagindex.store import file_sha256
 from bagindex.text import first_line
-from bagindex_schemas.records import ClassRecord, Transform
+from bagindex_schemas.records import LARGEST_INPUT, LARGEST_RESIZE, ClassRecord, Transform
 from bagindex_schemas.training import TrainingRecord
+
+_WIDEST = 64
+"""Factor on the channels of the authors' models."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ class Checkpoint:
         Raises:
             WeightsError: a tensor is missing, has the wrong shape or is not finite.
         """
-        model = BagNet(self.architecture, self.class_count, self.width)
+        # Not in memory before its shapes are known to be those of the file: a few bytes may claim any size.
+        with torch.device("meta"):
+            model = BagNet(self.architecture, self.class_count, self.width)
         wanted = model.state_dict()
         # Checkpoints of old torch versions have no num_batches_tracked; inference does not use it.
         optional = {key for key in wanted if key.endswith("num_batches_tracked")}
@@ -70,7 +76,9 @@ class Checkpoint:
                 raise WeightsError(f"{key} holds {tensor.dtype} values: give the weights in floating point")
             if not bool(torch.isfinite(tensor.float()).all()):
                 raise WeightsError(f"{key} holds values that are not finite: the weights are damaged")
-        model.load_state_dict({**wanted, **self.state})
+        counters = {key: torch.zeros_like(wanted[key], device="cpu") for key in optional}
+        model = model.to_empty(device="cpu")
+        model.load_state_dict({**counters, **self.state})
         return model.float().eval()
 
 
@@ -92,12 +100,20 @@ def read_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
         state, metadata = _read_pickle(path), {}
     else:
         raise WeightsError(f"{path.name}: weights end in .safetensors, .pth, .pt or .pth.tar")
+    size = path.stat().st_size
+    for key, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
+            raise WeightsError(f"{path.name}: {key} is no plain tensor: save the weights as such")
+        if tensor.numel() * tensor.element_size() > size:
+            raise WeightsError(f"{path.name}: {key} has shape {list(tensor.shape)}, for which the file is too small")
     architecture = _architecture(state, metadata.get("model"), model)
     linear, stem = state.get("fc.weight"), state.get("conv1.weight")
     if "conv2.weight" not in state:  # a ResNet has the same layers, but another stem
         raise WeightsError(f"{path.name} holds no BagNet: conv2.weight is missing")
     if linear is None or stem is None or (linear.ndim, stem.ndim) != (2, 4) or not linear.numel() or not stem.numel():
         raise WeightsError(f"{path.name} holds no BagNet: fc.weight or conv1.weight is missing or misshapen")
+    if stem.shape[0] > 64 * _WIDEST:
+        raise WeightsError(f"{path.name}: conv1.weight has {stem.shape[0]:,} channels, more than any BagNet")
     return Checkpoint(
         state=state,
         sha256=file_sha256(path),
@@ -158,10 +174,11 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         if not file.read(4).startswith((b"PK\x03\x04", b"\x80")):
             raise WeightsError(f"{path} is no torch checkpoint: download or save it again")
     try:
+        check_pickle(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch comments on how old files were pickled
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except (CodeError, pickle.UnpicklingError):
         raise WeightsError(
             f"{path} holds more than tensors, and loading it could run any code: it is refused. "
             "Save its state dict alone, or as .safetensors"
@@ -195,12 +212,11 @@ def _classes(metadata: Mapping[str, str], count: int, name: str) -> tuple[ClassR
         names = json.loads(metadata["classes"])
         if not isinstance(names, list) or not all(isinstance(text, str) for text in names):
             raise TypeError(metadata["classes"][:80])
-        records = [ClassRecord(class_id=i, name=text) for i, text in enumerate(names)]
-        if len(records) == count:
-            return check_classes(records, name)
-    except (ValueError, TypeError, LabelError) as error:
+        if len(names) == count:
+            return check_classes([ClassRecord(class_id=i, name=text) for i, text in enumerate(names)], name)
+    except (ValueError, TypeError, RecursionError, LabelError) as error:
         raise WeightsError(f"{name}: its `classes` metadata is no list of names: {first_line(error)}") from None
-    raise WeightsError(f"{name} has {count} logits, but its metadata names {len(records)} classes")
+    raise WeightsError(f"{name} has {count} logits, but its metadata names {len(names)} classes")
 
 
 def _training(metadata: Mapping[str, str]) -> TrainingRecord | None:
@@ -217,4 +233,7 @@ def _transform(metadata: Mapping[str, str], name: str) -> Transform | None:
         height, _, width = metadata["crop"].partition("x")
         return Transform(resize=int(metadata["resize"]), crop_height=int(height), crop_width=int(width or height))
     except (KeyError, ValueError):
-        raise WeightsError(f"{name}: its `resize` and `crop` metadata are not both numbers of pixels") from None
+        raise WeightsError(
+            f"{name}: its `resize` and `crop` metadata are not both numbers of pixels, up to {LARGEST_RESIZE:,} and "
+            f"{LARGEST_INPUT:,}"
+        ) from None

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bagindex.errors import BagindexError
+from bagindex.output import printable
 from bagindex_cli import (
     accounts,
     build,
@@ -84,5 +85,6 @@ def _fail(message: str, error: BaseException, status: int = 1) -> None:
         import traceback
 
         traceback.print_exception(error)
-    print(f"bagindex: {message}", file=sys.stderr)
+    # Files of others are quoted in it.
+    print(f"bagindex: {printable(message)}", file=sys.stderr)
     sys.exit(status)

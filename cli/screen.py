@@ -107,7 +107,7 @@ class Screen(BuildObserver):
         if self._progress is not None:
             self._progress.stop()
         if self._relating is None:
-            self._relating = Steps(f"{model}: index for similar patches")
+            self._relating = relating(model)
         self._relating.at(done, total)
         if done == total:
             self._relating.__exit__()
@@ -118,10 +118,16 @@ class Screen(BuildObserver):
 
 
 class Steps:
-    """Work in steps that takes longer than a second, on stderr: a bar on a terminal, a line now and then elsewhere."""
+    """Work in steps that takes longer than a second, on stderr: a bar on a terminal, a line now and then elsewhere.
 
-    def __init__(self, what: str) -> None:
+    Args:
+        what: the work.
+        opening: a line to begin with, once the first step is heard of: the next may be minutes away.
+    """
+
+    def __init__(self, what: str, opening: str = "") -> None:
         self._what = what
+        self._opening = opening
         self._started = self._next = time.monotonic()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -142,6 +148,9 @@ class Steps:
         from rich.console import Console
         from rich.progress import Progress
 
+        if self._opening:
+            remark(self._opening)
+            self._opening = ""
         now = time.monotonic()
         if now - self._started < 1:
             return
@@ -156,6 +165,11 @@ class Steps:
         elif now - self._next >= _REMARK_SECONDS:
             self._next = now
             remark(f"{self._what}: {done} of {total} steps")
+
+
+def relating(model: str) -> Steps:
+    """The making of a model's FAISS index."""
+    return Steps(f"{model}: index for similar patches", f"{model}: making an index for similar patches")
 
 
 def interrupt(*_: object) -> None:

@@ -21,7 +21,7 @@ from bagindex_cli.common import (
     print_rows,
     remark,
 )
-from bagindex_cli.screen import Steps
+from bagindex_cli.screen import Steps, relating
 from bagindex_cli.source_options import AnnMemoryOption
 from bagindex_cli.terminal import canvas
 from bagindex_cli.terminal import show as draw
@@ -158,7 +158,7 @@ def index(
     """
     with open_index(which) as opened:
         for name in [model] if model else opened.models:
-            with Steps(f"{name}: index for similar patches") as steps:
+            with relating(name) as steps:
                 try:
                     made = opened.make_ann(ann, memory=ann_memory, metric=metric.value, model=name, progress=steps.at)
                 except KeyboardInterrupt:

@@ -140,18 +140,11 @@ def _make(opened: Index, count: int | None, again: bool, model: str | None) -> N
     asked = opened.words_made(model)
     if again or asked is None or (count is not None and count != asked):
         wanted = count or asked or _COUNT
-        said = False
-
-        def at(done: int, total: int) -> None:
-            nonlocal said
-            if not said:  # what cannot be made is refused before
-                remark(f"making {wanted:,} visual words" + (f" in place of the {asked:,} there are" if asked else ""))
-                said = True
-            steps.at(done, total)
-
-        with Steps("making visual words") as steps:
+        # What cannot be made is refused before the first step.
+        opening = f"making {wanted:,} visual words" + (f" in place of the {asked:,} there are" if asked else "")
+        with Steps("making visual words", opening) as steps:
             try:
-                opened.make_words(wanted, model=model, progress=at)
+                opened.make_words(wanted, model=model, progress=steps.at)
             except KeyboardInterrupt:
                 remark("stopped; what there was stays")
                 raise

@@ -21,7 +21,11 @@ MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*$"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 _MOST_IMAGES = 2**40
-_MOST_PIXELS = 2**16
+_MOST_SHARDS = 2**17
+LARGEST_INPUT = 4096
+"""Pixels of the longer side of a model's input."""
+LARGEST_RESIZE = 2 * LARGEST_INPUT
+"""Pixels of the shorter side of a picture of which that is the middle."""
 _MOST_CHANNELS = 2**20
 
 
@@ -55,25 +59,6 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 AskedPrecision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
 
-class RejectCode(StrEnum):
-    """Why a file of the source is not in the index."""
-
-    DAMAGED = "damaged"
-    DECODER_TIMEOUT = "decoder_timeout"
-    EMPTY = "empty"
-    IO_ERROR = "io_error"
-    MISSING = "missing"
-    NOT_AN_IMAGE = "not_an_image"
-    NOT_REGULAR = "not_regular"
-    PERMISSION = "permission"
-    SYMLINK = "symlink"
-    TOO_ELONGATED = "too_elongated"
-    TOO_LARGE = "too_large"
-    TOO_SMALL = "too_small"
-    TRUNCATED = "truncated"
-    UNSUPPORTED = "unsupported"
-
-
 class ClassRecord(Record):
     """A class of the model; its `class_id` is its place among the logits."""
 
@@ -89,9 +74,9 @@ class Transform(Record):
     `crop_height` × `crop_width` is cut out, scaled to [0, 1] and normalised by `mean` and `std` (RGB).
     """
 
-    resize: int = Field(gt=0, le=_MOST_PIXELS)
-    crop_height: int = Field(gt=0, le=_MOST_PIXELS)
-    crop_width: int = Field(gt=0, le=_MOST_PIXELS)
+    resize: int = Field(gt=0, le=LARGEST_RESIZE)
+    crop_height: int = Field(gt=0, le=LARGEST_INPUT)
+    crop_width: int = Field(gt=0, le=LARGEST_INPUT)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -99,10 +84,10 @@ class Transform(Record):
 class Grid(Record):
     """The output grid of a patch model: `rows` × `cols` patches of `receptive_field`² pixels, `stride` apart."""
 
-    receptive_field: int = Field(gt=0, le=_MOST_PIXELS)
-    stride: int = Field(gt=0, le=_MOST_PIXELS)
-    rows: int = Field(gt=0, le=_MOST_PIXELS)
-    cols: int = Field(gt=0, le=_MOST_PIXELS)
+    receptive_field: int = Field(gt=0, le=LARGEST_INPUT)
+    stride: int = Field(gt=0, le=LARGEST_INPUT)
+    rows: int = Field(gt=0, le=LARGEST_INPUT)
+    cols: int = Field(gt=0, le=LARGEST_INPUT)
 
     @property
     def border(self) -> float:
@@ -141,7 +126,7 @@ class Plan(Record):
     classes: tuple[ClassRecord, ...]
     labels: dict[str, int | None] = Field(description="class_id of each of the source's labels; None: unlabelled")
     pixels: bool
-    shards: tuple[ShardRange, ...]
+    shards: tuple[ShardRange, ...] = Field(max_length=_MOST_SHARDS)
 
     def digest(self) -> str:
         """SHA-256 of the plan's canonical JSON; every shard carries it."""
@@ -159,7 +144,7 @@ class Growth(Record):
     source: SourceRecord
     retried: bool
     labels: dict[str, int | None]
-    shards: tuple[ShardRange, ...]
+    shards: tuple[ShardRange, ...] = Field(max_length=_MOST_SHARDS)
 
 
 class Environment(Record):
@@ -275,6 +260,13 @@ class IndexManifest(Record):
             raise ValueError("a model has two names")
         if "images" in self.models:
             raise ValueError("a model is called images")
+        if [record.class_id for record in self.plan.classes] != list(range(len(self.plan.classes))):
+            raise ValueError("the classes are not numbered from 0")
+        size = self.plan.transform.crop_height, self.plan.transform.crop_width
+        for record in self.models.values():
+            grid = record.grid
+            if (grid.rows, grid.cols) != tuple((side - grid.receptive_field) // grid.stride + 1 for side in size):
+                raise ValueError(f"the patches of {record.name} are not those of the input")
         place = 0
         for shard in self.shards:
             if shard.first != place:

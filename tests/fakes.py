@@ -19,7 +19,8 @@ from bagindex.evidence import Evidence, reduce
 from bagindex.geometry import make_grid
 from bagindex.images import Rejected
 from bagindex.sources import Entry
-from bagindex_schemas.records import ClassRecord, Environment, Precision, RejectCode, Transform
+from bagindex_schemas.records import ClassRecord, Environment, Precision, Transform
+from bagindex_schemas.rejects import RejectCode
 
 ENVIRONMENT = Environment(device="none", threads=1, batch_size=3, precision="fp32", versions={})
 

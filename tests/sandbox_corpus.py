@@ -83,7 +83,7 @@ FORBIDDEN: Mapping[str, Sequence[str]] = {
         "SELECT * FROM read_json_objects('{root}/index.json')",
         "SELECT * FROM read_ndjson('{root}/index.json')",
         "SELECT * FROM read_ndjson_objects('{root}/index.json')",
-        "FROM read_duckdb('{root}/catalog-1.duckdb')",
+        "FROM read_duckdb('{root}/{catalog}')",
         "FROM read_single_csv_file('/etc/passwd')",
         "FROM parquet_metadata('{root}/images/shard-00000/images.parquet')",
         "FROM parquet_schema('{root}/images/shard-00000/images.parquet')",
@@ -133,7 +133,7 @@ FORBIDDEN: Mapping[str, Sequence[str]] = {
     ],
     "catalogs": [
         "ATTACH 'out.duckdb'",
-        "ATTACH '{root}/catalog-1.duckdb' AS other",
+        "ATTACH '{root}/{catalog}' AS other",
         "ATTACH ':memory:' AS other",
         "ATTACH 'https://example.org/x.duckdb'",
         "ATTACH OR REPLACE ':memory:' AS temp",

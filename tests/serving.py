@@ -1,12 +1,9 @@
-"""A service that runs in this process, on a free port, and a stand-in for the sandbox where there is none."""
+"""A service that runs in this process, on a free port."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import threading
 import time
-import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +12,9 @@ from typing import Any
 
 import httpx
 import pyarrow as pa
-import pytest
 import uvicorn
 
 from bagindex import Index
-from bagindex.errors import QueryError
 from bagindex.service.asking import Service
 from bagindex.service.server import address_of, bind, configure
 from bagindex.service.settings import Settings
@@ -70,13 +65,15 @@ def check_problem(answer: httpx.Response, status: int, code: str) -> dict[str, A
 
 
 @contextmanager
-def running(indexes: Sequence[str | Path | Index], settings: Settings | None = None) -> Iterator[Running]:
+def running(
+    indexes: Sequence[str | Path | Index], settings: Settings | None = None, **options: int
+) -> Iterator[Running]:
     """Serve some indexes in a thread of this process."""
     paths = [each.path if isinstance(each, Index) else each for each in indexes]
     settings = settings or Settings()
     service = Service(paths, settings)
     bound = bind("127.0.0.1", 0)
-    server = uvicorn.Server(configure(service))
+    server = uvicorn.Server(configure(service, **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:
@@ -90,56 +87,3 @@ def running(indexes: Sequence[str | Path | Index], settings: Settings | None = N
         server.should_exit = True
         thread.join(60)
         bound.close()
-
-
-class RefusedError(QueryError):
-    """As the sandbox's."""
-
-
-class TimeLimitError(QueryError):
-    """As the sandbox's."""
-
-
-class BusyError(QueryError):
-    """As the sandbox's."""
-
-
-@dataclass
-class _Answer:
-    table: pa.Table
-    truncated: bool
-    milliseconds: float
-
-
-class _SqlPool:
-    def __init__(self, path: Path, workers: int, queue: int, limits: object) -> None:
-        self.path = path
-
-    def run(self, sql: str, explain: bool = False) -> _Answer:
-        if "read_csv" in sql:
-            raise RefusedError("read_csv is not for strangers")
-        if "slow" in sql:
-            raise TimeLimitError("the query took more than its time")
-        if "crowd" in sql:
-            raise BusyError("too many queries wait")
-        with Index.open(self.path) as index:
-            return _Answer(index.sql(f"EXPLAIN {sql}" if explain else sql).to_arrow(), False, 1.5)
-
-    def check_condition(self, condition: str) -> int:
-        if "select" in condition.lower() or "read_csv" in condition:
-            raise RefusedError("a condition has no subqueries")
-        return 1
-
-    def close(self) -> None:
-        pass
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Put something in the sandbox's place where there is none; whether it was."""
-    if importlib.util.find_spec("bagindex.sandbox") is not None:
-        return False
-    module = types.ModuleType("bagindex.sandbox.pool")
-    module.__dict__.update(SqlPool=_SqlPool, Limits=object)
-    monkeypatch.setitem(sys.modules, "bagindex.sandbox", types.ModuleType("bagindex.sandbox"))
-    monkeypatch.setitem(sys.modules, "bagindex.sandbox.pool", module)
-    return True

@@ -9,7 +9,8 @@ import pytest
 
 from bagindex.decoding import Decoder
 from bagindex.images import Picture, Rejected
-from bagindex_schemas.records import RejectCode, Transform
+from bagindex_schemas.records import Transform
+from bagindex_schemas.rejects import RejectCode
 from fakes import MemorySource
 
 TRANSFORM = Transform(resize=16, crop_height=16, crop_width=16)
@@ -48,9 +49,9 @@ def test_a_decoder_that_hangs_is_given_up(stuck: set[int], workers: int) -> None
 def test_a_slow_consumer_is_no_hanging_decoder() -> None:
     import time
 
-    source = MemorySource(["a"] * 10)
-    for _, picture in Decoder(2, timeout=0.05).decode(source, source.entries, TRANSFORM):
-        time.sleep(0.06)
+    source = MemorySource(["a"] * 5)
+    for _, picture in Decoder(2, timeout=0.4).decode(source, source.entries, TRANSFORM):
+        time.sleep(0.45)
         assert isinstance(picture, Picture)
 
 

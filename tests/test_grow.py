@@ -21,7 +21,8 @@ from bagindex.images import Rejected
 from bagindex.observer import BuildObserver
 from bagindex.sources import Entry
 from bagindex.store import IndexDirectory
-from bagindex_schemas.records import Keep, RejectCode
+from bagindex_schemas.records import Keep
+from bagindex_schemas.rejects import RejectCode
 from fakes import LinearCompute, MemorySource, number_png
 from test_build import BROKEN, CLASS_IDS, LABELS, contents, run
 
@@ -241,6 +242,20 @@ def test_an_interrupted_update_is_finished_by_the_next(tmp_path: Path) -> None:
             {"n": 79, "p": 79}
         ]
         assert index.verify().ok
+
+
+def test_a_model_that_came_after_the_models_were_opened_stops_the_update(tmp_path: Path) -> None:
+    growing = Growing(tmp_path / "i")
+    opened = dict(growing.models)
+    third = LinearCompute("ab", name="three")
+    build(growing.directory, growing.source(), CLASS_IDS, third, SETTINGS)
+    growing.labels[300] = "a"
+    before = contents(growing.directory.root)
+    with pytest.raises(SettingsError, match="three came to this index a moment ago: run the same command again"):
+        update(growing.directory, growing.source(), CLASS_IDS, opened, SETTINGS)
+    assert contents(growing.directory.root) == before
+    growing.models["three"] = third  # type: ignore[assignment]
+    assert growing.update().new == 1
 
 
 def test_a_lost_shard_of_an_update_is_made_again(tmp_path: Path) -> None:

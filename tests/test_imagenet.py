@@ -29,7 +29,8 @@ from bagindex.imagenet import DEVKIT, KAGGLE_LABELS, META, TRUTH, find_data, ope
 from bagindex.images import Rejected, read_picture
 from bagindex.labels import map_labels, read_classes
 from bagindex.sources import Source, describe
-from bagindex_schemas.records import RejectCode, Transform
+from bagindex_schemas.records import Transform
+from bagindex_schemas.rejects import RejectCode
 
 ILSVRC_IDS = {"n01440764": 3, "n01443537": 4, "n01484850": 1, "n01491361": 2}
 """Neither these classes' ids (0, 1, 2, 3) nor those and one."""

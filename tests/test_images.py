@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, features
 
 from bagindex.images import MAX_PIXELS, Rejected, read_picture
-from bagindex_schemas.records import RejectCode, Transform
+from bagindex_schemas.records import Transform
+from bagindex_schemas.rejects import RejectCode
 
 # As bagindex.images sets it; pytest's own filters come before that.
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")

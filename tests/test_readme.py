@@ -37,7 +37,19 @@ def test_sql(folder: Path, query: str) -> None:
 
 
 def test_there_is_sql() -> None:
-    assert len(QUERIES) == 12
+    assert len(QUERIES) == 15
+
+
+def test_accounts_in_sql_are_those_of_python(folder: Path) -> None:
+    with Index.open(folder / "index") as index:
+        accuracy, decided, needed = (index.sql(query).to_dicts() for query in QUERIES[-3:])
+        assert accuracy == [{"accuracy": index.without(3).overall.accuracy_after}]
+        assert [(row["class"], row["word"], row["errors"]) for row in decided] == [
+            (each.class_.name, each.word, each.errors) for each in index.shortcuts(k=5).shortcuts
+        ]
+        found = index.flip(57)
+        assert (found.before.name, found.after and found.after.name) == ("fish", "tree")
+        assert needed == [{"patches": len(found)}]
 
 
 def test_python(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import io
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +20,24 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from bagindex import Index, output, prepare
+from bagindex import Index, choosing, output, prepare
+from bagindex.choosing import Met
 from bagindex.compute import BagNetCompute
 from bagindex.computing import PICTURES, Computing
 from bagindex.errors import SettingsError
 from bagindex.maps import PictureBytes
+from bagindex.sandbox.pool import Limits, SqlPool
 from bagindex.service import pictures, work
 from bagindex.service.answers import PARQUET, accepted
 from bagindex.service.asking import Service
 from bagindex.service.problems import Problem, Texts
 from bagindex.service.settings import Settings
+from bagindex.service.strangers import Strangers
 from bagindex.service.work import Workers
-from serving import API, Running, check_problem, running, stand_in
+from serving import API, Running, check_problem, running
 from wordy import worded_index
 
 PNG, PDF = b"\x89PNG\r\n\x1a\n", b"%PDF"
-
-
-@pytest.fixture(autouse=True)
-def sandbox_is_stand_in(monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether there is no sandbox, and something else in its place."""
-    return stand_in(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -375,6 +374,10 @@ def test_texts_are_cleaned(tmp_path: Path) -> None:
         texts.clean("ask with --any or --per-image 1, -k 3, not --k-ak")
         == "ask with images=any or per_image 1, k 3, not --k-ak"
     )
+    # A command is one for the command line.
+    assert texts.clean("`bagindex words --model a` makes them for --model a") == (
+        "`bagindex words --model a` makes them for model a"
+    )
 
 
 # Pictures that are sent.
@@ -479,7 +482,7 @@ def test_what_is_sent_may_be_hostile(service: Running) -> None:
     check_problem(send(service, "/why", b""), 422, "cannot-answer")
     bomb = io.BytesIO()
     Image.new("1", (14_000, 14_000)).save(bomb, "PNG")
-    assert "pixels" in check_problem(send(service, "/flip", bomb.getvalue()), 422, "cannot-answer")["detail"]
+    assert "pixels" in check_problem(send(service, "/flip", bomb.getvalue()), 413, "too-large")["detail"]
     check_problem(send(service, "/heatmap", bytes(20_000_001)), 413, "too-large")
     check_problem(
         service.client.post(API + "/heatmap", content=b"x", headers={"Content-Type": "image/png"}),
@@ -567,15 +570,50 @@ def test_tables(service: Running, index: Index) -> None:
     assert service.json("/tables") == index.tables()
 
 
-def test_sql_that_takes_too_long_or_finds_no_room(service: Running, sandbox_is_stand_in: bool) -> None:
-    if not sandbox_is_stand_in:
-        pytest.skip("the sandbox's own tests have these")
-    slow = service.client.post(API + "/sql", json={"sql": "slow"})
-    check_problem(slow, 422, "time-limit")
-    crowd = service.client.post(API + "/sql", json={"sql": "crowd"})
-    check_problem(crowd, 503, "busy")
-    assert crowd.headers["retry-after"] == "1"
-    assert 'bagindex_sql_queries_total{outcome="busy"}' in service.client.get("/metrics").text
+def test_sql_that_takes_too_long_or_finds_no_room(planted_index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits(seconds=1)
+    monkeypatch.setattr(SqlPool, "__init__", partialmethod(SqlPool.__init__, limits=limits))
+    with running([planted_index], Settings(sql_workers=1, sql_queue=1)) as service, ThreadPoolExecutor(2) as threads:
+
+        def ask(sql: str) -> httpx.Response:
+            return service.client.post(API + "/sql", json={"sql": sql})
+
+        def until(running: int) -> None:
+            while f"bagindex_sql_in_flight {running}.0" not in service.client.get("/metrics").text:
+                time.sleep(0.01)
+
+        assert ask("SELECT 1").status_code == 200
+        began = time.monotonic()
+        slow = threads.submit(ask, "SELECT count(*) FROM range(10000000) AS a, range(10000000) AS b")
+        until(1)
+        waiting = threads.submit(ask, "SELECT 1")
+        until(2)
+        crowd = ask("SELECT 1")
+        check_problem(crowd, 503, "busy")
+        assert int(crowd.headers["retry-after"]) >= 1
+        check_problem(slow.result(), 422, "time-limit")
+        assert limits.seconds <= time.monotonic() - began < limits.seconds + 0.5
+        assert waiting.result().status_code == 200
+        assert 'bagindex_sql_queries_total{outcome="time-limit"} 1.0' in service.client.get("/metrics").text
+
+
+def test_a_condition_is_not_run_by_the_index(service: Running, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is once it may not be the next time, and the index's own connection has no bounds."""
+    ids = [
+        [each["image_id"] for each in service.json("/images", where="random() < 0.5", limit=limit)["images"]]
+        for limit in (1000, 999, 998)
+    ]
+    assert ids[0] == ids[1] == ids[2]
+    assert 0 < len(ids[0]) < index.image_count
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the text of a condition came to the index")
+
+    monkeypatch.setattr(choosing, "_check_condition", refuse)
+    for path, asked in (("/images", {}), ("/top-patches", {"class": "fish"}), ("/similar", {"patch": 0})):
+        assert service.get(path, where="label_name = 'fish'", **asked).status_code == 200
+        service.problem(path, 422, "cannot-answer", where="label_name::INTEGER = 1", **asked)
+        service.problem(path, 404, "unknown-model", where="true", model="nothing", **asked)
 
 
 def test_without_sql(planted_index: Index) -> None:
@@ -749,6 +787,37 @@ def test_a_catalog_that_is_replaced_is_noticed(planted_words: Index, tmp_path: P
         service.problem("/images/3", 404, "unknown-index")
 
 
+def test_a_condition_is_of_the_state_that_is_asked(
+    planted_words: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between finding the images of which it holds and asking about them, they get other labels."""
+    shutil.copytree(planted_words.path, tmp_path / "i")
+    with running([tmp_path / "i"]) as service, Index.open(tmp_path / "i") as index:
+        path = service.json("/images/3")["path"]
+        found = []
+        finding = Strangers.images_where
+
+        def find(strangers: Strangers, *asked: Any) -> Met:
+            met = finding(strangers, *asked)
+            found.append(met.catalog)
+            if len(found) == 1:
+                (tmp_path / "labels.csv").write_text(f"path,label\n{path},tree\n")
+                index.relabel(tmp_path / "labels.csv")
+            return met
+
+        monkeypatch.setattr(Strangers, "images_where", find)
+        for route in ("/images", "/top-patches"):
+            found.clear()
+            parameters: dict[str, Any] = {"where": "label_name = 'tree'", "class": "tree"}
+            if route == "/top-patches":
+                parameters |= {"images": "any", "k": 1000}
+            rows = service.json(route, **parameters)["images" if route == "/images" else "patches"]
+            assert {row["label_name"] for row in rows} == {"tree"}
+            assert 3 in {row["image_id"] for row in rows}
+            assert len(set(found)) == 2
+            index.relabel(None)
+
+
 def test_work_that_waits_is_bounded() -> None:
     import asyncio
 
@@ -801,7 +870,7 @@ def test_a_picture_of_very_many_pixels_is_refused(service: Running) -> None:
     Image.new("1", (8000, 6000)).save(data, "PNG")
     answer = service.client.post(API + "/explain", files={"picture": ("a.png", data.getvalue())})
     check_problem(answer, 413, "too-large")
-    assert "48,000,000 pixels" in answer.json()["detail"]
+    assert "8000 x 6000 is over 40,000,000 pixels" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -816,9 +885,7 @@ def test_a_picture_of_very_many_pixels_is_refused(service: Running) -> None:
         "SELECT '101'::BIT",
     ],
 )
-def test_values_that_no_answer_can_hold(service: Running, sandbox_is_stand_in: bool, query: str) -> None:
-    if sandbox_is_stand_in:
-        pytest.skip("the sandbox is not here")
+def test_values_that_no_answer_can_hold(service: Running, query: str) -> None:
     for accept in ("application/json", "application/vnd.apache.arrow.stream", "text/csv", PARQUET):
         answer = service.client.post(API + "/sql", json={"sql": query}, headers={"Accept": accept})
         allowed = (422,) if accept in ("application/json", "text/csv") else (200, 422)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,12 @@ import pytest
 
 from bagindex import Index
 from bagindex.errors import SettingsError
-from bagindex.service import edge, server
+from bagindex.service import connections, edge, server
 from bagindex.service.access import Access, is_loopback, split_host
 from bagindex.service.asking import Service
 from bagindex.service.problems import Problem
 from bagindex.service.settings import Settings
-from serving import API, Running, check_problem, running, stand_in
+from serving import API, Running, check_problem, running
 from wordy import worded_index
 
 TOKEN = "a-token-of-this-test-only"
@@ -183,10 +185,15 @@ def test_names_of_a_service_for_all(guarded: Running) -> None:
     assert guarded.client.get("/healthz", headers={"Host": "other.example.org"}).status_code == 421
 
 
+def connected(service: Running) -> socket.socket:
+    """A connection to it."""
+    host, port = service.address.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
 def raw(service: Running, *lines: str) -> str:
     """The first line of the answer to a request that is written by hand."""
-    host, port = service.address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with connected(service) as connection:
         connection.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1"))
         return connection.makefile("rb").readline().decode()
 
@@ -213,15 +220,14 @@ def test_requests_that_no_client_sends(service: Running) -> None:
         ({"Origin": "{self}.evil.example"}, False),
         ({"Origin": "http://localhost:1"}, False),
         ({"Origin": "file://"}, False),
+        ({"Origin": "http://[bad"}, False),
+        ({"Origin": "{self}?"}, False),
         ({"Sec-Fetch-Site": "cross-site"}, False),
         ({"Sec-Fetch-Site": "same-site"}, False),
         ({"Sec-Fetch-Site": "cross-site", "Origin": "{self}"}, False),
     ],
 )
-def test_pages_of_other_sites(
-    service: Running, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], allowed: bool
-) -> None:
-    stand_in(monkeypatch)
+def test_pages_of_other_sites(service: Running, headers: dict[str, str], allowed: bool) -> None:
     sent = {name: value.replace("{self}", service.address) for name, value in headers.items()}
     answer = service.client.post(API + "/sql", json={"sql": "SELECT 1"}, headers=sent)
     if allowed:
@@ -305,6 +311,89 @@ def test_a_body_that_does_not_come(service: Running, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(edge, "_BODY_SECONDS", 0.2)
     lines = [f"POST {API}/sql HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 10"]
     assert " 408 " in raw(service, *lines)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "])
+def test_a_head_that_does_not_come(service: Running, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(connections, "_PATIENCE", 0.3)
+    with connected(service) as new, connected(service) as used:
+        used.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert used.recv(9) == b"HTTP/1.1 "
+        for each in (new, used):
+            each.sendall(sent)
+        began = time.monotonic()
+        while time.monotonic() < began + 0.2:  # one byte at a time is no head
+            time.sleep(0.05)
+            with suppress(OSError):
+                new.sendall(b"x" if sent else b"")
+        for each in (new, used):
+            with suppress(ConnectionResetError):
+                while each.recv(10_000):
+                    pass
+        assert time.monotonic() - began < 5
+
+
+def test_an_answer_that_is_not_taken(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_PATIENCE", 0.3)
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    before = _open_files()
+    with connected(service) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(0.1)
+        with suppress(TimeoutError, ConnectionResetError, BrokenPipeError):
+            for _ in range(1000):
+                connection.sendall(request * 100)
+        began = time.monotonic()
+        while _open_files() > before + 1:  # our end of it
+            assert time.monotonic() - began < 10
+            time.sleep(0.05)
+    assert service.client.get("/healthz").status_code == 200
+
+
+def _open_files() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+def test_an_answer_that_takes_its_time(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_PATIENCE", 0.1)
+    monkeypatch.setattr(Index, "tables", lambda _: time.sleep(1) or {})
+    with running([small]) as service:
+        assert service.get("/tables").status_code == 200
+
+
+def test_more_connections_than_are_taken(small: Path) -> None:
+    with running([small], connections=4) as service, connected(service), connected(service), connected(service):
+        with connected(service) as refused:
+            answer = refused.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: " in answer
+
+
+def test_more_connections_than_there_are_files_for(small: Path, processes: list[Process]) -> None:
+    process = Process(small, files=200)
+    processes.append(process)
+    place = process.address.removeprefix("http://").split(":")
+    held = [socket.create_connection((place[0], int(place[1])), timeout=10) for _ in range(300)]
+    assert httpx.get(process.address + "/healthz", timeout=10).status_code == 503
+    for each in held:
+        each.close()
+    while httpx.get(process.address + API + "/images/1", timeout=10).status_code == 503:
+        time.sleep(0.05)
+    assert httpx.get(process.address + API + "/images/1", timeout=10).status_code == 200
+    assert process.end(signal.SIGTERM)[:3] == (0, "", "")
+
+
+def test_files_are_left_for_the_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [(256, 100_000)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: limits.append(wanted))
+    assert connections.most_connections() == 4096
+    assert limits[-1] == (8192, 100_000)
+    limits.append((256, 600))
+    assert connections.most_connections() == 300
+    assert limits[-1] == (600, 600)
+    limits.append((resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert connections.most_connections() == 4096
 
 
 # How it starts.
@@ -420,8 +509,10 @@ bagindex_cli.main()
 class Process:
     """`bagindex serve` as a process."""
 
-    def __init__(self, index: Path, *options: str, seconds: float = 0.0) -> None:
+    def __init__(self, index: Path, *options: str, seconds: float = 0.0, files: int | None = None) -> None:
         code = _SLOW.replace("SECONDS", str(seconds))
+        if files is not None:
+            code = f"import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))\n{code}"
         command = [sys.executable, "-c", code, "-i", str(index), "--port", "0", *options]
         # Not in a group of its own: what ends the tests ends it.
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

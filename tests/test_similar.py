@@ -17,6 +17,7 @@ from bagindex.arrays import to_float32
 from bagindex.build import BuildSettings, build
 from bagindex.errors import DamagedIndexError, QueryError, SettingsError
 from bagindex.geometry import cell_at, from_source, make_grid, shared_area, to_source
+from bagindex.grow import update
 from bagindex.observer import BuildObserver
 from bagindex.similarity import making, search
 from bagindex.store import IndexDirectory
@@ -228,6 +229,20 @@ def test_factories(writable: Index, factory: str) -> None:
     assert np.mean(agree) >= 0.9
 
 
+def test_what_is_opened_is_mapped_and_not_read(writable: Index) -> None:
+    """The codes stay on the disk: those of a large index do not fit into memory."""
+    import faiss
+
+    from bagindex.similarity.ann import read
+
+    writable.make_ann("IVF16,RaBitQ")
+    opened = read(writable.path / "linear" / "derived" / "patches-1" / "patches.faiss")
+    lists = faiss.downcast_InvertedLists(faiss.extract_index_ivf(opened).invlists)
+    assert isinstance(lists, faiss.OnDiskInvertedLists)
+    assert lists.read_only
+    assert sum(lists.list_size(number) for number in range(16)) == IMAGES * PATCHES
+
+
 def test_recall_is_measured_honestly(writable: Index, table: NDArray[np.float32]) -> None:
     """An index that forgets almost everything is said to."""
     made = writable.make_ann("PCA1,IVF4,Flat")
@@ -327,6 +342,18 @@ def test_an_index_of_another_state_is_not_used(writable: Index) -> None:
     assert found.exact
     assert "bagindex index" in found.how
     assert writable.info().models[0].derived[0].stale
+
+
+def test_it_is_made_of_the_images_that_are_there_now(tmp_path: Path) -> None:
+    directory, compute = IndexDirectory(tmp_path / "i"), LinearCompute("ab")
+    settings = BuildSettings(shard_size=4, workers=1)
+    build(directory, MemorySource(["a"] * 8), {"a": 0}, compute, settings)
+    with Index.open(tmp_path / "i") as index:
+        assert len(index.similar(0, k=100, overlap=True)) == 31
+        update(directory, MemorySource(["a"] * 12), {"a": 0}, {"linear": compute}, settings)
+        assert index.make_ann("Flat").patches == 48
+        found = index.similar(0, k=100, overlap=True)
+        assert (len(found), found.exact) == (47, True)
 
 
 def test_damage_is_found(writable: Index) -> None:
@@ -477,9 +504,16 @@ def test_command(run, planted_index: Index, tmp_path: Path) -> None:  # type: ig
 def test_index_command(run, writable: Index) -> None:  # type: ignore[no-untyped-def]
     result = run("index", "-i", writable.path, "--ann", "IVF8,RaBitQ", "--ann-memory", "100MB")
     assert result.status == 0
-    assert "recall of the 10 nearest" in result.out
-    assert "IVF8,RaBitQ" in run("info", "-i", writable.path).out
+    assert result.err.startswith("bagindex: linear: making an index for similar patches\n")
+    record = json.loads((writable.path / "linear" / "derived" / "patches-1" / "patches.json").read_text())
+    recall = f"recall of the 10 nearest {100 * record['trials'][-1]['recall']:.1f} % on 200 held-out patches"
+    assert recall in result.out
+    assert recall in " ".join(run("info", "-i", writable.path).out.split())
     told = json.loads(run("info", "-i", writable.path, "--format", "json").out)
     assert told["models"][0]["derived"][0]["factory"] == "IVF8,RaBitQ"
+    none = run("index", "-i", writable.path, "--ann", "none")
+    assert (none.status, "making" in none.err) == (0, False)
+    assert "no FAISS index (--ann none)" in run("info", "-i", writable.path).out
     assert run("index", "-i", writable.path, "--ann-memory", "much").status == 2
-    assert run("index", "-i", writable.path, "--ann", "Nonsense").status == 1
+    nonsense = run("index", "-i", writable.path, "--ann", "Nonsense")
+    assert (nonsense.status, "making" in nonsense.err) == (1, False)

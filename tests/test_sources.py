@@ -17,7 +17,7 @@ import pytest
 from bagindex.errors import LabelError, SourceError
 from bagindex.images import Rejected
 from bagindex.sources import MAX_BYTES, Entry, FolderSource, Layout, describe, open_folder
-from bagindex_schemas.records import RejectCode
+from bagindex_schemas.rejects import RejectCode
 
 
 def write(root: Path, *names: str | bytes) -> None:

@@ -15,7 +15,9 @@ from hypothesis.extra import numpy as hnp
 
 from bagindex import Index
 from bagindex.build import BuildSettings, build
-from bagindex.errors import QueryError, UnknownClassError
+from bagindex.catalog import current
+from bagindex.choosing import Met
+from bagindex.errors import OutdatedError, QueryError, UnknownClassError
 from bagindex.results import Patch
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
@@ -141,6 +143,23 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     table = rng.normal(0, 1, (12, CELLS, 3)).astype(np.float32)
     labels = [CLASSES[i % 3] for i in range(10)] + [None, None]
     return make(tmp_path_factory.mktemp("top") / "index", table, labels, frozenset(), 5)
+
+
+def test_what_was_found_of_a_condition_is_not_looked_for_again(index: Index) -> None:
+    every, catalog = range(12), current(IndexDirectory(index.path)).name
+    for least in every:
+        text = f"image_id >= {least} AND image_id <> 7 -- or not"
+        met = Met.of(text, np.array([i for i in every if i >= least and i != 7], np.int32), catalog)
+        for asked in ({"any_class": True}, {"wrong_class": True, "per_image": 2, "predicted_as": CLASSES[1]}):
+            expected = index.top_patches("tench", where=text, k=99, **asked)
+            found = index.top_patches("tench", where=met, k=99, **asked)
+            assert (found.question, found.patches) == (expected.question, expected.patches)
+    # It is not run.
+    first = index.top_patches("tench", any_class=True, where=Met.of("no SQL", np.array([0, 2]), catalog), k=99)
+    assert {patch.image_id for patch in first} == {0, 2}
+    assert not index.top_patches("tench", any_class=True, where=Met.of("true", np.array([], np.int64), catalog)).patches
+    with pytest.raises(OutdatedError, match="ask again"):
+        index.top_patches("tench", any_class=True, where=Met.of("true", np.array(every), "catalog-1.duckdb"))
 
 
 def test_unlabelled_images_are_neither_right_nor_wrong(index: Index) -> None:

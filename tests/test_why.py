@@ -94,7 +94,7 @@ def test_a_file_is_computed_and_has_no_words(planted_words: Index, tmp_path: Pat
 def test_without_words_it_says_so(planted_index: Index) -> None:
     found = planted_index.why(0)
     assert found.visual_words == ()
-    assert "no visual words yet: `bagindex words --model bagnet33` makes them" in found.words
+    assert "`bagindex words --again --model bagnet33` makes them" in found.words
 
 
 def test_a_summary_is_computed_again(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_by_hand(index: Index) -> None:
     ]
     assert found.changed[0].path == "0001.png"
     assert "accuracy is 50.0 % instead of 50.0 %" in found.words
-    assert "1 images have no patch left" in found.words
+    assert "which have no prediction and count as wrong: 1." in found.words
     cat, dog, _ = found.classes
     assert (cat.accuracy_before, dog.accuracy_before) == (0.5, None)
     assert [row["class"] for row in found.table_rows()] == ["cat", "all"]
@@ -93,7 +93,7 @@ def test_a_tie_within_the_rounding_is_said(tmp_path: Path) -> None:
     with worded_index(tmp_path / "i", table, ["cat"], WORDS[:1]) as index:
         found = index.without(0)
         assert (found.differing, found.overall.before, found.changed) == (1, 1, ())
-        assert "1 images tie within the rounding" in found.words
+        assert "Images that tie within the rounding, of which the model predicted the other class: 1." in found.words
 
 
 def test_no_labels(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def stored(index: Index) -> Stored:
     words = pq.read_table(found[0] / "words.parquet")
     labels = [row["label"] for row in index.sql("SELECT label FROM images ORDER BY image_id")]
     return Stored(
-        open_vocabulary(IndexDirectory(index.path), evidence, len(index.classes)),
+        open_vocabulary(index._catalog, evidence, len(index.classes)),
         np.stack([features.of_image(place) for place in range(len(features.image_ids))]).astype(np.float32),
         np.stack([evidence.of_class(class_id) for class_id in range(len(index.classes))]),
         np.array([-1 if label is None else label for label in labels]),
@@ -357,7 +357,7 @@ def test_counts_that_cannot_be(tmp_path: Path, count: int) -> None:
     with small(tmp_path / "i", ["a"] * 0 + [None] * 3) as index:
         with pytest.raises(QueryError, match="ask for 2 to 12"):
             index.make_words(count)
-        with pytest.raises(QueryError, match=r"no visual words yet: `bagindex words --model linear`"):
+        with pytest.raises(QueryError, match=r"no visual words: .*`bagindex words --again --model linear`"):
             index.words()
         assert index.words_made() is None
         index.make_words(12)
@@ -505,7 +505,7 @@ def test_new_images_make_words_stale(tmp_path: Path) -> None:
     growing.labels |= {70: "b", 71: "a"}
     growing.update()
     with Index.open(tmp_path / "i") as index:
-        with pytest.raises(QueryError, match=r"images have come since .*`bagindex words --again`"):
+        with pytest.raises(QueryError, match=r"images have come since; `bagindex words --again --model two`"):
             index.words(model="two")
         with pytest.raises(QueryError, match=r"images have come since; `bagindex words --again`"):
             index.sql("FROM patch_words")

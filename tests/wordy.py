@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bagindex import Index, derived
+from bagindex import Index, catalog, derived
 from bagindex.build import BuildSettings, build
 from bagindex.catalog import Catalog
 from bagindex.geometry import patch_ids
@@ -26,9 +26,9 @@ from fakes import LinearCompute, MemorySource
 def write_words(index: Index, count: int, of_patches: np.ndarray) -> None:
     """Give an index of one model `count` visual words by hand; `of_patches` int [N, P] says which patch is which."""
     directory = IndexDirectory(index.path)
-    with closing(Catalog(directory)) as catalog:
-        record = next(iter(catalog.models.values()))
-        features, evidence = StoredFeatures(directory, catalog, record), StoredEvidence(directory, catalog, record)
+    with closing(Catalog(directory)) as opened:
+        record = next(iter(opened.models.values()))
+        features, evidence = StoredFeatures(directory, opened, record), StoredEvidence(directory, opened, record)
         shape = (len(features.image_ids), features.patches)
         words = of_patches.astype(np.int32).reshape(shape)
         flat, ids = words.ravel(), patch_ids(record.grid, features.image_ids)
@@ -46,7 +46,7 @@ def write_words(index: Index, count: int, of_patches: np.ndarray) -> None:
                     "centroid": [0.0] * record.feature_size,
                 }
             )
-        classes = len(catalog.manifest.plan.classes)
+        classes = len(opened.manifest.plan.classes)
         sums = [np.bincount(flat, evidence.of_class(c).ravel().astype(np.float64), count) for c in range(classes)]
         means = np.array(sums) / np.maximum(patches, 1)
         written = {
@@ -65,7 +65,7 @@ def write_words(index: Index, count: int, of_patches: np.ndarray) -> None:
             for name, table in written.items():
                 pq.write_table(table, folder / f"{name}.parquet")
             made = WordsRecord(
-                features_sha256=derived.features_digest(directory, record),
+                features_sha256=derived.features_digest(directory, record, opened.shards),
                 files={},
                 words=count,
                 asked=count,
@@ -77,6 +77,8 @@ def write_words(index: Index, count: int, of_patches: np.ndarray) -> None:
                 versions={},
             )
             derived.complete(directory, folder, derived.WORDS, made)
+    catalog.update(directory)
+    index.close()
 
 
 def worded_index(

@@ -44,10 +44,10 @@ def read_labels(catalog: Catalog, record: ModelRecord) -> Labels:
     Raises:
         QueryError: no image has a label.
     """
-    rows = catalog.connection.execute(
+    rows = catalog.columns(
         f"""SELECT coalesce(label, {UNLABELLED}) AS label, predicted FROM images
         JOIN {catalog.relation(record, "predictions")} USING (image_id) ORDER BY image_id"""
-    ).fetchnumpy()
+    )
     labels = np.asarray(rows["label"], np.int64)
     if (labels == UNLABELLED).all():
         raise QueryError("no image of this index has a label, so none is wrong: `bagindex relabel` gives them labels")

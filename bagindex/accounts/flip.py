@@ -226,7 +226,7 @@ class Flip(PicturedAccount):
                 header=f"{self.model} · {self.image.name}",
                 captions=(
                     (self.image.labelled, f"predicted {self.before.name}"),
-                    (f"{self.before.name} − {self.after.name}", f"margin {self.margin:+.2f}"),
+                    (f"{self.before.name} − {self.after.name}", f"margin {self.margin:+.3g}"),
                     (f"without {len(self)} of {self.grid.patches}", f"predicted {self.after.name}"),
                 ),
                 values=self.difference.astype(np.float32),

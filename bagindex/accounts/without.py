@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bagindex.accounts import sums
 from bagindex.accounts.shown import Account
 from bagindex.catalog import Catalog
-from bagindex.errors import QueryError
+from bagindex.errors import DamagedIndexError, QueryError
 from bagindex.stored import StoredEvidence
 from bagindex.words.vocabulary import Vocabulary
 from bagindex_schemas.records import ClassRecord
@@ -123,7 +123,7 @@ class Without(Account):
     @property
     def words(self) -> str:
         """What becomes of the predictions, in words."""
-        said = [f"{self.touched} of {self.images} images have {self.patches} patches of these words."]
+        said = [f"Patches of these words: {self.patches}, in {self.touched} of {self.images} images."]
         whole = self.overall
         if self.labelled and whole.accuracy_before is not None and whole.accuracy_after is not None:
             said.append(
@@ -135,9 +135,11 @@ class Without(Account):
             said.append("No image has a label, so there is no accuracy.")
         said.append(f"Predictions that change: {len(self.changed)}.")
         if self.emptied:
-            said.append(f"{self.emptied} images have no patch left, and so no prediction: they count as wrong.")
+            said.append(f"Images without a patch left, which have no prediction and count as wrong: {self.emptied}.")
         if self.differing:
-            said.append(f"{self.differing} images tie within the rounding, and the model predicted the other class.")
+            said.append(
+                f"Images that tie within the rounding, of which the model predicted the other class: {self.differing}."
+            )
         return " ".join(said)
 
     def table_rows(self) -> list[dict[str, Any]]:
@@ -208,10 +210,12 @@ def without(
     parts = [_predictions(evidence, gone[first : first + step], first, len(classes)) for first in places]
     before = np.concatenate([np.empty(0, np.int64), *(part[0] for part in parts)])
     after = np.concatenate([np.empty(0, np.int64), *(part[1] for part in parts)])
-    rows = catalog.connection.execute(
+    rows = catalog.rows(
         f"""SELECT path, label, predicted FROM images
         JOIN {catalog.relation(evidence.record, "predictions")} USING (image_id) ORDER BY image_id"""
-    ).fetchall()
+    )
+    if len(rows) != len(evidence.image_ids):
+        raise DamagedIndexError(f"{evidence.record.name} has predictions of other images: run `bagindex verify`")
     labels = np.array([-1 if label is None else label for _, label, _ in rows], np.int64)
     recorded = np.array([predicted for _, _, predicted in rows], np.int64)
     return Without(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bagindex.figures.style import DIVERGING, FAINT, INK, RULE, SMALL
 from bagindex.figures.text import printable, shorten
 from bagindex.geometry import Box
+from bagindex.text import minus_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -188,7 +189,7 @@ def colour_bar(figure: Figure, left: float, top: float, width: float, limit: flo
 
 def number(value: float, digits: int = 2) -> str:
     """A logit with its sign, with a minus that is as wide as the plus."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return minus_text(f"{value:+.{digits}f}")
 
 
 def percent(probability: float) -> str:

@@ -8,6 +8,6 @@ catalog and a locked configuration, which is killed when its time is over.
 - `gate`: what a query may be made of; `functions.txt` lists the functions.
 - `state`: what a worker has to know of an index.
 - `confine`: what a worker may not do, said to the system.
-- `worker`: the process; `frames`: how it is spoken to; `process`: its other end.
+- `worker`: the process; `process`: its other end. See `bagindex.processes`.
 - `pool`: several of them, and who waits for them.
 """

@@ -1,10 +1,9 @@
-"""What a worker may not do, said to the system: memory, files, signals, connections."""
+"""What a worker may not do, said to the system: files, signals, connections."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import struct
 import sys
 from collections.abc import Sequence
@@ -19,18 +18,6 @@ _RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}
 """From which version of Landlock on it knows how many rights on files."""
 _TCP, _SCOPES = 0b11, 0b11
 _FOR_DUCKDB = ("/proc/self", "/sys/fs/cgroup", "/sys/devices/system/cpu", "/proc/meminfo", "/dev/urandom")
-
-
-def limit(address_space: int) -> None:
-    """No file can be written or grown, no core dumped, and no more memory mapped.
-
-    Args:
-        address_space: bytes.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    if sys.platform == "linux":  # macOS knows the limit and does not heed it
-        resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
 
 
 def read_only() -> int:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bagindex.choosing import Met
 from bagindex.errors import BagindexError, QueryError
 from bagindex.sandbox import gate, state
 from bagindex.sandbox.process import Answer, Limits, LostError, Process, StartError, TimeLimitError
@@ -70,21 +71,24 @@ class SqlPool:
             BagindexError: the index cannot be read.
         """
         gate.check_text(sql, self.limits.sql)
-        return self._ask({"sql": sql, "explain": explain})
+        return self._ask({"sql": sql, "explain": explain})[0]
 
-    def check_condition(self, condition: str) -> int:
-        """Try an SQL condition on images, before `Index.top_patches` or `Index.similar` has it as `where`.
+    def images_where(self, condition: str, model: str) -> Met:
+        """Find the images of which an SQL condition holds, for `Index.top_patches` and others to have as `where`.
 
-        It is read and run here, since neither DuckDB's parser nor what it may call is bounded in time.
+        They would run the text without bounds of time and memory, and that it is harmless once says nothing of the
+        next time: it may toss a coin or look at the clock.
 
-        Returns:
-            Of how many images (of each model) it holds.
+        Args:
+            condition: on the columns of `images`, `predicted`, `predicted_name` and `probability`.
+            model: whose predictions.
 
         Raises:
             RefusedError, QueryError, TimeLimitError, BusyError, BagindexError: as `run`.
         """
         gate.check_text(condition, gate.LONGEST_CONDITION)
-        return int(self._ask({"condition": condition}).table.column(0)[0].as_py())
+        found, now = self._ask({"condition": condition, "model": model})
+        return Met.of(condition, found.table.column(0).to_numpy(), now.catalog.name)
 
     def close(self) -> None:
         """End all processes, those at work too."""
@@ -108,10 +112,11 @@ class SqlPool:
         """Those that there are now."""
         return tuple(self._processes)
 
-    def _ask(self, request: dict[str, Any]) -> Answer:
+    def _ask(self, request: dict[str, Any]) -> tuple[Answer, State]:
+        """The answer, and the state of the index that it is of."""
         process = self._take()
         try:
-            return process.ask(request)
+            return process.ask(request), process.state
         except LostError:
             if self._closed:
                 raise BusyError("the index is being closed") from None
@@ -131,7 +136,7 @@ class SqlPool:
         slot = self._wait()
         try:
             now = self._fresh()
-            if slot is not None and slot.state is now:
+            if slot is not None and slot.state is now and slot.lives:
                 return slot
             if slot is not None:
                 self._drop(slot)

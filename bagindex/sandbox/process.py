@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bagindex
-import bagindex_schemas
 from bagindex.errors import BagindexError, QueryError
-from bagindex.sandbox import frames
+from bagindex.processes import frames
+from bagindex.processes.child import Child
 from bagindex.sandbox.gate import LONGEST, RefusedError
 from bagindex.sandbox.state import State
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# -I leaves out the folder where it is started and what the environment says, so that the path is told.
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bagindex.sandbox.worker import main; main()"
 _START_SECONDS = 30.0
 _MOST_JSON = 1 << 23
-_KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 class TimeLimitError(QueryError):
@@ -88,37 +78,13 @@ class Process:
         self.state = state
         self.spent = False
         self._limits = limits
-        roots = [str(Path(package.__path__[0]).absolute().parent) for package in (bagindex, bagindex_schemas)]
-        path = list(dict.fromkeys([*(os.path.abspath(each) for each in sys.path if each), *roots]))
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        # Threads of libraries that it does not need, and an arena of 64 MB for each of those that it does, would take
-        # their part of the address space.
-        environment |= {
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "MALLOC_ARENA_MAX": "2",
-            "LC_ALL": "C.UTF-8",
-        }
-        # Not PR_SET_PDEATHSIG, which kills when the thread ends that started it. Without us, its stdin ends.
-        self._popen = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, json.dumps(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        )
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
-        self._to, self._from = self._popen.stdin.fileno(), self._popen.stdout.fileno()
+        self._child = Child("bagindex.sandbox.worker")
         names = state.names
         told: dict[str, Any] = {"root": str(state.root), "catalog": str(state.catalog), "views": dict(state.views)}
         told |= {"tables": list(names.tables), "macros": list(names.macros), "remedies": dict(names.remedies)}
         try:
-            frames.send_json(self._to, **told, **asdict(limits), threads=threads)
-            ready = frames.receive_json(self._from, _MOST_JSON, began + _START_SECONDS)
+            frames.send_json(self._child.to, **told, **asdict(limits), threads=threads)
+            ready = frames.receive_json(self._child.answers, _MOST_JSON, began + _START_SECONDS)
         except (OSError, EOFError, frames.LateError):
             self.kill()
             raise StartError(
@@ -129,15 +95,20 @@ class Process:
         self.start_milliseconds = (time.monotonic() - began) * 1000
 
     @property
+    def lives(self) -> bool:
+        """Whether it has not ended; somebody may have killed it."""
+        return not self._child.ended
+
+    @property
     def pid(self) -> int:
         """Its process id."""
-        return self._popen.pid
+        return self._child.pid
 
     def ask(self, request: dict[str, Any]) -> Answer:
         """Run a query.
 
         Args:
-            request: `sql` and `explain`, or `condition`.
+            request: `sql` and `explain`, or `condition` and `model`.
 
         Raises:
             RefusedError, QueryError: the query is not allowed, or fails.
@@ -147,11 +118,11 @@ class Process:
         began = time.monotonic()
         deadline = began + self._limits.seconds
         try:
-            frames.send_json(self._to, **request)
-            said = frames.receive_json(self._from, _MOST_JSON, deadline)
+            frames.send_json(self._child.to, **request)
+            said = frames.receive_json(self._child.answers, _MOST_JSON, deadline)
             content = None
             if "truncated" in said:
-                _, content = frames.receive(self._from, 2 * self._limits.bytes + (1 << 20), deadline)
+                _, content = frames.receive(self._child.answers, 2 * self._limits.bytes + (1 << 20), deadline)
         except frames.LateError:
             self.spent = True
             raise TimeLimitError(
@@ -171,13 +142,7 @@ class Process:
 
     def kill(self) -> None:
         """End it, whatever it does."""
-        with suppress(OSError):
-            self._popen.kill()
-        self._popen.wait()
-        for pipe in (self._popen.stdin, self._popen.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
+        self._child.kill()
 
 
 def _plan(lines: list[str]) -> pa.Table:

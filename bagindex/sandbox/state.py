@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bagindex.catalog import Catalog, current
+from bagindex.errors import OutdatedError
 from bagindex.query import remedy
 from bagindex.sandbox.gate import TABLES, Names
 from bagindex.store import IndexDirectory
 from bagindex.views import MACROS
 
+_TRIES = 4
 Stamp = tuple[int, int, int]
 
 
@@ -56,7 +59,15 @@ def read(directory: IndexDirectory) -> State:
     Raises:
         IncompleteIndexError: its build has not finished.
         DamagedIndexError: its catalog cannot be read.
+        OutdatedError: it changes again and again.
     """
+    for _ in range(_TRIES):
+        with suppress(OutdatedError):
+            return _read(directory)
+    return _read(directory)
+
+
+def _read(directory: IndexDirectory) -> State:
     before = stamp(directory)
     opened = Catalog(directory)
     try:

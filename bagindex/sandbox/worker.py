@@ -7,16 +7,15 @@ on stdout, and ends when stdin does.
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 from bisect import bisect_right
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bagindex.errors import QueryError
+from bagindex.processes import frames, inside
 from bagindex.query import unique
-from bagindex.sandbox import confine, frames, gate
+from bagindex.sandbox import confine, gate
 from bagindex.text import first_line
 from bagindex.views import literal
 
@@ -31,6 +30,7 @@ _MOST_COLUMNS = 1_000
 _SHOW_TABLES = re.compile(r"\s*SHOW\s+TABLES[\s;]*", re.IGNORECASE)
 _SPENT = re.compile(r"bad_alloc|allocat|INTERNAL Error|FATAL Error|invalidated", re.IGNORECASE)
 _CATALOG = re.compile(r'"?catalog-\d+"?\.(main\.)?')
+_CATALOG_NAME = re.compile(r"\bcatalog-\d+\b")  # as a value: what SHOW TABLES looks through
 _TRACE = re.compile(r"\n*Stack Trace:.*", re.DOTALL)
 # A path from the root, of two parts at least; a single one may be a division.
 _FILE = re.compile(r"(?<![\w)\]:/])/[\w.~+-]+(?:/[\w.~+-]+)+|[\w./-]*\.(?:parquet|duckdb)\b")
@@ -49,8 +49,7 @@ _SHOWN_OF_PLAN = (
 
 def main() -> None:
     """Answer until stdin ends."""
-    answers = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    answers = inside.own_answers()
     # PyArrow starts a thread when it is imported, which later rules do not reach.
     confine.read_only()
     # What is not read now cannot be read later.
@@ -59,7 +58,7 @@ def main() -> None:
 
     gate.functions()
     told = frames.receive_json(0, _LARGEST_REQUEST)
-    confine.limit(told["memory"])
+    inside.limit(told["memory"])
     landlock = confine.read_only_within(Path(told["root"]))
     worker = Worker(told)
     frames.send_json(answers, ready=True, landlock=landlock)
@@ -68,10 +67,9 @@ def main() -> None:
             request = frames.receive_json(0, _LARGEST_REQUEST)
         except EOFError:
             return
-        # Kills this process without Python's help, should nobody be there to do it.
-        signal.setitimer(signal.ITIMER_REAL, told["seconds"] + 0.4)
+        inside.give_up_after(told["seconds"] + 0.4)
         content, answer = worker.answer(request)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        inside.give_up_after(0)
         frames.send_json(answers, **answer)
         if content is not None:
             frames.send(answers, frames.Kind.ARROW, content)
@@ -94,13 +92,13 @@ class Worker:
         """An Arrow stream and what is said with it; or no stream, and a plan or an error.
 
         Args:
-            request: `sql` and `explain`, or `condition`.
+            request: `sql` and `explain`, or `condition` and `model`.
         """
         import duckdb
 
         try:
             if "condition" in request:
-                return _stream(self._try_condition(request["condition"])), {"truncated": False}
+                return _stream(self._images_where(**request)), {"truncated": False}
             gate.check(request["sql"], self._names, self._connection, self._told["sql"])
             if request["explain"]:
                 return None, {"plan": self._plan(request["sql"])}
@@ -108,15 +106,14 @@ class Worker:
             return _stream(unique(table)), {"truncated": truncated}
         except gate.RefusedError as error:
             return None, {"refused": self._clean(str(error))}
-        except (QueryError, duckdb.Error) as error:
-            text = str(error)
-            if "Out of Memory" in text:
-                return None, {"error": self._too_large(), "spent": True}
-            return None, {"error": self._clean(text), "spent": bool(_SPENT.search(text))}
-        except (MemoryError, RecursionError):
-            return None, {"error": self._too_large(), "spent": True}
         except Exception as error:
-            return None, {"error": f"the query cannot be answered: {self._clean(str(error))}", "spent": True}
+            text = str(error)
+            # PyArrow has DuckDB's errors as its own, while it reads the rows.
+            if "Out of Memory" in text or isinstance(error, MemoryError | RecursionError):
+                return None, {"error": self._too_large(), "spent": True}
+            if isinstance(error, QueryError | duckdb.Error):
+                return None, {"error": self._clean(text), "spent": bool(_SPENT.search(text))}
+            return None, {"error": f"the query cannot be answered: {self._clean(text)}", "spent": True}
 
     def _rows(self, sql: str) -> tuple[pa.Table, bool]:
         import pyarrow as pa
@@ -158,7 +155,7 @@ class Worker:
         found = self._connection.execute(text).fetchall()
         return [self._clean(line) for _, value in found for node in json.loads(value) for line in _plan_lines(node)]
 
-    def _try_condition(self, condition: str) -> pa.Table:
+    def _images_where(self, condition: str, model: str) -> pa.Table:
         import duckdb
 
         gate.check_condition(condition, connection=self._connection)
@@ -166,9 +163,10 @@ class Worker:
         if "predictions" in self._names.tables:
             images = (
                 "SELECT images.*, predicted, predicted_name, probability FROM images "
-                "JOIN (SELECT image_id, predicted, predicted_name, probability FROM predictions) USING (image_id)"
+                "JOIN (SELECT image_id, predicted, predicted_name, probability FROM predictions "
+                f"WHERE model = {literal(model)}) USING (image_id)"
             )
-        sql = f"SELECT count(*) AS images FROM ({images}) WHERE ({condition}\n)"
+        sql = f"SELECT image_id::INTEGER AS image_id FROM ({images}) WHERE ({condition}\n)"
         try:
             return self._connection.sql(sql).to_arrow_table()
         except duckdb.Error as error:
@@ -182,7 +180,7 @@ class Worker:
 
     def _clean(self, text: str) -> str:
         """An error's text without paths."""
-        text = _CATALOG.sub("", _TRACE.sub("", text))
+        text = _CATALOG_NAME.sub("index", _CATALOG.sub("", _TRACE.sub("", text)))
         text = text.replace(self._told["root"], "/index")
         text = "\n".join(line for line in _FILE.sub("(a file)", text).splitlines() if line.strip())
         return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…"

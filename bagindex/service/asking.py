@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bagindex import Index
-from bagindex.errors import BagindexError, SettingsError
+from bagindex.choosing import Met
+from bagindex.errors import BagindexError, OutdatedError, SettingsError
 from bagindex.service.metrics import Metrics
 from bagindex.service.pictures import Kept
 from bagindex.service.pools import About, IndexPool
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bagindex.sandbox.pool import Answer
+
 _Result = TypeVar("_Result")
 _PNG_BYTES = 64_000_000
 _PIXEL_BYTES = 96_000_000
-_CONDITIONS = 1_000
+_CONDITION_BYTES = 16_000_000
 
 
 class Service:
@@ -55,7 +58,7 @@ class Service:
         self.texts = Texts({name: pool.path for name, pool in self.pools.items()})
         self.quick = Workers("quick", settings.threads, settings.queue)
         self.slow = Workers("slow", settings.slow_threads, settings.slow_queue)
-        self._conditions: Kept[bool] = Kept(_CONDITIONS, lambda _: 1)
+        self._conditions: Kept[Met] = Kept(_CONDITION_BYTES, lambda met: len(met.bits) + len(met.condition))
         self.pngs: Kept[bytes] = Kept(_PNG_BYTES, len)
         self._pixels: Kept[NDArray[np.uint8]] = Kept(_PIXEL_BYTES, lambda value: int(value.nbytes))
         self.strangers = Strangers(settings)
@@ -96,6 +99,29 @@ class Service:
         pool = self.pool(name)
         return await (self.slow if slow else self.quick).run(partial(pool.ask, question))
 
+    async def ask_where(
+        self,
+        name: str | None,
+        where: str | None,
+        model: str | None,
+        question: Callable[[Index, Met | None], _Result],
+        *,
+        slow: bool = False,
+    ) -> _Result:
+        """Put a question about the images of which a free SQL condition holds: both are of one state of the index.
+
+        Raises:
+            Problem, BagindexError: as `ask` and `condition`.
+        """
+        for last in (False, False, True):
+            met = await self.condition(name, where, model)
+            try:
+                return await self.ask(name, lambda opened, met=met: question(opened, met), slow=slow)  # type: ignore[misc]
+            except OutdatedError:
+                if last:
+                    raise
+        raise AssertionError("the last of them returns or raises")
+
     async def about(self, name: str | None) -> tuple[IndexPool, About]:
         """An index, and what the addresses of its pictures depend on."""
         pool = self.pool(name)
@@ -113,7 +139,7 @@ class Service:
             self._pixels.put(key, found)
         return found
 
-    async def sql(self, name: str | None, query: str, explain: bool) -> Any:
+    async def sql(self, name: str | None, query: str, explain: bool) -> Answer:
         """Run a query in the sandbox; see `bagindex.sandbox.pool.SqlPool.run`.
 
         Raises:
@@ -123,8 +149,8 @@ class Service:
         pool = self.pool(name)
         return await self.waiting.run(partial(self.strangers.run, pool, query, explain))
 
-    async def condition(self, name: str | None, text: str | None) -> str | None:
-        """A free SQL condition, once it is known to be harmless; nothing of an empty one.
+    async def condition(self, name: str | None, text: str | None, model: str | None) -> Met | None:
+        """The images of which a free SQL condition holds; nothing of an empty one.
 
         Raises:
             Problem: SQL is off, or too much waits already.
@@ -132,12 +158,16 @@ class Service:
         """
         if text is None or not text.strip():
             return None
-        pool = self.pool(name)
-        key = pool.name, pool.stamp(), text
-        if self._conditions.get(key) is None:
-            await self.waiting.run(partial(self.strangers.check_condition, pool, text))
-            self._conditions.put(key, True)
-        return text
+        pool, about = await self.about(name)
+        whose = about.model(model)
+        if whose is None:  # the question itself says which there are
+            return Met(text, b"", "")
+        key = pool.name, about.stamp, whose, text
+        met = self._conditions.get(key)
+        if met is None:
+            met = await self.waiting.run(partial(self.strangers.images_where, pool, text, whose))
+            self._conditions.put(key, met)
+        return met
 
     async def warm(self) -> None:
         """Ask each index what the page asks first, so that libraries and files are open when somebody comes."""

@@ -9,7 +9,7 @@ from fastapi import File, Path, Query, UploadFile
 from pydantic import Field
 
 from bagindex.maps import PictureBytes
-from bagindex.service.access import UPLOAD, UPLOAD_PIXELS, too_large
+from bagindex.service.access import UPLOAD, UPLOAD_PIXELS, UPLOAD_SECONDS, too_large
 from bagindex.service.answers import JSON, PICTURES
 from bagindex.service.problems import MEDIA_TYPE, Problem
 
@@ -84,40 +84,17 @@ def numbers(text: str | None, count: int, name: str) -> tuple[float, ...] | None
 
 
 async def read_upload(picture: UploadFile) -> PictureBytes:
-    """A picture that was sent.
+    """A picture that was sent. How many pixels it has is seen where it is decoded, in a process of its own.
 
     Raises:
-        Problem: it is too large.
+        Problem: it has too many bytes.
     """
     data = await picture.read(UPLOAD + 1)
     if len(data) > UPLOAD:
         raise too_large(UPLOAD)
-    _check_pixels(data)
     # The name is shown, never opened.
     name = (picture.filename or "").replace("\\", "/").rsplit("/", 1)[-1]
-    return PictureBytes(name[:200] or "picture", data)
-
-
-def _check_pixels(data: bytes) -> None:
-    """Refuse a picture of very many pixels before it is decoded, which takes a dozen bytes for each.
-
-    Raises:
-        Problem: it has more than `UPLOAD_PIXELS`.
-    """
-    import io
-    import warnings
-
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about sizes, which are checked here
-            with Image.open(io.BytesIO(data)) as image:
-                pixels = image.width * image.height
-    except Exception:  # what it is, the question's own decoder says
-        return
-    if pixels > UPLOAD_PIXELS:
-        raise Problem(413, "too-large", f"the picture has {pixels:,} pixels, and may have {UPLOAD_PIXELS:,}")
+    return PictureBytes(name[:200] or "picture", data, UPLOAD_PIXELS, UPLOAD_SECONDS)
 
 
 _PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
@@ -157,11 +134,10 @@ _MEANS = {
     406: "The answer is given in other media types only.",
     408: "The body did not come.",
     409: "The index keeps too little to answer that.",
-    413: "The body is too large.",
+    413: "The body or the picture is too large.",
     415: "The body has another type.",
     421: "The service does not go by that name.",
     422: "The parameters are wrong, or the question cannot be answered.",
-    501: "This version of bagindex lacks it.",
     503: "Too much is asked at a time.",
 }
 

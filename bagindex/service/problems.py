@@ -28,11 +28,13 @@ _STATUS: Sequence[tuple[type[errors.BagindexError], int, str]] = (
     (errors.UnknownPatchError, 404, "unknown-patch"),
     (errors.UnknownModelError, 404, "unknown-model"),
     (errors.NotKeptError, 409, "not-kept"),
+    (errors.PictureSizeError, 413, "too-large"),
     (errors.QueryError, 422, "cannot-answer"),
     (errors.SettingsError, 422, "bad-parameters"),
     (errors.OutputError, 422, "cannot-draw"),
     (errors.IndexNotFoundError, 404, "unknown-index"),
     (errors.IncompleteIndexError, 409, "incomplete-index"),
+    (errors.OutdatedError, 409, "outdated-index"),
     (errors.DamagedIndexError, 500, "damaged-index"),
 )
 # Texts of errors name the command line's options.
@@ -41,7 +43,8 @@ _OPTIONS = {
     **{"--image": "image", "--metric": "metric", "--model": "model", "--per-image": "per_image", "--vs": "vs"},
     **{"--offset": "offset", "--where": "where"},
 }
-_OPTION = re.compile(r"(?<![\w-])(" + "|".join(sorted(_OPTIONS, key=len, reverse=True)) + r")(?![\w-])")
+# A whole command is left as it is.
+_OPTION = re.compile(r"`[^`]*`|(?<![\w-])(?:" + "|".join(sorted(_OPTIONS, key=len, reverse=True)) + r")(?![\w-])")
 _ABSOLUTE = re.compile(r"(?<![\w./:])/(?!/)[^\s'\"`,;:()<>|]+")
 
 
@@ -81,7 +84,7 @@ class Texts:
         for path, name in self._known:
             text = text.replace(path, name)
         text = _ABSOLUTE.sub("…", text)
-        return _OPTION.sub(lambda match: _OPTIONS[match[1]], text)
+        return _OPTION.sub(lambda match: _OPTIONS.get(match[0], match[0]), text)
 
 
 def of_error(error: Exception, texts: Texts) -> Problem:

@@ -20,13 +20,13 @@ from bagindex.errors import SettingsError
 from bagindex.service.access import Access, is_loopback
 from bagindex.service.app import create_app
 from bagindex.service.asking import Service
+from bagindex.service.connections import MOST, Connection, most_connections
 from bagindex.service.settings import Settings
 
 _SHORTEST_TOKEN = 16
 _GRACE = 10
 """Seconds that requests under way have when the service is told to end."""
 _BACKLOG = 2048
-_CONNECTIONS = 4096
 
 
 def settings_for(
@@ -102,19 +102,22 @@ def address_of(bound: socket.socket, host: str) -> str:
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{bound.getsockname()[1]}/"
 
 
-def configure(service: Service) -> uvicorn.Config:
-    """How uvicorn runs a service."""
+def configure(service: Service, connections: int = MOST) -> uvicorn.Config:
+    """How uvicorn runs a service, with so many connections at a time."""
     return uvicorn.Config(
         create_app(service),
+        http=Connection,
         log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,
         ws="none",
         lifespan="on",
-        timeout_keep_alive=30,
+        timeout_keep_alive=15,
         timeout_graceful_shutdown=_GRACE,
-        limit_concurrency=_CONNECTIONS,
+        limit_concurrency=connections,
+        # So many are accepted before the first of them is looked at: of the files that `most_connections` leaves, half.
+        backlog=min(_BACKLOG, connections // 2),
     )
 
 
@@ -141,7 +144,7 @@ def serve(
     bound = bind(host, port)
     try:
         service = Service(indexes, settings)
-        server = _Server(configure(service), lambda: announce(address_of(bound, host), service))
+        server = _Server(configure(service, most_connections()), lambda: announce(address_of(bound, host), service))
         server.run(sockets=[bound])
     finally:
         bound.close()

@@ -396,5 +396,5 @@ class SessionToken(Shape):
 class Health(Shape):
     """The state of the service."""
 
-    status: str
-    indexes: dict[str, bool] | None = None
+    status: str = Field(examples=["ok"])
+    indexes: dict[str, bool] | None = Field(None, examples=[{"photos": True}])

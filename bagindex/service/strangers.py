@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
-from typing import Any
+from typing import TYPE_CHECKING
 
+from bagindex.choosing import Met
 from bagindex.service.pools import IndexPool
 from bagindex.service.problems import Problem
 from bagindex.service.settings import Settings
+
+if TYPE_CHECKING:
+    from bagindex.sandbox.pool import Answer, SqlPool
 
 
 class Strangers:
@@ -17,13 +20,13 @@ class Strangers:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._sandboxes: dict[str, Any] = {}
+        self._sandboxes: dict[str, SqlPool] = {}
 
     def __len__(self) -> int:
         """How many are open."""
         return len(self._sandboxes)
 
-    def run(self, index: IndexPool, query: str, explain: bool) -> Any:
+    def run(self, index: IndexPool, query: str, explain: bool) -> Answer:
         """Run a query; see `bagindex.sandbox.pool.SqlPool.run`.
 
         Raises:
@@ -32,14 +35,14 @@ class Strangers:
         """
         return self._sandbox(index).run(query, explain=explain)
 
-    def check_condition(self, index: IndexPool, text: str) -> None:
-        """Try a condition where it can do no harm, since the index's own connection has no bounds.
+    def images_where(self, index: IndexPool, condition: str, model: str) -> Met:
+        """Find the images of which a condition holds where it can do no harm; see `SqlPool.images_where`.
 
         Raises:
             Problem: SQL is off.
             QueryError: it is refused, or fails.
         """
-        self._sandbox(index).check_condition(text)
+        return self._sandbox(index).images_where(condition, model)
 
     def close(self) -> None:
         """Close all, at once."""
@@ -48,22 +51,15 @@ class Strangers:
         for each in sandboxes:
             each.close()
 
-    def _sandbox(self, index: IndexPool) -> Any:
+    def _sandbox(self, index: IndexPool) -> SqlPool:
+        from bagindex.sandbox.pool import SqlPool
+
         if not self._settings.sql:
             raise Problem(403, "sql-off", "SQL is not answered here: start the service with --sql")
         with self._lock:
             if index.name not in self._sandboxes:
-                pool = _load()
                 settings = self._settings
-                made = pool.SqlPool(
-                    index.path, workers=settings.sql_workers, queue=settings.sql_queue, limits=pool.Limits()
+                self._sandboxes[index.name] = SqlPool(
+                    index.path, workers=settings.sql_workers, queue=settings.sql_queue
                 )
-                self._sandboxes[index.name] = made
             return self._sandboxes[index.name]
-
-
-def _load() -> Any:
-    try:
-        return importlib.import_module("bagindex.sandbox.pool")
-    except ModuleNotFoundError:
-        raise Problem(501, "no-sandbox", "this version of bagindex has no sandbox for SQL") from None

@@ -111,11 +111,25 @@ def open_neighbours(
     if made.factory is None:
         return None, made
     try:
-        return Neighbours([read(folder / name) for name in sorted(made.files)], metric), made
-    except RuntimeError as error:
+        parts = [read(folder / name) for name in sorted(made.files)]
+        _check(parts, record, made)
+        return Neighbours(parts, metric), made
+    except (RuntimeError, ValueError) as error:
+        if derived.newest(directory, record.name, kind) != folder:  # replaced in this moment
+            return open_neighbours(directory, record, metric)
         raise DamagedIndexError(
             f"{folder} cannot be read ({first_line(error)}): make it again with `{derived.REMAKE[kind]}`"
         ) from None
+
+
+def _check(parts: Sequence[Any], record: ModelRecord, made: AnnRecord) -> None:
+    """See whether an index is of a model's features: FAISS believes what it is asked with."""
+    import faiss
+
+    if not parts or any(part.d != record.feature_size or part.metric_type != faiss.METRIC_L2 for part in parts):
+        raise ValueError("it is not of this model's features")
+    if sum(part.ntotal for part in parts) != made.patches:
+        raise ValueError(f"it does not have {made.patches:,} patches")
 
 
 def read(path: Path) -> Any:

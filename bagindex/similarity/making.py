@@ -7,7 +7,7 @@ part is begun. A search looks into all parts.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,13 +87,13 @@ class AnnSettings:
         return self.memory // 2 // (4 * dimensions)
 
 
-def up_to_date(directory: IndexDirectory, record: ModelRecord, settings: AnnSettings) -> bool:
-    """Whether the index that is there is what `make` would make."""
+def up_to_date(directory: IndexDirectory, record: ModelRecord, shards: Sequence[int], settings: AnnSettings) -> bool:
+    """Whether the index that is there is what `make` would make of the features of some shards."""
     kind = ann.kind_of(settings.metric)
     found = derived.sound(directory, record.name, kind, AnnRecord)
     if found is None or found[1].asked != settings.factory:
         return False
-    return found[1].features_sha256 == derived.features_digest(directory, record)
+    return found[1].features_sha256 == derived.features_digest(directory, record, shards)
 
 
 def make(
@@ -117,7 +117,7 @@ def make(
     kind = ann.kind_of(settings.metric)
     factory = settings.choose(features.count, features.record.feature_size)
     record = AnnRecord(
-        features_sha256=derived.features_digest(directory, features.record),
+        features_sha256=derived.features_digest(directory, features.record, features.shards),
         files={},
         metric=settings.metric,
         asked=settings.factory,
@@ -204,6 +204,7 @@ class _Maker:
             if self._faiss.get_num_gpus() > 0:
                 quantizer = self._faiss.IndexFlatL2(self._ivf.d)
                 self._ivf.clustering_index = self._faiss.index_cpu_to_all_gpus(quantizer)
+        self._progress(0, self._blocks)  # what is trained long, as OPQ is, says nothing until it is
         sample = np.empty((self.sampled, dimensions), np.float32)
         ids = np.sort(self._ids(training))
         for start in range(0, len(ids), 4096):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bagindex.choosing import Met
     from bagindex.maps import ImageEvidence, ImageLike
     from bagindex.similarity.ann import Neighbours
     from bagindex.similarity.results import AskedPatch, SimilarPatches
@@ -36,7 +37,7 @@ class SimilarityQuestions(Opened):
         per_image: int | None = None,
         class_: str | int | None = None,
         wrong_class: bool = False,
-        where: str | None = None,
+        where: str | Met | None = None,
         metric: str = "cosine",
         exact: bool = False,
         model: str | None = None,
@@ -160,7 +161,7 @@ class SimilarityQuestions(Opened):
         label: int | None,
         class_: str | int | None,
         wrong_class: bool,
-        where: str | None,
+        where: str | Met | None,
         other_images: bool,
     ) -> tuple[str, NDArray[np.int64] | None]:
         """The filters in words, and places of the images that they leave; None: of all."""
@@ -194,7 +195,9 @@ class SimilarityQuestions(Opened):
         key = (record.name, metric)
         if key not in self._indexes:
             found = open_neighbours(self._directory, record, metric)
-            stale = found is not None and found[1].features_sha256 != features_digest(self._directory, record)
+            with self._catalog.reading():
+                digest = features_digest(self._directory, record, self._catalog.shards)
+            stale = found is not None and found[1].features_sha256 != digest
             self._indexes[key] = found, stale
         return self._indexes[key]
 

@@ -91,7 +91,7 @@ def find(
     if wanted.other_images and wanted.own_image is not None:
         places = places[features.image_ids[places] != wanted.own_image]
     left = len(places) * features.patches
-    why = "; the FAISS index is of an older state: `bagindex index` makes it anew" if stale and not wanted.exact else ""
+    why = "; the FAISS index is of another state: `bagindex index` makes it anew" if stale and not wanted.exact else ""
     if wanted.exact or stale or index is None or index[0] is None:
         return _exact(features, query, wanted, places, why, progress)
     neighbours, record = index[0], index[1]

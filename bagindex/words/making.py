@@ -101,7 +101,7 @@ def make(
     with derived.making(directory, model.name, derived.WORDS) as folder:
         _write(folder, features, found, centroids, means)
         record = WordsRecord(
-            features_sha256=derived.features_digest(directory, model),
+            features_sha256=derived.features_digest(directory, model, features.shards),
             files={},
             words=len(centroids),
             asked=count,

@@ -137,7 +137,7 @@ def word_patches(
 
 def _labels(catalog: Catalog, places: NDArray[np.int64]) -> tuple[WordLabel, ...]:
     """The labels of images at some places, each as often as it has the word."""
-    rows = catalog.connection.execute("SELECT coalesce(label, -1) AS label FROM images ORDER BY image_id").fetchnumpy()
+    rows = catalog.columns("SELECT coalesce(label, -1) AS label FROM images ORDER BY image_id")
     labels = np.asarray(rows["label"], np.int64)
     classes = catalog.manifest.plan.classes
     # One more in front, for images without a label.

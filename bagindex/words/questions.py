@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bagindex.errors import QueryError
+from bagindex.errors import DamagedIndexError, QueryError
 from bagindex.opened import Opened
 
 if TYPE_CHECKING:
@@ -25,7 +26,12 @@ class WordQuestions(Opened):
         from bagindex import derived
         from bagindex_schemas.derived import WordsRecord
 
-        found = derived.sound(self._directory, self._model(model).name, derived.WORDS, WordsRecord)
+        name, catalog = self._model(model).name, self._catalog
+        if name in catalog.words:
+            with suppress(DamagedIndexError), catalog.reading():
+                return derived.read(self._directory.inside(catalog.words[name]), derived.WORDS, WordsRecord).asked
+            return None
+        found = derived.sound(self._directory, name, derived.WORDS, WordsRecord)
         return None if found is None else found[1].asked
 
     def words(
@@ -143,9 +149,7 @@ class WordQuestions(Opened):
         from bagindex.accounts.sums import exact, word_sums
         from bagindex.words.results import Part
 
-        rows = self._catalog.connection.execute(
-            "SELECT label = ? AS correct FROM images ORDER BY image_id", [asked.class_id]
-        ).fetchall()
+        rows = self._catalog.rows("SELECT label = ? AS correct FROM images ORDER BY image_id", [asked.class_id])
         correct = np.array([-1 if each is None else int(each) for (each,) in rows])
         values = self._stored_evidence(record).of_class(asked.class_id)
         sides: list[list[Part | None]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bagindex import derived
+from bagindex.arrays import UNREADABLE, check_schema
+from bagindex.catalog import Catalog
 from bagindex.errors import DamagedIndexError, NotKeptError, QueryError
 from bagindex.geometry import patch_ids
-from bagindex.store import IndexDirectory
 from bagindex.stored import StoredPatches
 from bagindex.text import first_line
+from bagindex_schemas import tables as schemas
 from bagindex_schemas.derived import WordsRecord
 
 TYPICAL = 12
@@ -58,11 +61,11 @@ class Vocabulary:
         return word
 
 
-def open_vocabulary(directory: IndexDirectory, stored: StoredPatches, classes: int) -> Vocabulary:
-    """The newest words of a model.
+def open_vocabulary(catalog: Catalog, stored: StoredPatches, classes: int) -> Vocabulary:
+    """The words of a model that its catalog names.
 
     Args:
-        directory: the index.
+        catalog: the index's.
         stored: a table of the model.
         classes: C.
 
@@ -71,24 +74,31 @@ def open_vocabulary(directory: IndexDirectory, stored: StoredPatches, classes: i
         DamagedIndexError: they cannot be read.
     """
     model = stored.record.name
-    found = derived.open_newest(directory, model, derived.WORDS, WordsRecord)
-    if found is None:
+    if model not in catalog.words:
         if "features" not in stored.record.keep.tables:
             raise NotKeptError(
                 f"{model} has no visual words, which are made of features: run the same build with --keep features, "
                 "which fills them in, and then `bagindex words`"
             )
-        raise NotKeptError(f"{model} has no visual words yet: `bagindex words --model {model}` makes them")
-    folder, record = found
+        raise NotKeptError(
+            f"{model} has no visual words: they were not made yet, or images have come since; "
+            f"`bagindex words --again --model {model}` makes them"
+        )
+    folder = catalog.directory.inside(catalog.words[model])
+    with catalog.reading():
+        return _read(folder, stored, classes)
+
+
+def _read(folder: Path, stored: StoredPatches, classes: int) -> Vocabulary:
+    record = derived.read(folder, derived.WORDS, WordsRecord)
     try:
-        words = pq.read_table(folder / "words.parquet", columns=["patches", "images", "similarity", "typical"])
-        assigned = pq.read_table(folder / "patch_words.parquet")
-        means = pq.read_table(folder / "word_evidence.parquet", columns=["mean_logit"])["mean_logit"].to_numpy()
+        schema = schemas.words(stored.record.feature_size)
+        words = _table(folder / "words.parquet", schema, ["patches", "images", "similarity", "typical"])
+        assigned = _table(folder / "patch_words.parquet", schemas.PATCH_WORDS)
+        means = _table(folder / "word_evidence.parquet", schemas.WORD_EVIDENCE, ["mean_logit"])["mean_logit"].to_numpy()
         if not np.array_equal(assigned["patch_id"].to_numpy(), patch_ids(stored.record.grid, stored.image_ids)):
-            raise NotKeptError(
-                "images have come since the visual words were made: make them again, `bagindex words --again`"
-            )
-        return Vocabulary(
+            raise ValueError("they are of other patches")
+        vocabulary = Vocabulary(
             patches=words["patches"].to_numpy(),
             images=words["images"].to_numpy(),
             similarity=words["similarity"].to_numpy(),
@@ -96,7 +106,26 @@ def open_vocabulary(directory: IndexDirectory, stored: StoredPatches, classes: i
             of_patches=assigned["word"].to_numpy().reshape(-1, stored.patches),
             means=means.reshape(classes, record.words),
         )
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        _check(vocabulary, record, stored)
+        return vocabulary
+    except UNREADABLE as error:
         raise DamagedIndexError(
             f"{folder} cannot be read ({first_line(error)}): make it again with `{derived.REMAKE[derived.WORDS]}`"
         ) from None
+
+
+def _table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        check_schema(file.schema_arrow, schema)
+        return file.read(columns)
+
+
+def _check(vocabulary: Vocabulary, record: WordsRecord, stored: StoredPatches) -> None:
+    """See whether the numbers are words and patches that there are: they are looked up by them."""
+    words, typical = vocabulary.of_patches, [patch for patches in vocabulary.typical for patch in patches]
+    if vocabulary.count != record.words:
+        raise ValueError(f"it has {vocabulary.count} words, not {record.words}")
+    if words.size and not 0 <= words.min() <= words.max() < record.words:
+        raise ValueError("a patch is a word that there is not")
+    if not np.isin(np.array(typical, np.int64) // stored.patches, stored.image_ids).all():
+        raise ValueError("a typical patch is of no image")

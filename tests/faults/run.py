@@ -13,16 +13,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(_TESTS)]
-sys.path.remove(str(_TESTS / "faults"))
+# Also where this is read again, in a process of a pool.
+sys.path[:] = [str(_TESTS), *(place for place in sys.path if place not in (str(_TESTS), str(_TESTS / "faults")))]
 
 from benchmarks.common import machine  # noqa: E402
+from faults import builders, damage, readers, served, soak  # noqa: E402
 from faults.common import Outcome  # noqa: E402
 
 Fault = Callable[[Path, int, int], Outcome]
 """Given an empty folder, a number of trials and a seed."""
 
-FAULTS: Mapping[str, tuple[Fault, int]] = {}
+FAULTS: Mapping[str, tuple[Fault, int]] = {
+    "truncations": (damage.truncations, 100_000),
+    "flips": (damage.flips, 10_000),
+    "misplaced": (damage.misplaced, 1_000),
+    "builders": (builders.builders, 40),
+    "readers": (readers.readers, 30),
+    "served": (served.serve, 30),
+    "soak": (soak.soak, 20 * 60),
+}
 """Each fault, and how many trials the long run makes of it."""
 
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Query, Request
 from starlette.responses import Response
 
 from bagindex import Index
+from bagindex.choosing import Met
 from bagindex.service import shapes
 from bagindex.service.answers import ARROW, as_arrow, as_json, table
 from bagindex.service.asking import Service
@@ -80,9 +81,8 @@ def register(app: FastAPI, service: Service) -> None:
         `class` takes images that have the class as label or as prediction.
         """
         kind = kind_of(request, arrow=True)
-        met = await service.condition(index, where)
 
-        def ask(opened: Index) -> Response:
+        def ask(opened: Index, met: Met | None) -> Response:
             page = opened.browse_images(
                 label=label,
                 predicted=predicted,
@@ -96,7 +96,7 @@ def register(app: FastAPI, service: Service) -> None:
             )
             return table(kind, page, {"images": page.to_dicts(), "total": page.total, "offset": page.offset})
 
-        return await service.ask(index, ask)
+        return await service.ask_where(index, where, model, ask)
 
     async def image(id_: PathId, model: ModelName = None, index: IndexName = None) -> Response:
         """An image: its file, its label, the five classes that a model finds most probable."""

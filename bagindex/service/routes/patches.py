@@ -9,6 +9,7 @@ from fastapi import FastAPI, Header, Query, Request
 from starlette.responses import Response
 
 from bagindex import Index, render
+from bagindex.choosing import Met
 from bagindex.geometry import Box, cut
 from bagindex.maps import PictureBytes
 from bagindex.results import TopPatches
@@ -70,9 +71,8 @@ def register(app: FastAPI, service: Service) -> None:
         kind = kind_of(request, ["png"], arrow=True)
         if per_image > 1 and offset + k > _MOST_SEVERAL:
             raise Problem(422, "bad-parameters", f"with per_image, k + offset goes up to {_MOST_SEVERAL:,}")
-        met = await service.condition(index, where)
 
-        def ask(opened: Index) -> Response:
+        def ask(opened: Index, met: Met | None) -> Response:
             found = opened.top_patches(
                 class_,
                 wrong_class=images == "wrong_class",
@@ -89,7 +89,7 @@ def register(app: FastAPI, service: Service) -> None:
             )
             return _patches(found, kind)
 
-        return await service.ask(index, ask, slow=kind == "png")
+        return await service.ask_where(index, where, model, ask, slow=kind == "png")
 
     async def similar(
         request: Request,
@@ -114,7 +114,6 @@ def register(app: FastAPI, service: Service) -> None:
         `box` is x0,y0,x1,y1 and `at` x,y, in pixels of the picture after EXIF rotation.
         """
         kind = kind_of(request, ["png"], arrow=True)
-        met = await service.condition(index, where)
         ask = partial(
             _similar,
             kind,
@@ -128,12 +127,11 @@ def register(app: FastAPI, service: Service) -> None:
             per_image=per_image,
             class_=class_,
             wrong_class=wrong_class,
-            where=met,
             metric=metric,
             exact=exact,
             model=model,
         )
-        return await service.ask(index, ask, slow=exact or kind == "png")
+        return await service.ask_where(index, where, model, ask, slow=exact or kind == "png")
 
     async def similar_of_picture(
         request: Request,
@@ -153,7 +151,6 @@ def register(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """The patches most like one of a picture that is sent, at a box or a point in it."""
         kind = kind_of(request, ["png"], arrow=True)
-        met = await service.condition(index, where)
         sent: PictureBytes = await read_upload(picture)
         ask = partial(
             _similar,
@@ -166,12 +163,11 @@ def register(app: FastAPI, service: Service) -> None:
             per_image=per_image,
             class_=class_,
             wrong_class=wrong_class,
-            where=met,
             metric=metric,
             exact=exact,
             model=model,
         )
-        return await service.ask(index, ask, slow=True)
+        return await service.ask_where(index, where, model, ask, slow=True)
 
     async def patch(
         id_: PathId,
@@ -275,8 +271,8 @@ def _patches(found: TopPatches, kind: str) -> Response:
     return table(kind, found, {} if kind == ARROW else {"question": found.question, "patches": found.to_dicts()})
 
 
-def _similar(kind: str, opened: Index, **question: Any) -> Response:
-    found = opened.similar(**question)
+def _similar(kind: str, opened: Index, where: Met | None, **question: Any) -> Response:
+    found = opened.similar(where=where, **question)
     return _sheet(found) if kind == "png" else table(kind, found, found.to_dict() if kind == JSON else {})
 
 

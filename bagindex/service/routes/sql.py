@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
@@ -24,6 +24,9 @@ from bagindex.service.answers import (
 from bagindex.service.asking import Service
 from bagindex.service.parameters import IndexName
 from bagindex.service.routes.adding import add
+
+if TYPE_CHECKING:
+    from bagindex.sandbox.pool import Answer
 
 _OUTCOMES = {
     "RefusedError": "refused",
@@ -67,10 +70,10 @@ def register(app: FastAPI, service: Service) -> None:
         return as_json(await service.ask(index, lambda opened: opened.tables()))
 
     add(app, "/tables", tables, shapes.Tables)
-    add(app, "/sql", sql, shapes.SqlAnswer, types=list(_TABLES), post=True, failures=(501,))
+    add(app, "/sql", sql, shapes.SqlAnswer, types=list(_TABLES), post=True)
 
 
-def _answer(answer: Any, kind: str) -> Response:
+def _answer(answer: Answer, kind: str) -> Response:
     import pyarrow as pa
 
     try:
@@ -79,7 +82,7 @@ def _answer(answer: Any, kind: str) -> Response:
         raise QueryError("a value is beyond what an answer can hold: CAST it AS VARCHAR") from None
 
 
-def _written(answer: Any, kind: str) -> Response:
+def _written(answer: Answer, kind: str) -> Response:
     table = answer.table
     if kind in _TABLES:
         said = {"X-Bagindex-Truncated": str(answer.truncated).lower()}

@@ -1,0 +1,106 @@
+"""What the files of an index say beside the models' numbers: images, rejects, pixels, and what is derived. That their
+hashes are right does not make it sensible, if somebody wrote both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bagindex import derived
+from bagindex.arrays import check_schema, to_float32
+from bagindex.catalog import Catalog
+from bagindex.errors import QueryError
+from bagindex.invariants import Outcome
+from bagindex.reading import stored_pixels
+from bagindex.shards import images_digest
+from bagindex.similarity.ann import kind_of, open_neighbours
+from bagindex.store import IMAGES, IndexDirectory
+from bagindex.stored import StoredFeatures
+from bagindex.words.vocabulary import open_vocabulary
+from bagindex_schemas import tables
+from bagindex_schemas.derived import Metric
+from bagindex_schemas.records import IndexManifest, ModelRecord
+from bagindex_schemas.rejects import RejectCode
+
+_PLACES = ("width", "height", "resized_width", "resized_height")
+_METRICS: tuple[Metric, ...] = ("cosine", "l2")
+_NEAR = 10
+"""Patches that a FAISS index is asked for."""
+
+
+def check_rows(directory: IndexDirectory, series: str, shard: int) -> Outcome:
+    """The tables of a shard have as many rows as its record says."""
+    manifest = directory.shard_manifest(series, shard)
+    where = f"{series}/{directory.shard_path(series, shard).name}"
+    problems = []
+    for name in manifest.files:
+        found = pq.read_metadata(directory.shard_path(series, shard) / name).num_rows
+        if manifest.rows.get(name.removesuffix(".parquet")) != found:
+            problems.append(f"{where}/{name} has {found} rows, which is not what its record says")
+    return 0, problems
+
+
+def check_images(directory: IndexDirectory, manifest: IndexManifest, shard: int, series: str) -> Outcome:
+    """5: the images and rejects of a shard are the files of the plan, and a series was computed from these images."""
+    folder, span = directory.shard_path(IMAGES, shard), manifest.shards[shard]
+    images, rejects = _read(folder / "images.parquet", tables.IMAGES), _read(folder / "rejects.parquet", tables.REJECTS)
+    ids, hashes = images["image_id"].to_pylist(), images["sha256"].to_pylist()
+    problems = []
+    if series == IMAGES:
+        if sorted(ids + rejects["image_id"].to_pylist()) != list(range(span.first, span.first + span.count)):
+            problems.append(f"images/{folder.name}: images and rejects are not the files of the plan")
+        labels = pc.min_max(images["label"]).as_py()
+        if labels["min"] is not None and not 0 <= labels["min"] <= labels["max"] < len(manifest.plan.classes):
+            problems.append(f"images/{folder.name}: a label is no class")
+        if len(images) and min(pc.min(images[name]).as_py() for name in _PLACES) < 1:
+            problems.append(f"images/{folder.name}: an image has no size")
+        if not set(rejects["code"].to_pylist()) <= set(RejectCode):
+            problems.append(f"images/{folder.name}: a file was rejected for a reason that there is not")
+        if manifest.plan.pixels and not problems:
+            problems += _check_pixels(directory, manifest, shard, ids)
+    digest = images_digest(list(zip(ids, hashes, strict=True)))
+    if directory.shard_manifest(series, shard).images_sha256 != digest:
+        problems.append(f"{series}/{folder.name} was computed from other images")
+    return span.count if series == IMAGES else 0, problems
+
+
+def _check_pixels(directory: IndexDirectory, manifest: IndexManifest, shard: int, ids: list[int]) -> list[str]:
+    """Each image has its pixels, of the right size."""
+    found = [image_id for image_id, _ in stored_pixels(directory, shard, manifest.plan.transform)]
+    name = directory.shard_path(IMAGES, shard).name
+    return [] if found == ids else [f"images/{name}: the pixels are not those of the images"]
+
+
+def check_derived(catalog: Catalog, record: ModelRecord, kind: str) -> Outcome:
+    """What is derived for a model can be read, and speaks of patches that there are."""
+    if "features" not in record.keep.tables:
+        return 0, []
+    features = StoredFeatures(catalog.directory, catalog, record)
+    if kind == derived.WORDS:
+        if record.name in catalog.words:
+            open_vocabulary(catalog, features, len(catalog.manifest.plan.classes))
+        return 0, []
+    (metric,) = (each for each in _METRICS if kind_of(each) == kind)
+    found = open_neighbours(catalog.directory, record, metric)
+    current = derived.features_digest(catalog.directory, record, catalog.shards)
+    if found is None or found[0] is None or found[1].features_sha256 != current or not features.count:
+        return 0, []
+    near = found[0].search(to_float32(np.array(features.of_image(0)[0])), _NEAR, found[0].lists)
+    try:
+        features.of_patches(near)
+    except QueryError:
+        return 0, [
+            f"{record.name}: {kind} finds patches that there are not: make it again with `{derived.REMAKE[kind]}`"
+        ]
+    return 0, []
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        check_schema(file.schema_arrow, schema)
+        return file.read()
