@@ -40,6 +40,7 @@ _IMPORTED = (
     "bagindex.words.making",
     "bagindex.words.results",
     "bagindex_cli",
+    "encodings.utf_8_sig",
     "faiss",
     "faults.steps",
     "pandas",

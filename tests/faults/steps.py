@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,15 +17,21 @@ from numpy.typing import NDArray
 
 from bagindex import Index
 from bagindex.build import BuildSettings, build
-from bagindex.errors import BagindexError, IncompleteIndexError, IndexNotFoundError, SettingsError
+from bagindex.decoders import pool
+from bagindex.errors import BagindexError, IncompleteIndexError, IndexNotFoundError, NotKeptError, SettingsError
 from bagindex.evidence import Evidence
 from bagindex.grow import remove_model, update
+from bagindex.images import read_picture
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
 from fakes import LinearCompute, MemorySource
 
+# Decoders are processes of their own, which take long to start, change nothing in an index, and have their own faults.
+pool.decode = lambda data, transform, *_: read_picture(data, transform)  # type: ignore[assignment]
+
 CLASS_IDS = {"a": 0, "b": 1}
 WORDS = 3
+LABELS = Path(__file__).with_name("labels.csv")
 
 
 @dataclass(frozen=True)
@@ -119,10 +126,8 @@ def words(life: Life) -> None:
 
 def relabel(life: Life) -> None:
     """Give other labels."""
-    labels = life.folder.parent.with_name(f"{life.folder.parent.name}.csv")
-    labels.write_text("path,label\n0000.png,b\n0001.png,\n")
     with Index.open(life.folder) as index:
-        index.relabel(labels)
+        index.relabel(LABELS)
 
 
 def restore(life: Life) -> None:
@@ -227,7 +232,7 @@ def _ask(index: Index) -> dict[str, object]:
             answers[f"{model} {name}"] = found.to_dicts()
         if "features" in record.keep.tables:
             answers[f"{model} similar"] = index.similar(0, model=model, other_images=True).to_dicts()
-            if index.words_made(model) is not None:
+            with suppress(NotKeptError):
                 answers[f"{model} words"] = index.words("a", model=model).to_dicts()
     return answers
 
@@ -250,8 +255,10 @@ def _unsound(directory: IndexDirectory) -> list[str]:
         for name, each in files.items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != each.sha256:
                 problems.append(f"{folder / name} is committed and damaged")
-    folders = [path for path in directory.root.rglob("shard-?????") if ".tmp-" not in path.as_posix()]
-    return problems + [f"{path} is committed without a record" for path in folders if not (path / "shard.json").exists()]
+    for folder in directory.root.rglob("shard-?????"):
+        if ".tmp-" not in folder.as_posix() and not (folder / "shard.json").exists():
+            problems.append(f"{folder} is committed without a record")
+    return problems
 
 
 def _leftovers(folder: Path) -> tuple[str, ...]:
