@@ -17,7 +17,7 @@ _TESTS = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(_TESTS), *(place for place in sys.path if place not in (str(_TESTS), str(_TESTS / "faults")))]
 
 from benchmarks.common import machine  # noqa: E402
-from faults import archives, builders, changes, damage, hostile, pictures, readers, served, soak  # noqa: E402
+from faults import archives, builders, changes, damage, fuzz, hostile, pictures, readers, served, soak  # noqa: E402
 from faults.common import Outcome  # noqa: E402
 
 Fault = Callable[[Path, int, int], Outcome]
@@ -29,6 +29,7 @@ FAULTS: Mapping[str, tuple[Fault, int]] = {
     "misplaced": (damage.misplaced, 1_000),
     "hostile-weights": (hostile.weights, 1_000),
     "hostile-indexes": (hostile.indexes, 1_000),
+    "fuzzed": (fuzz.fuzz, 20_000),
     "builders": (builders.builders, 40),
     "readers": (readers.readers, 30),
     "served": (served.serve, 30),
