@@ -1,4 +1,4 @@
-"""A disk that is full, fails or turns read-only at the n-th operation: a clear error, nothing lost, and going on works."""
+"""A disk that is full, fails or turns read-only at the n-th operation: a clear error, nothing lost, going on works."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from faults.common import Outcome
 from faults.forks import Conditions, Ended
 from faults.native import ANY, Arming, Fault, Kind
 from faults.replay import read_tree
-from faults.steps import Life
+from faults.steps import STEPS, Life
 from faults.trials import Judge, Reference, attempt, begin, examine, references, survived
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -49,14 +49,14 @@ _WAYS: Sequence[tuple[Kind, int]] = (
 """What fails, and how; each once, and for good (read-only only for good)."""
 
 
-def failing(place: Path, trials: int, seed: int) -> Outcome:
+def failing(place: Path, trials: int, seed: int, judge: Judge | None = None) -> Outcome:
     """An operation fails, once or for good: every operation in every way of `_WAYS`, or `trials` drawn from these.
 
     The step says what is wrong in a `BagindexError`, or manages all the same; what was there can be read as before;
-    made again, the step comes to what it comes to undisturbed.
+    made again, the step comes to what it comes to undisturbed. States that `judge` knows are not judged again.
     """
     outcome = Outcome("a disk that is full, fails or turns read-only")
-    judge = Judge()
+    judge = judge or Judge()
     for point in _points(trials, seed):
         reference = references()[point.step]
         life = begin(reference, place)
@@ -86,14 +86,14 @@ def short(place: Path, trials: int, seed: int) -> Outcome:
     return outcome.done()
 
 
-def limits(place: Path, trials: int, seed: int) -> Outcome:
-    """A limit on files' sizes, and a folder that may not be written to: in every step; `trials` and `seed` are not used."""
+def limits(place: Path, trials: int, seed: int, of: Sequence[str] = tuple(STEPS)) -> Outcome:
+    """A limit on files' sizes, and a folder that may not be written to: in steps, whatever `trials` and `seed`."""
     outcome = Outcome("a file-size limit; a read-only folder")
     # Not in `place`, into which only its owner may go.
     with tempfile.TemporaryDirectory(prefix="bagindex-faults-") as folder:
         os.chmod(folder, 0o755)
-        for reference in references().values():
-            for size in (0, 100, 3000, 100_000):
+        for reference in [references()[step] for step in of]:
+            for size in (0, 3000, 100_000):
                 life = begin(reference, Path(folder))
                 ended = attempt(reference.step, life, Conditions(file_size=size))
                 came, problems = _said(ended, errno.EFBIG)
