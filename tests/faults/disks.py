@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import tempfile
@@ -37,27 +38,26 @@ class _Point:
         return f"{self.step}, {errno.errorcode[self.error]} at the {self.at}th {self.kinds!r}, {which}"
 
 
-_WAYS: Sequence[tuple[Kind, int]] = (
-    (Kind.WRITE | Kind.TRUNCATE, errno.ENOSPC),
-    (Kind.WRITE | Kind.TRUNCATE, errno.EDQUOT),
-    (Kind.WRITE | Kind.TRUNCATE, errno.EIO),
-    (Kind.SYNC, errno.EIO),
-    (Kind.CREATE | Kind.FOLDER, errno.ENOSPC),
-    (Kind.RENAME, errno.EIO),
-    (ANY, errno.EROFS),
+_BOTH = (False, True)
+_WAYS: Sequence[tuple[Kind, Sequence[tuple[int, bool]]]] = (
+    (Kind.WRITE | Kind.TRUNCATE, list(itertools.product(FULL[:2] + (errno.EIO,), _BOTH))),
+    (Kind.SYNC, list(itertools.product((errno.EIO,), _BOTH))),
+    (Kind.CREATE | Kind.FOLDER, list(itertools.product((errno.ENOSPC,), _BOTH))),
+    (Kind.RENAME, list(itertools.product((errno.EIO,), _BOTH))),
+    (ANY, [(errno.EROFS, True)]),
 )
-"""What fails, and how; each once, and for good (read-only only for good)."""
+"""What fails, with which errors, and whether for good: the n-th operation in the n-th way, over and over."""
 
 
 def failing(place: Path, trials: int, seed: int, judge: Judge | None = None) -> Outcome:
-    """An operation fails, once or for good: every operation in every way of `_WAYS`, or `trials` drawn from these.
+    """An operation fails, alone or with all later ones: every one in one of `_WAYS`, or `trials` drawn from these.
 
     The step says what is wrong in a `BagindexError`, or manages all the same; what was there can be read as before;
     made again, the step comes to what it comes to undisturbed. States that `judge` knows are not judged again.
     """
     outcome = Outcome("a disk that is full, fails or turns read-only")
     judge = judge or Judge()
-    for point in _points(trials, seed):
+    for point in _draw(_all(_WAYS), trials, seed):
         reference = references()[point.step]
         life = begin(reference, place)
         arming = Arming(str(life.folder.parent), Fault.FAIL, point.at, point.kinds, point.error, point.for_good)
@@ -75,7 +75,7 @@ def failing(place: Path, trials: int, seed: int, judge: Judge | None = None) -> 
 def short(place: Path, trials: int, seed: int) -> Outcome:
     """The system writes half of what it was asked to, as it may: at every write, or at `trials` drawn from all."""
     outcome = Outcome("a write that is done by half")
-    for point in _draw(_all(((Kind.WRITE, errno.EIO),), (False,)), trials, seed):
+    for point in _draw(_all([(Kind.WRITE, [(errno.EIO, False)])]), trials, seed):
         reference = references()[point.step]
         life = begin(reference, place)
         arming = Arming(str(life.folder.parent), Fault.SHORT, point.at, Kind.WRITE)
@@ -119,19 +119,14 @@ def _read_only(reference: Reference, life: Life) -> tuple[str, list[str]]:
     return came, problems + examine(reference, life)
 
 
-def _points(trials: int, seed: int) -> Sequence[_Point]:
-    return _draw(_all(_WAYS, (False, True)), trials, seed)
-
-
-def _all(ways: Sequence[tuple[Kind, int]], lasting: Sequence[bool]) -> list[_Point]:
-    return [
-        _Point(reference.step, at, kinds, error, for_good)
-        for reference in references().values()
-        for kinds, error in ways
-        for for_good in lasting
-        if for_good or kinds is not ANY
-        for at in range(1, 1 + sum(bool(each.kind & kinds) for each in reference.operations))
-    ]
+def _all(ways: Sequence[tuple[Kind, Sequence[tuple[int, bool]]]]) -> list[_Point]:
+    points = []
+    for reference in references().values():
+        for kinds, errors in ways:
+            count = sum(bool(operation.kind & kinds) for operation in reference.operations)
+            for at, (error, for_good) in zip(range(1, count + 1), itertools.cycle(errors), strict=False):
+                points.append(_Point(reference.step, at, kinds, error, for_good))
+    return points
 
 
 def _draw(points: list[_Point], trials: int, seed: int) -> Sequence[_Point]:
