@@ -40,7 +40,7 @@ class _Point:
 
 _BOTH = (False, True)
 _WAYS: Sequence[tuple[Kind, Sequence[tuple[int, bool]]]] = (
-    (Kind.WRITE | Kind.TRUNCATE, list(itertools.product(FULL[:2] + (errno.EIO,), _BOTH))),
+    (Kind.WRITE | Kind.TRUNCATE, list(itertools.product((*FULL[:2], errno.EIO), _BOTH))),
     (Kind.SYNC, list(itertools.product((errno.EIO,), _BOTH))),
     (Kind.CREATE | Kind.FOLDER, list(itertools.product((errno.ENOSPC,), _BOTH))),
     (Kind.RENAME, list(itertools.product((errno.EIO,), _BOTH))),
