@@ -61,7 +61,9 @@ class TarSource:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             raise SourceError(f"{path} is not a file: give a tar archive of pictures")
+        self._path = path
         self._descriptor = descriptor
+        self._stamp = _stamp(info)
         members, self.complete = list_members(lambda n, offset: os.pread(descriptor, n, offset), info.st_size, path)
         if not members:
             raise SourceError(f"no files in {path}: give a tar archive of pictures")
@@ -74,7 +76,8 @@ class TarSource:
         """The member's bytes.
 
         Raises:
-            Rejected: the listing rejected it, or the archive cannot be read there (any more).
+            Rejected: the listing rejected it, or the archive cannot be read there.
+            SourceError: the archive is another than when it was listed: where its members lie cannot be told any more.
         """
         member = self._members.get(entry.path)
         if member is None:
@@ -89,9 +92,17 @@ class TarSource:
             except OSError as error:
                 raise Rejected(RejectCode.IO_ERROR, error.strerror or str(error)) from None
             if not part:
-                raise Rejected(RejectCode.TRUNCATED, "the archive has become shorter since it was listed")
+                break
             parts.append(part)
             offset += len(part)
+        # Afterwards, so that what was changed while it was read is seen, too.
+        if _stamp(os.fstat(self._descriptor)) != self._stamp:
+            raise SourceError(
+                f"{self._path} has changed since it was listed: put it back as it was and run the same command again, "
+                "or begin anew with --restart"
+            )
+        if offset < end:
+            raise Rejected(RejectCode.TRUNCATED, "the archive ends before the file does")
         return b"".join(parts)
 
 
@@ -184,6 +195,10 @@ def _refusal(header: tarfile.TarInfo) -> Rejected | None:
     if not header.isreg():
         return Rejected(RejectCode.NOT_REGULAR, "not a regular file")
     return None
+
+
+def _stamp(info: os.stat_result) -> tuple[int, int]:
+    return info.st_size, info.st_mtime_ns
 
 
 def _by_path(found: dict[bytes, Member]) -> list[Member]:

@@ -17,7 +17,7 @@ from bagindex.compute import Compute
 from bagindex.decoding import Decoder, default_workers
 from bagindex.errors import SettingsError, TooManyRejectsError
 from bagindex.images import Rejected
-from bagindex.listing import known_files
+from bagindex.listing import known_files, seen_changes
 from bagindex.observer import BuildObserver
 from bagindex.pipeline import Pipeline
 from bagindex.profile import Profile, StageTime
@@ -151,7 +151,7 @@ def build(
     with directory.writing():
         fresh = settings.restart or not directory.exists()
         had = None if fresh else directory.manifest()
-        manifest = IndexManifest(plan=wanted, models={}) if had is None else _check_same(had, wanted)
+        manifest = IndexManifest(plan=wanted, models={}) if had is None else _check_same(directory, had, wanted, source)
         weights: dict[str, bytes] = {}
         for name, compute in models.items():
             record, weights[name] = _model_record(compute, settings)
@@ -275,10 +275,14 @@ def _model_record(compute: Compute, settings: BuildSettings) -> tuple[ModelRecor
     return record, weights
 
 
-def _check_same(had: IndexManifest, wanted: Plan) -> IndexManifest:
+def _check_same(directory: IndexDirectory, had: IndexManifest, wanted: Plan, source: Source) -> IndexManifest:
     """The index's own manifest, if the build is still the one that was begun; all that differs is named."""
-    if found := plan.differences(had, wanted):
-        raise SettingsError(_OTHER_SETTINGS.format("; ".join(found)))
+    if plan.differences(had, wanted):
+        images = directory.committed(IMAGES)
+        finished = len(images) == len(had.shards)
+        part = any(each.files != each.listed for each in (had.source, wanted.source))
+        seen = "" if part else seen_changes(known_files(directory, images), source, finished)
+        raise SettingsError(_OTHER_SETTINGS.format("; ".join(plan.differences(had, wanted, seen, finished))))
     return had
 
 

@@ -12,6 +12,7 @@ import secrets
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,17 @@ from bagindex.seal import read_plain, read_record, sealed
 from bagindex.standing import Standing, up_to
 from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256
 from bagindex.text import first_line
-from bagindex.views import VIEWS, Relations, calls, check_tables, macro_statements, mentioned, native_names, statements
+from bagindex.views import (
+    MACROS,
+    VIEWS,
+    Relations,
+    calls,
+    check_tables,
+    macro_statements,
+    mentioned,
+    native_names,
+    statements,
+)
 from bagindex_schemas.records import CatalogRecord, FileRecord, Keep, ModelRecord, Relabelling
 
 if TYPE_CHECKING:
@@ -40,8 +51,6 @@ NATIVE_ROWS = 100_000_000
 _KEEP_CATALOGS = 2
 _CHUNK = 10_000
 """Rows of a stream that are fetched at a time."""
-_MACROS = "macros"
-"""Stands for all of them among the views that are bound."""
 _LIFE, _LIVES = 1_000_000, 1_000_000
 """A catalog's number is one more than the last one's; the first is a random million and one. So none has a path that
 another had before the index was removed or begun anew: DuckDB takes a file for the one that this process has open by
@@ -156,8 +165,9 @@ def _current_record(directory: IndexDirectory) -> CatalogRecord:
 class Catalog:
     """A read-only connection to the catalog in force when it was opened.
 
-    It knows what the index was then: `models`, the keep level that each is known by among them; `shards`, and the
-    folder of each model's visual words, `words`, relative to the index. What comes to the index later is no part of it.
+    It knows what the index was then: its `models`, each with the keep level that it could be asked for, its `shards`,
+    the folder of each model's visual words (`words`, relative to the index) and the bytes of all files (`listed`). What
+    came later is no part of it.
     """
 
     def __init__(self, directory: IndexDirectory) -> None:
@@ -192,9 +202,7 @@ class Catalog:
             check_tables(self.connection, self.manifest, predicted)
         except (duckdb.Error, ValueError) as error:
             raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {REMAKE}") from None
-        """The models that the catalog knows, with the keep level that it knows them by."""
         self.words: Mapping[str, str] = dict(words)
-        """The folder of each model's visual words, relative to the index."""
         self.listed = listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))
         images = (re.fullmatch(rf"{IMAGES}/shard-(\d+)/images\.parquet", name) for name in listed)
         self.shards = sorted(int(match[1]) for match in images if match)
@@ -202,6 +210,12 @@ class Catalog:
         known = list(self.models.values())
         self._relations = Relations(directory, self.manifest, known, native, self.words, listed, base)
         self._bound: set[str] = set()
+        self._covered: set[str] = set()
+
+    @property
+    def life(self) -> int:
+        """A number that stays until the index is removed or begun anew, and goes with it when it is moved."""
+        return _life(self.file)
 
     def check(self) -> None:
         """See whether the index still is the one that was opened.
@@ -220,7 +234,7 @@ class Catalog:
             ) from None
         except DamagedIndexError:  # which whoever opens it now is told
             return
-        if _life(file) != _life(self.file):
+        if _life(file) != self.life:
             raise OutdatedError(f"{self.directory.root} was begun anew since it was opened: open it again")
         self._seen = seen
 
@@ -255,7 +269,8 @@ class Catalog:
             DamagedIndexError: it fails.
         """
         try:
-            yield self.connection
+            with self.reading():
+                yield self.connection
         except duckdb.Error as error:
             raise DamagedIndexError(
                 f"{self.directory.root} cannot be read ({first_line(error)}): run `bagindex verify`"
@@ -286,10 +301,9 @@ class Catalog:
     def bind_views(self, text: str) -> None:
         """Make the views that `text` mentions readable from wherever the index and the process are.
 
-        The catalog's own views have relative paths; temporary ones with absolute paths cover them.
+        The catalog's own views have relative paths; temporary ones with absolute paths cover them. So do temporary
+        macros: what is run is what macros are made to do, whatever the catalog says of them.
         """
-        if calls(text) and _MACROS not in self._bound:
-            self._cover_macros()
         for view in mentioned(text):
             if view not in self._bound:
                 self._bound.add(view)
@@ -297,18 +311,24 @@ class Catalog:
                     body = self._relations.view(view)
                 if body is not None:
                     self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
+        if calls(text):
+            self._cover_macros()
 
     def _cover_macros(self) -> None:
-        """Have the macros that the catalog has do what they are made to do, whatever it says of them."""
-        self._bound.add(_MACROS)
-        has = set(self.names()[1])
+        had = self._macros - self._covered
         for macro, statement in macro_statements().items():
-            if macro in has:
+            if macro in had and self._bound.issuperset(MACROS[macro]):  # its body is bound now
+                self._covered.add(macro)
                 self.connection.execute(statement.replace("CREATE MACRO", "CREATE TEMP MACRO", 1))
+
+    @cached_property
+    def _macros(self) -> frozenset[str]:
+        return frozenset(self.names()[1])
 
     def view_bodies(self) -> Mapping[str, str]:
         """The SELECT of each view that there is, on absolute paths."""
-        return {view: body for view in VIEWS if (body := self._relations.view(view)) is not None}
+        with self.reading():
+            return {view: body for view in VIEWS if (body := self._relations.view(view)) is not None}
 
     def names(self) -> tuple[Sequence[str], Sequence[str]]:
         """Names of the tables and of the macros that the catalog has."""

@@ -11,11 +11,15 @@ import pyarrow.parquet as pq
 from bagindex.errors import SourceError
 from bagindex.sources import Entry, Source
 from bagindex.store import IMAGES, IndexDirectory
+from bagindex.text import path_text, some
 from bagindex_schemas.records import IndexManifest
 from bagindex_schemas.rejects import RejectCode
 
 PASSING = frozenset(
-    {RejectCode.DECODER_TIMEOUT, RejectCode.IO_ERROR, RejectCode.MISSING, RejectCode.PERMISSION, RejectCode.TRUNCATED}
+    {
+        *(RejectCode.DECODER_CRASHED, RejectCode.DECODER_TIMEOUT, RejectCode.IO_ERROR, RejectCode.MISSING),
+        *(RejectCode.PERMISSION, RejectCode.TRUNCATED),
+    }
 )
 """Why a file may be rejected today and indexed tomorrow."""
 
@@ -41,6 +45,21 @@ def known_files(directory: IndexDirectory, shards: Sequence[int]) -> dict[bytes,
         for row in pq.read_table(rejects, columns=[*columns, "bytes", "code"]).to_pylist():
             known[_path(row)] = Known(row["image_id"], row["bytes"], code=RejectCode(row["code"]))
     return known
+
+
+def seen_changes(known: Mapping[bytes, Known], source: Source, all_known: bool) -> str:
+    """How a source's files differ from those that an index has dealt with, in words; nothing where it cannot be told.
+
+    Files that came since are told from those that an unfinished index has not come to by their place: paths are sorted.
+    """
+    here = {entry.path: entry for entry in source.entries}
+    last = max(known, default=b"")
+    found = {
+        "changed": [path for path in known if path in here and here[path].size != known[path].bytes],
+        "gone": [path for path in known if path not in here],
+        "new": [path for path in here if path not in known and (all_known or path < last)],
+    }
+    return "; ".join(f"{what}: {some(sorted(map(path_text, paths)), 3)}" for what, paths in found.items() if paths)
 
 
 class Listing:
@@ -86,14 +105,18 @@ class Listing:
 
 
 def new_entries(source: Source, known: Mapping[bytes, Known], retry: bool) -> Iterator[Entry]:
-    """Files that an index has not dealt with, and rejected ones of another size now.
+    """Files that an index has not dealt with, and rejected ones that have changed.
 
     With `retry`, those too that were rejected for a passing reason.
     """
     for entry in source.entries:
         found = known.get(entry.path)
-        if found is None or (found.code and (entry.size != found.bytes or (retry and found.code in PASSING))):
+        if found is None:
             yield entry
+        elif found.code:
+            changed = entry.size != found.bytes or found.code is RejectCode.CHANGED
+            if changed or (retry and found.code in PASSING):
+                yield entry
 
 
 def _path(row: Mapping[str, object]) -> bytes:

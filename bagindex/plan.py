@@ -11,6 +11,8 @@ from bagindex_schemas.records import IndexManifest, Plan, ShardRange, Transform
 FULL_SHARD = 4096
 """Images of a full shard. A query pays for each row group of a class, so shards are large."""
 _SMALL_SHARD = 64
+_UPDATE = ": `bagindex update` adds new ones"
+_RELABEL = " (`bagindex relabel` gives other labels)"
 
 
 def shard_size(files: int) -> int:
@@ -33,14 +35,18 @@ def spread(files: int, limit: int | None) -> Sequence[int]:
     return [i * files // limit for i in range(limit)]
 
 
-def differences(had: IndexManifest, wanted: Plan) -> list[str]:
-    """In what a plan differs from that of an index, in words; the source may have moved."""
+def differences(had: IndexManifest, wanted: Plan, seen: str = "", finished: bool = True) -> list[str]:
+    """In what a plan differs from that of an index, in words; the source may have moved.
+
+    `seen` is what is known of how the source's files differ; only a `finished` index can be updated.
+    """
+    seen = f" ({seen})" if seen else ""
     found = []
     source, plan = had.source, had.plan
     if source.files != wanted.source.files:
-        found.append(f"{source.files} files then, {wanted.source.files} now: `bagindex update` adds new ones")
+        found.append(f"{source.files} files then, {wanted.source.files} now{seen}{_UPDATE if finished else ''}")
     elif (source.kind, source.fingerprint) != (wanted.source.kind, wanted.source.fingerprint):
-        found.append("the source's files, their sizes or labels have changed (`bagindex relabel` gives other labels)")
+        found.append(f"the source's files, their sizes or labels have changed{seen or _RELABEL}")
     if plan.transform != wanted.transform:
         found.append(f"input {input_text(plan.transform)} then, {input_text(wanted.transform)} now")
     if plan.classes != wanted.classes:

@@ -100,7 +100,12 @@ class FolderSource:
         return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
 
     def read(self, entry: Entry) -> bytes:
-        """Read one file; it must still be a regular file (and no symlink, unless they are followed)."""
+        """Read one file.
+
+        Raises:
+            Rejected: it is no longer a regular file (or a symlink, unless they are followed), has another size than
+                when it was listed, or cannot be read.
+        """
         path = os.path.join(os.fsencode(self.root), entry.path)
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         if not self.follow_symlinks:
@@ -112,7 +117,9 @@ class FolderSource:
                     raise Rejected(RejectCode.NOT_REGULAR, "not a regular file")
                 if info.st_size > MAX_BYTES:
                     raise Rejected(RejectCode.TOO_LARGE, f"{info.st_size:,} bytes are no picture's")
-                return file.read()
+                if info.st_size != entry.size or len(data := file.read(entry.size + 1)) != entry.size:
+                    raise changed(entry.size, os.fstat(file.fileno()).st_size)
+                return data
         except OSError as error:
             raise _reject(error) from None
 
@@ -176,6 +183,14 @@ def describe(source: Source, listed: int | None = None) -> SourceRecord:
         fingerprint=digest.hexdigest(),
         files=len(source.entries),
         listed=len(source.entries) if listed is None else listed,
+    )
+
+
+def changed(before: int, now: int) -> Rejected:
+    """A file is not what was listed, which is what an index remembers of its source."""
+    return Rejected(
+        RejectCode.CHANGED,
+        f"has changed since it was listed ({before:,} bytes then, {now:,} now): `bagindex update` takes it up",
     )
 
 

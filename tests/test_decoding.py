@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bagindex.decoding import Decoder
+from bagindex.errors import SourceError
 from bagindex.images import Picture, Rejected
 from bagindex_schemas.records import Transform
 from bagindex_schemas.rejects import RejectCode
@@ -62,6 +63,19 @@ def test_errors_of_our_own_are_raised() -> None:
 
     source = Faulty(["a"])
     with pytest.raises(ZeroDivisionError):
+        list(Decoder(1).decode(source, source.entries, TRANSFORM))
+
+
+class GrowingSource(MemorySource):
+    """Notices that it has changed when it is read."""
+
+    def read(self, entry: Any) -> bytes:
+        raise SourceError("the archive has changed")
+
+
+def test_a_source_that_cannot_be_told_apart_any_more_ends_the_build() -> None:
+    source = GrowingSource(["a"])
+    with pytest.raises(SourceError, match="has changed"):
         list(Decoder(1).decode(source, source.entries, TRANSFORM))
 
 

@@ -309,22 +309,26 @@ def test_flipped_bits(kind: str, options: dict[str, object]) -> None:
     assert (None in found) == (kind != "PNG")
 
 
+NOT_INDEXED = [
+    (b"", RejectCode.EMPTY, "the file is empty"),
+    (b"path,label\na.jpg,tench\n", RejectCode.NOT_AN_IMAGE, "no picture format"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n", RejectCode.NOT_AN_IMAGE, "no picture format"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg' width='90' height='90'/>", RejectCode.NOT_AN_IMAGE, "no picture"),
+    (bytes(2000), RejectCode.NOT_AN_IMAGE, "no picture format"),
+    (b"\xff\xd8\xff\xe0" + bytes(100), RejectCode.DAMAGED, "starts like a picture"),
+    (encode(flat("RGB", 0).resize((7, 90)), "PNG"), RejectCode.TOO_SMALL, "7 x 90: a side is under 8 pixels"),
+    (
+        encode(flat("1", 0).resize((8, 801)), "PNG"),
+        RejectCode.TOO_ELONGATED,
+        "8 x 801 is more elongated",
+    ),
+]
+"""Files, why each is rejected, and how the message begins or goes on."""
+
+
 @pytest.mark.parametrize(
     ("data", "code", "message"),
-    [
-        (b"", RejectCode.EMPTY, "the file is empty"),
-        (b"path,label\na.jpg,tench\n", RejectCode.NOT_AN_IMAGE, "no picture format"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n", RejectCode.NOT_AN_IMAGE, "no picture format"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg' width='90' height='90'/>", RejectCode.NOT_AN_IMAGE, "no picture"),
-        (bytes(2000), RejectCode.NOT_AN_IMAGE, "no picture format"),
-        (b"\xff\xd8\xff\xe0" + bytes(100), RejectCode.DAMAGED, "starts like a picture"),
-        (encode(flat("RGB", 0).resize((7, 90)), "PNG"), RejectCode.TOO_SMALL, "7 x 90: a side is under 8 pixels"),
-        (
-            encode(flat("1", 0).resize((8, 801)), "PNG"),
-            RejectCode.TOO_ELONGATED,
-            "8 x 801 is more elongated",
-        ),
-    ],
+    NOT_INDEXED,
     ids=["empty", "text", "EPS", "SVG", "zeros", "JPEG header only", "too small", "too elongated"],
 )
 def test_what_is_not_indexed(data: bytes, code: RejectCode, message: str) -> None:

@@ -354,6 +354,36 @@ def test_a_file_too_large_for_a_picture_is_not_read(tmp_path: Path) -> None:
     assert code_of_reading(source, source.entries[0]) is RejectCode.TOO_LARGE
 
 
+@pytest.mark.parametrize("content", [b"", b"1", b"a longer one"])
+def test_a_file_of_another_size_than_was_listed_is_not_taken(tmp_path: Path, content: bytes) -> None:
+    write(tmp_path, "a.png")
+    source = open_folder(tmp_path)
+    size = source.entries[0].size
+    (tmp_path / "a.png").write_bytes(content * (size + 1))
+    with pytest.raises(Rejected) as caught:
+        source.read(source.entries[0])
+    assert caught.value.code is RejectCode.CHANGED
+    now = len(content) * (size + 1)
+    assert caught.value.message == (
+        f"has changed since it was listed ({size} bytes then, {now} now): `bagindex update` takes it up"
+    )
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.png")
+    source = open_folder(tmp_path)
+    real = os.fstat
+
+    def grown(descriptor: int) -> os.stat_result:
+        info = real(descriptor)
+        with (tmp_path / "a.png").open("ab") as file:
+            file.write(b"more")
+        return info
+
+    monkeypatch.setattr(os, "fstat", grown)
+    assert code_of_reading(source, source.entries[0]) is RejectCode.CHANGED
+
+
 def test_labels_of_a_parquet_file(tmp_path: Path) -> None:
     write(tmp_path / "pictures", "a.jpg", "b.jpg", "c.jpg")
     table = pa.table({"path": ["b.jpg", "a.jpg"], "label": ["eel", None], "more": [1, 2]})

@@ -17,7 +17,23 @@ _TESTS = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(_TESTS), *(place for place in sys.path if place not in (str(_TESTS), str(_TESTS / "faults")))]
 
 from benchmarks.common import machine  # noqa: E402
-from faults import builders, cuts, damage, disks, failpoints, kills, readers, real, served, soak  # noqa: E402
+from faults import (  # noqa: E402
+    archives,
+    builders,
+    changes,
+    cuts,
+    damage,
+    disks,
+    failpoints,
+    fuzz,
+    hostile,
+    kills,
+    pictures,
+    readers,
+    real,
+    served,
+    soak,
+)
 from faults.common import Outcome  # noqa: E402
 
 Fault = Callable[[Path, int, int], Outcome]
@@ -37,10 +53,20 @@ FAULTS: Mapping[str, tuple[Fault, int]] = {
     "truncations": (damage.truncations, 100_000),
     "flips": (damage.flips, 10_000),
     "misplaced": (damage.misplaced, 1_000),
+    "hostile-weights": (hostile.weights, 1_000),
+    "hostile-indexes": (hostile.indexes, 1_000),
+    "fuzzed": (fuzz.fuzz, 20_000),
     "builders": (builders.builders, 40),
     "readers": (readers.readers, 30),
     "served": (served.serve, 30),
     "soak": (soak.soak, 20 * 60),
+    "bad-input": (pictures.kinds, 20),
+    "jpeg-truncations": (pictures.truncations, 100_000),
+    "picture-flips": (pictures.flips, 5_000),
+    "largest-pictures": (pictures.largest, 5),
+    "archive-members": (archives.members, 5),
+    "archives": (archives.archives, 5_000),
+    "changed-sources": (changes.changes, 120),
 }
 """Each fault, and how many trials the long run makes of it."""
 
