@@ -14,20 +14,20 @@ from faults.common import Outcome
 from faults.forks import Conditions
 from faults.native import Arming, read_journal
 from faults.replay import Disk, Tree
-from faults.trials import DISK, Judge, Reference, attempt, moved, put, references, survived
+from faults.trials import DISK, Judge, Reference, attempt, fingerprint, moved, put, references, survived
 
 LEFT = ("least", "names without data", "some")
 """What is left: only what was synchronised; all names, and files' synchronised data only; some of all, by chance."""
 
 
-def cuts(place: Path, trials: int, seed: int) -> Outcome:
+def cuts(place: Path, trials: int, seed: int, judge: Judge | None = None) -> Outcome:
     """`trials` cuts after an operation drawn from all, each kind of `LEFT` in turn; and one after the end of each step.
 
-    After a step has said that it is done, all of it must survive.
+    After a step has said that it is done, all of it must survive. States that `judge` knows are not judged again.
     """
     outcome = Outcome("un-synchronised data dropped")
     rng = random.Random(seed)
-    judge = Judge()
+    judge = judge or Judge()
     points = [(step, at) for step, each in references().items() for at in range(len(each.operations) + 1)]
     drawn = sorted((point, LEFT[n % len(LEFT)]) for n, point in enumerate(_draw(points, trials, rng)))
     for (step, at), left in drawn:
@@ -38,15 +38,17 @@ def cuts(place: Path, trials: int, seed: int) -> Outcome:
         came = "nothing of it lost" if at == len(reference.operations) else left
         outcome.trial(f"{came}{'' if new else ', as before'}", *(f"{where}: {problem}" for problem in problems))
     for reference in references().values():
+        disk, known = _cut(reference, len(reference.operations)), set()
         for left in LEFT:
-            disk = _cut(reference, len(reference.operations))
-            problems = survived(reference, put(_left(disk, left, rng), place))
+            tree = _left(disk, left, rng)
+            problems = [] if fingerprint(tree) in known else survived(reference, put(tree, place))
+            known.add(fingerprint(tree))
             outcome.trial("done, and whole", *(f"{reference.step} done, {left}: {problem}" for problem in problems))
     return outcome.done()
 
 
 def after_kills(place: Path, trials: int, seed: int) -> Outcome:
-    """Killed, gone on with to the end, and only then cut: what the killed one left un-synchronised must survive, too."""
+    """Killed, gone on with to the end, and only then cut: what the killed one did not synchronise must survive, too."""
     outcome = Outcome("a kill, then going on, then un-synchronised data dropped")
     rng = random.Random(seed)
     points = [(step, at) for step, each in references().items() for at in range(1, len(each.operations))]

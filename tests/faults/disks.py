@@ -1,8 +1,9 @@
-"""A disk that is full, fails or turns read-only at the n-th operation: a clear error, nothing lost, and going on works."""
+"""A disk that is full, fails or turns read-only at the n-th operation: a clear error, nothing lost, going on works."""
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import tempfile
@@ -14,7 +15,7 @@ from faults.common import Outcome
 from faults.forks import Conditions, Ended
 from faults.native import ANY, Arming, Fault, Kind
 from faults.replay import read_tree
-from faults.steps import Life
+from faults.steps import STEPS, Life
 from faults.trials import Judge, Reference, attempt, begin, examine, references, survived
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -37,27 +38,26 @@ class _Point:
         return f"{self.step}, {errno.errorcode[self.error]} at the {self.at}th {self.kinds!r}, {which}"
 
 
-_WAYS: Sequence[tuple[Kind, int]] = (
-    (Kind.WRITE | Kind.TRUNCATE, errno.ENOSPC),
-    (Kind.WRITE | Kind.TRUNCATE, errno.EDQUOT),
-    (Kind.WRITE | Kind.TRUNCATE, errno.EIO),
-    (Kind.SYNC, errno.EIO),
-    (Kind.CREATE | Kind.FOLDER, errno.ENOSPC),
-    (Kind.RENAME, errno.EIO),
-    (ANY, errno.EROFS),
+_BOTH = (False, True)
+_WAYS: Sequence[tuple[Kind, Sequence[tuple[int, bool]]]] = (
+    (Kind.WRITE | Kind.TRUNCATE, list(itertools.product((*FULL[:2], errno.EIO), _BOTH))),
+    (Kind.SYNC, list(itertools.product((errno.EIO,), _BOTH))),
+    (Kind.CREATE | Kind.FOLDER, list(itertools.product((errno.ENOSPC,), _BOTH))),
+    (Kind.RENAME, list(itertools.product((errno.EIO,), _BOTH))),
+    (ANY, [(errno.EROFS, True)]),
 )
-"""What fails, and how; each once, and for good (read-only only for good)."""
+"""What fails, with which errors, and whether for good: the n-th operation in the n-th way, over and over."""
 
 
-def failing(place: Path, trials: int, seed: int) -> Outcome:
-    """An operation fails, once or for good: every operation in every way of `_WAYS`, or `trials` drawn from these.
+def failing(place: Path, trials: int, seed: int, judge: Judge | None = None) -> Outcome:
+    """An operation fails, alone or with all later ones: every one in one of `_WAYS`, or `trials` drawn from these.
 
     The step says what is wrong in a `BagindexError`, or manages all the same; what was there can be read as before;
-    made again, the step comes to what it comes to undisturbed.
+    made again, the step comes to what it comes to undisturbed. States that `judge` knows are not judged again.
     """
     outcome = Outcome("a disk that is full, fails or turns read-only")
-    judge = Judge()
-    for point in _points(trials, seed):
+    judge = judge or Judge()
+    for point in _draw(_all(_WAYS), trials, seed):
         reference = references()[point.step]
         life = begin(reference, place)
         arming = Arming(str(life.folder.parent), Fault.FAIL, point.at, point.kinds, point.error, point.for_good)
@@ -75,7 +75,7 @@ def failing(place: Path, trials: int, seed: int) -> Outcome:
 def short(place: Path, trials: int, seed: int) -> Outcome:
     """The system writes half of what it was asked to, as it may: at every write, or at `trials` drawn from all."""
     outcome = Outcome("a write that is done by half")
-    for point in _draw(_all(((Kind.WRITE, errno.EIO),), (False,)), trials, seed):
+    for point in _draw(_all([(Kind.WRITE, [(errno.EIO, False)])]), trials, seed):
         reference = references()[point.step]
         life = begin(reference, place)
         arming = Arming(str(life.folder.parent), Fault.SHORT, point.at, Kind.WRITE)
@@ -86,14 +86,14 @@ def short(place: Path, trials: int, seed: int) -> Outcome:
     return outcome.done()
 
 
-def limits(place: Path, trials: int, seed: int) -> Outcome:
-    """A limit on files' sizes, and a folder that may not be written to: in every step; `trials` and `seed` are not used."""
+def limits(place: Path, trials: int, seed: int, of: Sequence[str] = tuple(STEPS)) -> Outcome:
+    """A limit on files' sizes, and a folder that may not be written to: in steps, whatever `trials` and `seed`."""
     outcome = Outcome("a file-size limit; a read-only folder")
     # Not in `place`, into which only its owner may go.
     with tempfile.TemporaryDirectory(prefix="bagindex-faults-") as folder:
         os.chmod(folder, 0o755)
-        for reference in references().values():
-            for size in (0, 100, 3000, 100_000):
+        for reference in [references()[step] for step in of]:
+            for size in (0, 3000, 100_000):
                 life = begin(reference, Path(folder))
                 ended = attempt(reference.step, life, Conditions(file_size=size))
                 came, problems = _said(ended, errno.EFBIG)
@@ -119,19 +119,14 @@ def _read_only(reference: Reference, life: Life) -> tuple[str, list[str]]:
     return came, problems + examine(reference, life)
 
 
-def _points(trials: int, seed: int) -> Sequence[_Point]:
-    return _draw(_all(_WAYS, (False, True)), trials, seed)
-
-
-def _all(ways: Sequence[tuple[Kind, int]], lasting: Sequence[bool]) -> list[_Point]:
-    return [
-        _Point(reference.step, at, kinds, error, for_good)
-        for reference in references().values()
-        for kinds, error in ways
-        for for_good in lasting
-        if for_good or kinds is not ANY
-        for at in range(1, 1 + sum(bool(each.kind & kinds) for each in reference.operations))
-    ]
+def _all(ways: Sequence[tuple[Kind, Sequence[tuple[int, bool]]]]) -> list[_Point]:
+    points = []
+    for reference in references().values():
+        for kinds, errors in ways:
+            count = sum(bool(operation.kind & kinds) for operation in reference.operations)
+            for at, (error, for_good) in zip(range(1, count + 1), itertools.cycle(errors), strict=False):
+                points.append(_Point(reference.step, at, kinds, error, for_good))
+    return points
 
 
 def _draw(points: list[_Point], trials: int, seed: int) -> Sequence[_Point]:

@@ -17,17 +17,12 @@ from numpy.typing import NDArray
 
 from bagindex import Index
 from bagindex.build import BuildSettings, build
-from bagindex.decoders import pool
 from bagindex.errors import BagindexError, IncompleteIndexError, IndexNotFoundError, NotKeptError, SettingsError
 from bagindex.evidence import Evidence
 from bagindex.grow import remove_model, update
-from bagindex.images import read_picture
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
 from fakes import LinearCompute, MemorySource
-
-# Decoders are processes of their own, which take long to start, change nothing in an index, and have their own faults.
-pool.decode = lambda data, transform, *_: read_picture(data, transform)  # type: ignore[assignment]
 
 CLASS_IDS = {"a": 0, "b": 1}
 WORDS = 3
@@ -151,8 +146,7 @@ def restart(life: Life) -> None:
 
 
 STEPS: Mapping[str, Callable[[Life], None]] = {
-    step.__name__: step
-    for step in (first, fill, second, grow, neighbours, words, relabel, restore, remove, restart)
+    step.__name__: step for step in (first, fill, second, grow, neighbours, words, relabel, restore, remove, restart)
 }
 """All steps, in an order in which they can follow each other."""
 
@@ -224,16 +218,15 @@ def computed(life: Life) -> Sequence[tuple[str, int]]:
 
 
 def _ask(index: Index) -> dict[str, object]:
+    """Something of every part of the index, and no more: it is asked thousands of times."""
     answers: dict[str, object] = {}
     for model, record in index._catalog.models.items():
         answers[f"{model} keeps"] = str(record.keep)
-        for name in CLASS_IDS:
-            found = index.top_patches(name, any_class=True, k=99, model=model)
-            answers[f"{model} {name}"] = found.to_dicts()
-        if "features" in record.keep.tables:
-            answers[f"{model} similar"] = index.similar(0, model=model, other_images=True).to_dicts()
+        answers[f"{model} a"] = index.top_patches("a", any_class=True, k=99, model=model).to_dicts()
+        if model == "one" and "features" in record.keep.tables:
+            answers["one similar"] = index.similar(0, model=model, other_images=True).to_dicts()
             with suppress(NotKeptError):
-                answers[f"{model} words"] = index.words("a", model=model).to_dicts()
+                answers["one words"] = index.words("a", model=model).to_dicts()
     return answers
 
 

@@ -106,22 +106,18 @@ class Judge:
     """Judges what faults leave on a disk, each state of it once.
 
     States are taken for one where all is the same but what is temporary: a reader opens nothing of it, and a writer's
-    first act is to remove it unopened (tests/test_faults_failpoints.py puts rubbish there). Of these, those with the
-    first temporary file of a kind are judged, too.
+    first act is to remove it unopened (tests/test_faults_failpoints.py puts rubbish there, of every kind).
     """
 
     def __init__(self) -> None:
         self._judged: set[tuple[str, str]] = set()
-        self._temporary: set[str] = set()
 
     def judge(self, reference: Reference, tree: Tree, place: Path) -> tuple[bool, list[str]]:
         """Put a state on a disk, look at it, make the step again: whether this was new, and what is wrong with it."""
         key = reference.step, fingerprint(tree)
-        kinds = {re.sub(r"\d+", "N", path) for path in tree if is_temporary(path)}
-        if key in self._judged and kinds <= self._temporary:
+        if key in self._judged:
             return False, []
         self._judged.add(key)
-        self._temporary |= kinds
         return True, examine(reference, put(tree, place))
 
 
