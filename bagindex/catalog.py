@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from bagindex.catalog_file import wal, without_bar, write
+from bagindex.durable import publish
 from bagindex.errors import (
     DamagedIndexError,
     IncompleteIndexError,
@@ -27,7 +28,7 @@ from bagindex.errors import (
 )
 from bagindex.seal import read_plain, read_record, sealed
 from bagindex.standing import Standing, up_to
-from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256, publish
+from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256
 from bagindex.text import first_line
 from bagindex.views import (
     MACROS,
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
-_MEMORY = "500MB"
-"""What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
 _KEEP_CATALOGS = 2
 _CHUNK = 10_000
 """Rows of a stream that are fetched at a time."""
@@ -82,28 +81,7 @@ def update(directory: IndexDirectory, *, anew: bool = False) -> None:
     numbers = _numbers(directory)
     name = f"catalog-{max(numbers, default=_LIFE * secrets.randbelow(_LIVES)) + 1}.duckdb"
     temporary = directory.root / f"{name}.tmp-{os.getpid()}"
-    # Sorting takes as much memory as it is allowed, and is as fast with little; what does not fit lies in the index's
-    # folder for a while, where there is room.
-    spill = directory.root / f"spill.tmp-{os.getpid()}"
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": _MEMORY,
-        "threads": min(4, os.cpu_count() or 1),
-        "temp_directory": str(spill),
-    }
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect(temporary, config=config) as connection:
-        # A catalog's paths are relative to its folder, so that the index can be moved. While the views are bound DuckDB
-        # finds the files through this setting, which does not take every path: hence the link.
-        link = Path(folder) / "index"
-        link.symlink_to(directory.root.resolve())
-        _without_bar(connection)
-        connection.execute("SET file_search_path = ?", [str(link)])
-        for statement in statements(tables, state):
-            try:
-                connection.execute(f"BEGIN; {statement}; COMMIT")
-            except duckdb.OutOfMemoryException:  # rows of very many classes are so wide that a few do not fit
-                connection.execute("ROLLBACK; SET memory_limit = '80%'")
-                connection.execute(statement)
-    shutil.rmtree(spill, ignore_errors=True)
+    write(temporary, directory.root, statements(tables, state))
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     file_record = FileRecord(bytes=temporary.stat().st_size, sha256=file_sha256(temporary))
@@ -125,12 +103,6 @@ def check_labels(directory: IndexDirectory, given: Relabelling) -> None:
             f"{path} is missing or damaged: give the labels again with `bagindex relabel --labels FILE`, or go back "
             "with --original"
         )
-
-
-def _without_bar(connection: duckdb.DuckDBPyConnection) -> None:
-    """In a Python prompt DuckDB would draw a progress bar among the output."""
-    with suppress(duckdb.InvalidInputException):  # a notebook that cannot have one does not let it be switched off
-        connection.execute("SET enable_progress_bar = false")
 
 
 def check_place(directory: IndexDirectory) -> None:
@@ -155,7 +127,7 @@ def current(directory: IndexDirectory) -> Path:
     if record.file is not None:
         check_size(path, record.file.bytes, REMAKE)
     # DuckDB would apply it to what it reads.
-    if path.with_name(f"{path.name}.wal").exists():
+    if wal(path).exists():
         raise DamagedIndexError(f"{path} was written to by something else, which left {path.name}.wal: {REMAKE}")
     return path
 
@@ -166,7 +138,7 @@ def drop(directory: IndexDirectory) -> None:
     for number in _numbers(directory):
         path = directory.root / f"catalog-{number}.duckdb"
         directory.drop(path)
-        directory.drop(path.with_name(f"{path.name}.wal"))
+        directory.drop(wal(path))
 
 
 def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
@@ -217,7 +189,7 @@ class Catalog:
         directory = self.directory
         try:
             self.connection = _connect(self.file)
-            _without_bar(self.connection)
+            without_bar(self.connection)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
             native = {row[0] for row in tables.fetchall()}

@@ -53,10 +53,10 @@ def weights(
             made = apart.call(crafted_weights.make, name, place, canary.folder)
             if made.how != "returned":
                 raise RuntimeError(f"{name} cannot be made: {made.how}: {made.said}")
-            before = _tree(place)
+            before = tree(place)
             came = apart.call(looks.weights, made.value)
             problems = [*_unclear(came), *canary.problems()]
-            if _tree(place) != before:
+            if tree(place) != before:
                 problems.append("something was written beside the file")
             outcome.trial(came.how, *(f"{name}: {problem}" for problem in problems))
             shutil.rmtree(place)
@@ -84,12 +84,12 @@ def indexes(
             changed = apart.call(crafted_indexes.change, name, root, canary.folder)
             if changed.how != "returned":
                 raise RuntimeError(f"{name} cannot be made: {changed.how}: {changed.said}")
-            before = _tree(root)
+            before = tree(root)
             found = apart.call(looks.check, root, False)
             names = [] if case.harmless or trials > len(crafted_indexes.CASES) else sorted({*_ALWAYS, *case.refused})
             asked = apart.call(looks.ask, root, [each for each in answers if each in names])
             problems = [*_unsound(case, found, asked, answers), *canary.problems()]
-            if _tree(root) != before:
+            if tree(root) != before:
                 problems.append("something was written into the index")
             outcome.trial("seen" if found.value else "not seen", *(f"{name}: {problem}" for problem in problems))
             shutil.rmtree(root)
@@ -129,7 +129,7 @@ def _too_much(came: Came) -> list[str]:
     return [f"it took {came.peak:,} bytes"] if came.peak > PEAK else []
 
 
-def _tree(root: Path) -> dict[str, str]:
+def tree(root: Path) -> dict[str, str]:
     """All files below a folder, but for the lock, and what is in them."""
     found = {}
     for path in sorted(root.rglob("*")):
@@ -150,11 +150,11 @@ class _Canary:
         if not folder.is_dir():
             folder.mkdir()
             (folder / "secret.txt").write_text("a person's file\n")
-        self._before = _tree(folder)
+        self._before = tree(folder)
 
     def problems(self) -> list[str]:
         """What has happened to it."""
-        now = _tree(self.folder)
+        now = tree(self.folder)
         changed = sorted(name for name in now.keys() | self._before.keys() if now.get(name) != self._before.get(name))
         for name in changed:
             if name not in self._before:

@@ -17,18 +17,45 @@ _TESTS = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(_TESTS), *(place for place in sys.path if place not in (str(_TESTS), str(_TESTS / "faults")))]
 
 from benchmarks.common import machine  # noqa: E402
-from faults import archives, builders, changes, damage, hostile, pictures, readers, served, soak  # noqa: E402
+from faults import (  # noqa: E402
+    archives,
+    builders,
+    changes,
+    cuts,
+    damage,
+    disks,
+    failpoints,
+    fuzz,
+    hostile,
+    kills,
+    pictures,
+    readers,
+    real,
+    served,
+    soak,
+)
 from faults.common import Outcome  # noqa: E402
 
 Fault = Callable[[Path, int, int], Outcome]
 """Given an empty folder, a number of trials and a seed."""
 
 FAULTS: Mapping[str, tuple[Fault, int]] = {
+    "kills": (kills.torch_free, 2_000),
+    "real-kills": (real.builds, 200),
+    "workers": (real.workers, 20),
+    "states": (failpoints.every_state, 1),
+    "failpoints": (failpoints.killed, 100_000),
+    "cuts": (cuts.cuts, 500),
+    "cuts-after-kills": (cuts.after_kills, 100),
+    "failing-disks": (disks.failing, 100_000),
+    "short-writes": (disks.short, 100_000),
+    "limits": (disks.limits, 1),
     "truncations": (damage.truncations, 100_000),
     "flips": (damage.flips, 10_000),
     "misplaced": (damage.misplaced, 1_000),
     "hostile-weights": (hostile.weights, 1_000),
     "hostile-indexes": (hostile.indexes, 1_000),
+    "fuzzed": (fuzz.fuzz, 20_000),
     "builders": (builders.builders, 40),
     "readers": (readers.readers, 30),
     "served": (served.serve, 30),
