@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bagindex import catalog
+from bagindex.service.settings import Settings
 from bagindex.store import CURRENT, IndexDirectory
 from faults.builders import builders
 from faults.readers import readers
@@ -24,7 +25,7 @@ BUILDERS, READERS, SERVED = 7, 2, 1
 
 
 def test_builders(tmp_path: Path) -> None:
-    outcome = builders(tmp_path, BUILDERS, 0, most=4)
+    outcome = builders(tmp_path, BUILDERS, 0, most=3)
     assert outcome.problems == []
     assert outcome.trials == BUILDERS
     assert outcome.counts["told to wait"] > 0
@@ -38,11 +39,11 @@ def without_lock() -> None:
 
 
 def test_builders_without_a_lock_are_noticed(tmp_path: Path) -> None:
-    assert builders(tmp_path, 1, 0, most=3, prepare=without_lock).problems
+    assert builders(tmp_path, 1, 0, most=2, prepare=without_lock).problems
 
 
 def test_readers(tmp_path: Path) -> None:
-    outcome = readers(tmp_path, READERS, 0, states=5)
+    outcome = readers(tmp_path, READERS, 0, states=4, processes=1)
     assert outcome.problems == []
     assert outcome.trials == READERS
     assert outcome.counts["answered"] > 20
@@ -69,7 +70,7 @@ def test_a_catalog_that_goes_before_the_next_one_comes_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drop_first(monkeypatch, bool, 0.5)
-    problems = readers(tmp_path, 1, 0, states=2).problems
+    problems = readers(tmp_path, 1, 0, states=1, processes=1).problems
     assert any("was removed or begun anew" in problem or "has not finished" in problem for problem in problems)
 
 
@@ -90,7 +91,7 @@ def test_answers_of_two_states_are_noticed(tmp_path: Path) -> None:
 
 
 def test_a_server(tmp_path: Path) -> None:
-    outcome = serve(tmp_path, SERVED, 0, states=4, workers=1)
+    outcome = serve(tmp_path, SERVED, 0, states=2, workers=1)
     assert outcome.problems == []
     assert outcome.trials == SERVED
     assert outcome.counts["answer"] > 10
@@ -99,7 +100,7 @@ def test_a_server(tmp_path: Path) -> None:
 def test_a_server_that_has_no_catalog_for_a_while_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("quiet", "index"):
         begin(tmp_path / name)
-    with running([tmp_path / "quiet", tmp_path / "index"]) as service:
+    with running([tmp_path / "quiet", tmp_path / "index"], Settings(sql_workers=1)) as service:
         race = Race(service.address, tmp_path / "index", tmp_path / "quiet")
         drop_first(monkeypatch, lambda: race.problems, 30)
         race.run([Step("catalog")], random.Random(0), tmp_path / "progress")
@@ -107,7 +108,7 @@ def test_a_server_that_has_no_catalog_for_a_while_is_noticed(tmp_path: Path, mon
 
 
 def test_a_soak(tmp_path: Path) -> None:
-    outcome = soak(tmp_path, 3, 0)
+    outcome = soak(tmp_path, 2, 0)
     assert outcome.problems == []
     assert outcome.counts["answer"] > 5
     lines = (tmp_path / "samples.csv").read_text().splitlines()

@@ -15,7 +15,6 @@ from bagindex import Index, catalog, derived
 from bagindex.build import BuildSettings, build
 from bagindex.catalog import Catalog
 from bagindex.geometry import patch_ids
-from bagindex.prepare import open_stored_models
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredEvidence, StoredFeatures
 from bagindex_schemas import tables
@@ -109,6 +108,8 @@ def worded_index(
 
 def recomputed(index: Index) -> np.ndarray:
     """All images' evidence, from the stored model run on the stored pixels: float64 [N, P, C]."""
+    from bagindex.prepare import open_stored_models  # which imports torch
+
     (model,) = open_stored_models(index._directory, index._manifest, "cpu", 4).values()
     ids = [row["image_id"] for row in index.sql("SELECT image_id FROM images ORDER BY 1").to_dicts()]
     pixels = index._pixels(ids)

@@ -28,9 +28,9 @@ STEPS = 12
 _PROCESSES = 2
 _QUESTIONS = (4, 30, 10_000)
 """Questions of one opening, of three readers in each process: the last keeps the index open."""
-_PAUSE = 0.02
+_PAUSE = 0.04
 """Seconds between questions, at most."""
-_PRELOADED = ("bagindex.words.making", "bagindex.similarity.making", "bagindex.verify", "faiss", "torch")
+_PRELOADED = ("bagindex.similarity.making", "bagindex.similarity.search", "bagindex.words.results", "faiss")
 
 
 @dataclass
@@ -46,15 +46,15 @@ class Heard:
         self.problems += other.problems
 
 
-def readers(folder: Path, trials: int, seed: int, *, states: int = STEPS) -> Outcome:
-    """Races of one writer and several readers, each through states of its own."""
+def readers(folder: Path, trials: int, seed: int, *, states: int = STEPS, processes: int = _PROCESSES) -> Outcome:
+    """Races of one writer and several readers, three in each process, through states of their own."""
     outcome = Outcome("readers while an index is made")
-    with process_pool(_PROCESSES) as pool:
+    with process_pool(processes) as pool:
         for trial in range(trials):
             chance = random.Random(f"{seed}-{trial}")
             place = folder / str(trial)
             place.mkdir()
-            heard = _race(place, steps(chance, states), chance.randrange(2**32), pool)
+            heard = _race(place, steps(chance, states), chance.randrange(2**32), pool, processes)
             where = f"race {trial} of seed {seed}: "
             outcome.trial("read", *(where + problem for problem in heard.problems))
             outcome.counts += heard.counts
@@ -74,11 +74,11 @@ def forkserver() -> ForkServerContext:
     return context
 
 
-def _race(folder: Path, taken: Sequence[Step], seed: int, pool: ProcessPoolExecutor) -> Heard:
+def _race(folder: Path, taken: Sequence[Step], seed: int, pool: ProcessPoolExecutor, processes: int) -> Heard:
     known = expected(folder / "quiet", taken)
     progress = Progress(folder / "progress")
     index = folder / "index"
-    reading = [pool.submit(read, index, known, progress.path, seed + number) for number in range(_PROCESSES)]
+    reading = [pool.submit(read, index, known, progress.path, seed + number) for number in range(processes)]
     try:
         progress.take(1, lambda: begin(index))
         for state, step in enumerate(taken, start=2):

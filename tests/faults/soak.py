@@ -246,7 +246,7 @@ class _Soak:
 
     def words(self) -> None:
         """Visual words."""
-        Step("words", self._chance.randint(3, 9)).take(self._index)
+        Step("words" if self._planted is None else "clusters", self._chance.randint(3, 9)).take(self._index)
 
     def ann(self) -> None:
         """The FAISS index."""

@@ -26,6 +26,7 @@ from bagindex.errors import BagindexError
 from bagindex.grow import update
 from bagindex.store import IndexDirectory
 from fakes import LinearCompute, MemorySource
+from wordy import write_words
 
 CLASS_IDS = {"a": 0, "b": 1}
 FIRST = 14
@@ -50,7 +51,9 @@ def begin(folder: Path, restart: bool = False, files: int = FIRST) -> int:
 
 @dataclass(frozen=True)
 class Step:
-    """What makes the next state of one: `kind` and a number, which says of what size."""
+    """What makes the next state of one: `kind` and a number, which says of what size. `clusters` are visual words that
+    are found, which takes longer than the rest of it.
+    """
 
     kind: str
     number: int = 0
@@ -72,6 +75,11 @@ class Step:
                 with Index.open(folder) as index:
                     index.relabel(None)
             case "words":
+                with directory.writing(), Index.open(folder) as index:
+                    (images,) = index.sql("SELECT count(*) AS count FROM images").to_dicts()
+                    patches = np.arange(images["count"] * _COMPUTE.grid.patches).reshape(images["count"], -1)
+                    write_words(index, self.number, patches % self.number)
+            case "clusters":
                 with Index.open(folder) as index, _one_thread():
                     index.make_words(self.number)
             case "ann":
