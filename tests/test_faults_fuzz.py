@@ -6,17 +6,17 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from faults import fuzz, fuzz_files, fuzz_sql
+from faults import fuzz, fuzz_sql
 from faults.fuzz_target import Target, parsing
 
 
 def test_any_input_is_taken_or_refused(tmp_path: Path) -> None:
-    outcome = fuzz.fuzz(tmp_path, 1_500, 0)
+    outcome = fuzz.fuzz(tmp_path, 600, 0)
     assert outcome.problems == []
-    assert outcome.trials > 1_000
+    assert outcome.trials > 500
     assert all(outcome.counts[name] for name in fuzz.TARGETS)
-    assert outcome.counts["taken"] > 100
-    assert outcome.counts["refused"] > 500
+    assert outcome.counts["taken"] > 50
+    assert outcome.counts["refused"] > 200
 
 
 def fragile(_folder: Path, data: bytes) -> None:
@@ -34,7 +34,3 @@ def test_a_gate_that_lets_writing_pass_is_a_problem(tmp_path: Path, monkeypatch)
     monkeypatch.setattr("bagindex.sandbox.gate.check", lambda _sql: None)
     (problem,) = fuzz.fuzz(tmp_path, 200, 0, {"queries": fuzz_sql.TARGETS["queries"]}).problems
     assert "the gate lets pass what is no query" in problem
-
-
-def test_every_target_is_run() -> None:
-    assert {*fuzz_files.TARGETS, *fuzz_sql.TARGETS, "command lines"} == {*fuzz.TARGETS}

@@ -18,7 +18,7 @@ from faults.apart import Apart, Came
 from faults.common import Outcome
 
 PAGE = 4096
-_ASKED = 29
+_ASKED = 53
 """Of so many flips, after one all questions are asked: a number that the kinds of file are no multiple of."""
 _ASKED_CUTS = 7
 """Of so many cuts likewise."""
