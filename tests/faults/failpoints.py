@@ -37,7 +37,7 @@ def every_state(
     of a write, too: all but the lock is written under a temporary name.
     """
     outcome = Outcome("a kill between any two operations")
-    judge = judge or Judge()
+    judge = Judge() if judge is None else judge
     for reference in [references()[step] for step in of]:
         disk = reference.disk(DISK)
         for number, operation in enumerate(reference.operations, start=1):
@@ -64,7 +64,7 @@ def killed(place: Path, trials: int, seed: int, judge: Judge | None = None) -> O
     ]
     if trials < len(points):
         points = random.Random(seed).sample(points, trials)
-    judge = judge or Judge()
+    judge = Judge() if judge is None else judge
     for point in points:
         reference = references()[point.step]
         came, problems = _kill(reference, point, judge, place)

@@ -112,6 +112,10 @@ class Judge:
     def __init__(self) -> None:
         self._judged: set[tuple[str, str]] = set()
 
+    def __len__(self) -> int:
+        """So many states were judged."""
+        return len(self._judged)
+
     def judge(self, reference: Reference, tree: Tree, place: Path) -> tuple[bool, list[str]]:
         """Put a state on a disk, look at it, make the step again: whether this was new, and what is wrong with it."""
         key = reference.step, fingerprint(tree)
