@@ -50,6 +50,8 @@ def array_offsets(path: Path, column: int, bytes_per_row: int, schema: pa.Schema
             # Only a column that is encoded so has a dictionary; it stands before the values.
             if min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset) != place:
                 raise ValueError(f"row group {len(offsets)} is not where it should be")
+            if number == 0 and chunk.num_values != group.num_rows:
+                raise ValueError(f"row group {len(offsets)} has not a value for each row")
             place += chunk.total_compressed_size
             if number == column:
                 offsets.append(place - group.num_rows * bytes_per_row)

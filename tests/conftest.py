@@ -50,6 +50,12 @@ def planted_index(planted_folder: Path) -> Index:
 
 
 @pytest.fixture(scope="session")
+def damage_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `faults.whole.made` makes the indexes that are damaged, and put back."""
+    return tmp_path_factory.mktemp("damage")
+
+
+@pytest.fixture(scope="session")
 def demo_report(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoReport:
     """What `bagindex demo` does. Not to be changed."""
     return demo.run(tmp_path_factory.mktemp("demo"))

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from faults import asking, damage, whole
 from faults.common import Outcome
 
 KINDS = 23
 """Kinds of file of the small index."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the index is that all of these damage, and put back."""
-    return tmp_path_factory.mktemp("damage")
 
 
 def found_all(outcome: Outcome, trials: int) -> None:
@@ -25,19 +17,19 @@ def found_all(outcome: Outcome, trials: int) -> None:
     assert outcome.counts["asked, seen"]
 
 
-def test_files_that_are_cut_short_are_noticed(folder: Path) -> None:
-    found_all(damage.truncations(folder, 2 * KINDS, 0), 2 * KINDS)
-    assert len(whole.kinds(folder / "small" / "index")) == KINDS
+def test_files_that_are_cut_short_are_noticed(damage_folder: Path) -> None:
+    found_all(damage.truncations(damage_folder, 2 * KINDS, 0), 2 * KINDS)
+    assert len(whole.kinds(damage_folder / "small" / "index")) == KINDS
 
 
-def test_flipped_bits_are_found_in_every_kind_of_file(folder: Path) -> None:
-    outcome = damage.flips(folder, 300, 0)
+def test_flipped_bits_are_found_in_every_kind_of_file(damage_folder: Path) -> None:
+    outcome = damage.flips(damage_folder, 300, 0)
     found_all(outcome, 300)
-    assert min(outcome.counts[kind] for kind in whole.kinds(folder / "small" / "index")) >= 300 // KINDS
+    assert min(outcome.counts[kind] for kind in whole.kinds(damage_folder / "small" / "index")) >= 300 // KINDS
 
 
-def test_files_in_the_place_of_others_are_noticed(folder: Path) -> None:
-    found_all(damage.misplaced(folder, 10, 0), 10)
+def test_files_in_the_place_of_others_are_noticed(damage_folder: Path) -> None:
+    found_all(damage.misplaced(damage_folder, 6, 0), 6)
 
 
 def sizes(root: Path) -> str:
@@ -60,10 +52,10 @@ def clumsy(root: Path) -> asking.Answers:
     return {asking.OPENING: ("raised", "KeyError: 3") if blind(root) else ("answer", "")}
 
 
-def test_what_overlooks_damage_is_a_problem(folder: Path) -> None:
-    outcome = damage.flips(folder, 2, 0, damage.Looks(blind, credulous))
+def test_what_overlooks_damage_is_a_problem(damage_folder: Path) -> None:
+    outcome = damage.flips(damage_folder, 2, 0, damage.Looks(blind, credulous))
     assert [problem.rpartition(": ")[2] for problem in outcome.problems] == ["verify finds nothing"] * 2
-    outcome = damage.truncations(folder, 1, 0, damage.Looks(blind, credulous))
+    outcome = damage.truncations(damage_folder, 1, 0, damage.Looks(blind, credulous))
     assert [problem.rpartition(": ")[2] for problem in outcome.problems] == ["open has another answer"]
-    outcome = damage.truncations(folder, 1, 0, damage.Looks(blind, clumsy))
+    outcome = damage.truncations(damage_folder, 1, 0, damage.Looks(blind, clumsy))
     assert [problem.partition(": ")[2] for problem in outcome.problems] == ["open raises KeyError: 3"]

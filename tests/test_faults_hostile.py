@@ -15,8 +15,8 @@ def test_hostile_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_hostile_indexes_are_refused(tmp_path: Path) -> None:
-    """A third of them: all take a minute (`python tests/faults/run.py FOLDER hostile-indexes`)."""
-    cases = dict(list(crafted_indexes.CASES.items())[1::3])
+    """A quarter of them: all take half a minute (`python tests/faults/run.py FOLDER hostile-indexes`)."""
+    cases = dict(list(crafted_indexes.CASES.items())[3::4])
     outcome = hostile.indexes(tmp_path, len(cases), 0, cases=cases)
     assert outcome.problems == []
     assert outcome.trials == len(cases)

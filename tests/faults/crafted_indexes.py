@@ -122,7 +122,7 @@ def _listed(name: str) -> Case:
     return Case(change, ("info",))
 
 
-def _mend(folder: Path) -> None:
+def mend(folder: Path) -> None:
     """Give the files of a shard, or of what is derived, the sizes and hashes that they have."""
     (path,) = (each for each in folder.glob("*.json"))
     files = {name: record.model_dump() for name, record in hash_files(folder, without=(path.name,)).items()}
@@ -142,10 +142,10 @@ def _fit_catalog(root: Path, table: str) -> None:
         for (name,) in connection.execute("SELECT path FROM stored.files").fetchall():
             size = (root / name).stat().st_size
             connection.execute("UPDATE stored.files SET bytes = ? WHERE path = ? AND bytes <> ?", [size, name, size])
-    _name_catalog(root, path)
+    name_catalog(root, path)
 
 
-def _name_catalog(root: Path, path: Path) -> None:
+def name_catalog(root: Path, path: Path) -> None:
     """CURRENT with the hash that a catalog has."""
     file = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     _rewrite(root / "CURRENT", lambda record: record.update(catalog=path.name, file=file))
@@ -161,7 +161,7 @@ def _table(series: str, name: str, edit: Callable[[pa.Table], pa.Table], **optio
             groups = file.metadata.row_group(0).num_rows
             table = file.read()
         pq.write_table(edit(table), path, **{"row_group_size": groups, **options})
-        _mend(folder)
+        mend(folder)
         _fit_catalog(root, name)
 
     return change
@@ -201,7 +201,7 @@ def _footer_rows(series: str, name: str) -> Change:
         groups = thrift.List(footer[4].element, (first.replaced({3: 2**60}), *others))
         crafted = thrift.emit(footer.replaced({3: 2**60, 4: groups}))
         path.write_bytes(data[: -8 - length] + crafted + len(crafted).to_bytes(4, "little") + b"PAR1")
-        _mend(folder)
+        mend(folder)
         _fit_catalog(root, name)
 
     return change
@@ -210,7 +210,7 @@ def _footer_rows(series: str, name: str) -> Change:
 def _derived(folder: str, name: str, edit: Callable[[Path], object]) -> Change:
     def change(root: Path, _outside: Path) -> None:
         edit(root / "linear" / "derived" / folder / name)
-        _mend(root / "linear" / "derived" / folder)
+        mend(root / "linear" / "derived" / folder)
         _fit_catalog(root, name)
 
     return change
@@ -264,7 +264,7 @@ def _in_catalog(*statements: str) -> Change:
         with duckdb.connect(path) as connection:
             for statement in statements:
                 connection.execute(statement.format(outside=outside, beside=root.parent))
-        _name_catalog(root, path)
+        name_catalog(root, path)
 
     return change
 

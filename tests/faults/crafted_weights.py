@@ -11,6 +11,7 @@ import os
 import pickle
 import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,6 +23,8 @@ from bagindex.registry import ARCHITECTURES
 Case = Callable[[Path, Path], Path]
 _WIDTH = 0.0625
 _CLASSES = 3
+_BLOCK, _BLOCKS = 2**24, 240
+"""Zeros of a zip bomb: bytes at a time, and how often."""
 
 
 def read(path: Path) -> None:
@@ -122,12 +125,19 @@ def _tensor_of(count: int) -> object:
 def _zip_bomb(folder: Path, _outside: Path) -> Path:
     """An archive whose list of tensors unpacks to four gigabytes of zeros."""
     path = folder / "w.pth"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    block = packer.compress(bytes(_BLOCK)) + packer.flush(zlib.Z_FULL_FLUSH)
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/version", "3")
         archive.writestr("archive/byteorder", "little")
-        with archive.open("archive/data.pkl", "w", force_zip64=True) as member:
-            for _ in range(4 * 64):
-                member.write(bytes(2**24))
+        archive.writestr("archive/data.pkl", _BLOCKS * block + packer.flush())
+        member = archive.getinfo("archive/data.pkl")
+        member.compress_type, member.file_size = zipfile.ZIP_DEFLATED, _BLOCKS * _BLOCK  # as the directory has it
+    data = bytearray(path.read_bytes())
+    head = member.header_offset
+    struct.pack_into("<H", data, head + 8, member.compress_type)
+    struct.pack_into("<I", data, head + 22, member.file_size)
+    path.write_bytes(data)
     return path
 
 
@@ -142,16 +152,16 @@ def _torchscript(folder: Path, outside: Path) -> Path:
     return path
 
 
-def _exported(name: str, folder: Path, _outside: Path) -> Path:
-    import torch
-
-    class Twice(torch.nn.Module):
-        def forward(self, x: Any) -> Any:
-            return 2 * x
-
-    path = folder / "w.pt2"
-    torch.export.save(torch.export.export(Twice(), (torch.ones(2),)), path)
-    return path.rename(folder / name)
+def _exported(name: str, folder: Path, outside: Path) -> Path:
+    """As `torch.export.save` lays it out: an archive with a program."""
+    path = folder / name
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("w/archive_format", "pt2")
+        archive.writestr("w/version", "1")
+        archive.writestr("w/byteorder", "little")
+        archive.writestr("w/models/model.json", "{}")
+        archive.writestr("w/data/sample_inputs/model.pt", pickle.dumps(_exec(outside), protocol=2))
+    return path
 
 
 def _safetensors(header: bytes, data: bytes, folder: Path, _outside: Path, length: int | None = None) -> Path:

@@ -18,8 +18,10 @@ from faults.apart import Apart, Came
 from faults.common import Outcome
 
 PAGE = 4096
-_ASKED = 29
+_ASKED = 53
 """Of so many flips, after one all questions are asked: a number that the kinds of file are no multiple of."""
+_ASKED_LONG = 7
+"""The same in the long run."""
 _ASKED_CUTS = 7
 """Of so many cuts likewise."""
 _REAL = 20
@@ -99,7 +101,7 @@ class _Subject:
     def _compare(self, answers: asking.Answers, outcome: Outcome, kind: str) -> list[str]:
         other = [name for name, answer in answers.items() if answer[0] == "answer" and answer != self.answers[name]]
         if other:
-            outcome.counts[f"asked, served silently: {kind}"] += 1
+            outcome.counts[f"asked, served silently: {kind} by {', '.join(other)}"] += 1
             outcome.counts["asked, served silently"] += 1
         elif any(how == "refused" for how, _ in answers.values()):
             outcome.counts["asked, seen"] += 1
@@ -186,7 +188,7 @@ def flips(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Outcom
             data[place] ^= 1 << bit
             what = f"{subject.name} index, {path.relative_to(subject.root)}, bit {bit} of byte {place} flipped"
             with subject.changed(path, bytes(data)):
-                subject.look(what, outcome, kind, questions=trial % _ASKED == 0)
+                subject.look(what, outcome, kind, questions=trial % (_ASKED_LONG if trials >= _LONG else _ASKED) == 0)
     return outcome.done()
 
 

@@ -36,6 +36,7 @@ def fuzz(folder: Path, trials: int, seed: int, targets: Mapping[str, Target] = T
 
 def _examples(name: str, target: Target, run: Callable[[Any], str], count: int, seed: int, outcome: Outcome) -> None:
     came: Counter[str] = Counter()
+    last: list[Any] = [None]
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -48,14 +49,14 @@ def _examples(name: str, target: Target, run: Callable[[Any], str], count: int, 
     )
     @hypothesis.given(target.inputs)
     def test(given: Any) -> None:
+        last[0] = given
         came[run(given)] += 1
 
     problems = []
     try:
         test()
-    except Exception as error:
-        example = " ".join(" ".join(getattr(error, "__notes__", [])).split())
-        problems.append(f"{name}, seed {seed}, {count} examples: {type(error).__name__}: {error} ({example})")
+    except Exception as error:  # the smallest input that makes it is the last one
+        problems.append(f"{name}, seed {seed}, {count} examples: {last[0]!r}: {type(error).__name__}: {error}")
     outcome.trials += sum(came.values())
     outcome.counts[name] += sum(came.values())
     outcome.counts += came

@@ -130,7 +130,6 @@ def _command_line(folder: Path) -> Iterator[Callable[[Any], str]]:
         return TAKEN if status == 0 else REFUSED
 
     yield run
-    os.chdir(folder)
     assert tree(folder / "indexes") == had, "a question has changed the index"
     assert {path.name for path in folder.iterdir()} <= {"indexes", "work", "home"}, "something was written beside"
 
