@@ -17,7 +17,19 @@ _TESTS = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(_TESTS), *(place for place in sys.path if place not in (str(_TESTS), str(_TESTS / "faults")))]
 
 from benchmarks.common import machine  # noqa: E402
-from faults import archives, builders, changes, damage, pictures, readers, served, soak  # noqa: E402
+from faults import (  # noqa: E402
+    archives,
+    builders,
+    changes,
+    clocks,
+    damage,
+    decoders,
+    pictures,
+    readers,
+    served,
+    signals,
+    soak,
+)
 from faults.common import Outcome  # noqa: E402
 
 Fault = Callable[[Path, int, int], Outcome]
@@ -38,6 +50,10 @@ FAULTS: Mapping[str, tuple[Fault, int]] = {
     "archive-members": (archives.members, 5),
     "archives": (archives.archives, 5_000),
     "changed-sources": (changes.changes, 120),
+    "decoders": (decoders.decoders, 35),
+    "signals": (signals.signals, 45),
+    "memory": (signals.memory, 20),
+    "clock": (clocks.clocks, 4),
 }
 """Each fault, and how many trials the long run makes of it."""
 
