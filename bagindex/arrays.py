@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 UNREADABLE = (OSError, ValueError, KeyError, IndexError, pa.ArrowException)
 """What reading a damaged Parquet file may raise."""
+CHECKED = {"compression": "zstd", "write_page_checksum": True}
+"""Options of a Parquet writer for what is read with `open_checked`."""
 _MAGIC = b"PAR1"
 ONE_PAGE = {"data_page_size": 2**31 - 1, "max_rows_per_page": 2**31 - 1}
 """Options of a Parquet writer that put a row group's column into a single page."""
@@ -54,6 +56,22 @@ def array_offsets(path: Path, column: int, bytes_per_row: int, schema: pa.Schema
     if place != path.stat().st_size - metadata.serialized_size - len(_MAGIC) - 4:
         raise ValueError("the row groups do not end where the footer begins")
     return tuple(offsets)
+
+
+def open_checked(path: Path, schema: pa.Schema) -> pq.ParquetFile:
+    """Open a Parquet file whose pages' checksums are looked at as they are read, if it has some: it costs little beside
+    unpacking them.
+
+    Raises:
+        ValueError: it has other columns.
+    """
+    file = pq.ParquetFile(path, page_checksum_verification=True)
+    try:
+        check_schema(file.schema_arrow, schema)
+    except ValueError:
+        file.close()
+        raise
+    return file
 
 
 def check_schema(found: pa.Schema, wanted: pa.Schema) -> None:

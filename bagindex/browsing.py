@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -84,8 +85,12 @@ class BrowseQuestions(Opened):
 
     @property
     def version(self) -> str:
-        """What the index's pixels depend on, beside their ids: sixteen hexadecimal digits of the plan's digest."""
-        return self._manifest.plan.digest()[:16]
+        """What the index's pixels depend on, beside their ids: sixteen hexadecimal digits.
+
+        They are others when it is begun anew, with the same plan too: images that come later may be others.
+        """
+        catalog = self._catalog
+        return hashlib.sha256(f"{catalog.manifest.plan.digest()} {catalog.life}".encode()).hexdigest()[:16]
 
     @property
     def image_count(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 from collections import Counter
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from bagindex import catalog, plan, precision
 from bagindex.compute import Compute
 from bagindex.decoding import Decoder, default_workers
-from bagindex.errors import SettingsError, SpaceError, TooManyRejectsError
+from bagindex.errors import SettingsError, TooManyRejectsError
 from bagindex.images import Rejected
 from bagindex.listing import known_files, seen_changes
 from bagindex.observer import BuildObserver
@@ -128,7 +127,7 @@ def build(
 
     Raises:
         SettingsError: the folder holds an index of another source, transform, plan or weights, or a higher keep level.
-        SpaceError: the disk is too small.
+        SpaceError, DiskError: the disk is too small, or fails.
         LockedError: another process is writing.
         TooManyRejectsError: more files than allowed cannot be indexed.
         EvidenceRangeError: a model gives values that cannot be stored.
@@ -195,16 +194,8 @@ def finish(
     with Pipeline(
         directory, manifest, source, models, decoder, profile, rejects.count, observer.advanced, observer.note
     ) as pipeline:
-        try:
-            for each in work:
-                pipeline.run(each)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise SpaceError(
-                f"{directory.root} cannot be written any further ({error.strerror}): make room, and run the same "
-                "command again; it goes on after the shards that are committed"
-            ) from None
+        for each in work:
+            pipeline.run(each)
     seconds = profile.seconds
     catalog.update(directory)
     return _report(directory, list(models), pipeline.computed, seconds, profile.times(seconds))

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from bagindex.catalog_file import wal, without_bar, write
+from bagindex.durable import publish
 from bagindex.errors import (
     DamagedIndexError,
     IncompleteIndexError,
@@ -26,9 +28,19 @@ from bagindex.errors import (
 )
 from bagindex.seal import read_plain, read_record, sealed
 from bagindex.standing import Standing, up_to
-from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256, publish
+from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256
 from bagindex.text import first_line
-from bagindex.views import VIEWS, Relations, calls, check_tables, macro_statements, mentioned, native_names, statements
+from bagindex.views import (
+    MACROS,
+    VIEWS,
+    Relations,
+    calls,
+    check_tables,
+    macro_statements,
+    mentioned,
+    native_names,
+    statements,
+)
 from bagindex_schemas.records import CatalogRecord, FileRecord, Keep, ModelRecord, Relabelling
 
 if TYPE_CHECKING:
@@ -36,13 +48,9 @@ if TYPE_CHECKING:
 
 NATIVE_ROWS = 100_000_000
 """A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
-_MEMORY = "500MB"
-"""What DuckDB may take to write a catalog; each of its threads needs some 40 MB."""
 _KEEP_CATALOGS = 2
 _CHUNK = 10_000
 """Rows of a stream that are fetched at a time."""
-_MACROS = "macros"
-"""Stands for all of them among the views that are bound."""
 _LIFE, _LIVES = 1_000_000, 1_000_000
 """A catalog's number is one more than the last one's; the first is a random million and one. So none has a path that
 another had before the index was removed or begun anew: DuckDB takes a file for the one that this process has open by
@@ -73,28 +81,7 @@ def update(directory: IndexDirectory, *, anew: bool = False) -> None:
     numbers = _numbers(directory)
     name = f"catalog-{max(numbers, default=_LIFE * secrets.randbelow(_LIVES)) + 1}.duckdb"
     temporary = directory.root / f"{name}.tmp-{os.getpid()}"
-    # Sorting takes as much memory as it is allowed, and is as fast with little; what does not fit lies in the index's
-    # folder for a while, where there is room.
-    spill = directory.root / f"spill.tmp-{os.getpid()}"
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": _MEMORY,
-        "threads": min(4, os.cpu_count() or 1),
-        "temp_directory": str(spill),
-    }
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect(temporary, config=config) as connection:
-        # A catalog's paths are relative to its folder, so that the index can be moved. While the views are bound DuckDB
-        # finds the files through this setting, which does not take every path: hence the link.
-        link = Path(folder) / "index"
-        link.symlink_to(directory.root.resolve())
-        _without_bar(connection)
-        connection.execute("SET file_search_path = ?", [str(link)])
-        for statement in statements(tables, state):
-            try:
-                connection.execute(f"BEGIN; {statement}; COMMIT")
-            except duckdb.OutOfMemoryException:  # rows of very many classes are so wide that a few do not fit
-                connection.execute("ROLLBACK; SET memory_limit = '80%'")
-                connection.execute(statement)
-    shutil.rmtree(spill, ignore_errors=True)
+    write(temporary, directory.root, statements(tables, state))
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     file_record = FileRecord(bytes=temporary.stat().st_size, sha256=file_sha256(temporary))
@@ -116,12 +103,6 @@ def check_labels(directory: IndexDirectory, given: Relabelling) -> None:
             f"{path} is missing or damaged: give the labels again with `bagindex relabel --labels FILE`, or go back "
             "with --original"
         )
-
-
-def _without_bar(connection: duckdb.DuckDBPyConnection) -> None:
-    """In a Python prompt DuckDB would draw a progress bar among the output."""
-    with suppress(duckdb.InvalidInputException):  # a notebook that cannot have one does not let it be switched off
-        connection.execute("SET enable_progress_bar = false")
 
 
 def check_place(directory: IndexDirectory) -> None:
@@ -146,7 +127,7 @@ def current(directory: IndexDirectory) -> Path:
     if record.file is not None:
         check_size(path, record.file.bytes, REMAKE)
     # DuckDB would apply it to what it reads.
-    if path.with_name(f"{path.name}.wal").exists():
+    if wal(path).exists():
         raise DamagedIndexError(f"{path} was written to by something else, which left {path.name}.wal: {REMAKE}")
     return path
 
@@ -157,7 +138,7 @@ def drop(directory: IndexDirectory) -> None:
     for number in _numbers(directory):
         path = directory.root / f"catalog-{number}.duckdb"
         directory.drop(path)
-        directory.drop(path.with_name(f"{path.name}.wal"))
+        directory.drop(wal(path))
 
 
 def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
@@ -184,8 +165,9 @@ def _current_record(directory: IndexDirectory) -> CatalogRecord:
 class Catalog:
     """A read-only connection to the catalog in force when it was opened.
 
-    It knows what the index was then: `models`, the keep level that each is known by among them; `shards`, and the
-    folder of each model's visual words, `words`, relative to the index. What comes to the index later is no part of it.
+    It knows what the index was then: its `models`, each with the keep level that it could be asked for, its `shards`,
+    the folder of each model's visual words (`words`, relative to the index) and the bytes of all files (`listed`). What
+    came later is no part of it.
     """
 
     def __init__(self, directory: IndexDirectory) -> None:
@@ -207,7 +189,7 @@ class Catalog:
         directory = self.directory
         try:
             self.connection = _connect(self.file)
-            _without_bar(self.connection)
+            without_bar(self.connection)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
             native = {row[0] for row in tables.fetchall()}
@@ -220,9 +202,7 @@ class Catalog:
             check_tables(self.connection, self.manifest, predicted)
         except (duckdb.Error, ValueError) as error:
             raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {REMAKE}") from None
-        """The models that the catalog knows, with the keep level that it knows them by."""
         self.words: Mapping[str, str] = dict(words)
-        """The folder of each model's visual words, relative to the index."""
         self.listed = listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))
         images = (re.fullmatch(rf"{IMAGES}/shard-(\d+)/images\.parquet", name) for name in listed)
         self.shards = sorted(int(match[1]) for match in images if match)
@@ -230,6 +210,12 @@ class Catalog:
         known = list(self.models.values())
         self._relations = Relations(directory, self.manifest, known, native, self.words, listed, base)
         self._bound: set[str] = set()
+        self._covered: set[str] = set()
+
+    @property
+    def life(self) -> int:
+        """A number that stays until the index is removed or begun anew, and goes with it when it is moved."""
+        return _life(self.file)
 
     def check(self) -> None:
         """See whether the index still is the one that was opened.
@@ -248,7 +234,7 @@ class Catalog:
             ) from None
         except DamagedIndexError:  # which whoever opens it now is told
             return
-        if _life(file) != _life(self.file):
+        if _life(file) != self.life:
             raise OutdatedError(f"{self.directory.root} was begun anew since it was opened: open it again")
         self._seen = seen
 
@@ -283,7 +269,8 @@ class Catalog:
             DamagedIndexError: it fails.
         """
         try:
-            yield self.connection
+            with self.reading():
+                yield self.connection
         except duckdb.Error as error:
             raise DamagedIndexError(
                 f"{self.directory.root} cannot be read ({first_line(error)}): run `bagindex verify`"
@@ -314,10 +301,9 @@ class Catalog:
     def bind_views(self, text: str) -> None:
         """Make the views that `text` mentions readable from wherever the index and the process are.
 
-        The catalog's own views have relative paths; temporary ones with absolute paths cover them.
+        The catalog's own views have relative paths; temporary ones with absolute paths cover them. So do temporary
+        macros: what is run is what macros are made to do, whatever the catalog says of them.
         """
-        if calls(text) and _MACROS not in self._bound:
-            self._cover_macros()
         for view in mentioned(text):
             if view not in self._bound:
                 self._bound.add(view)
@@ -325,18 +311,24 @@ class Catalog:
                     body = self._relations.view(view)
                 if body is not None:
                     self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
+        if calls(text):
+            self._cover_macros()
 
     def _cover_macros(self) -> None:
-        """Have the macros that the catalog has do what they are made to do, whatever it says of them."""
-        self._bound.add(_MACROS)
-        has = set(self.names()[1])
+        had = self._macros - self._covered
         for macro, statement in macro_statements().items():
-            if macro in has:
+            if macro in had and self._bound.issuperset(MACROS[macro]):  # its body is bound now
+                self._covered.add(macro)
                 self.connection.execute(statement.replace("CREATE MACRO", "CREATE TEMP MACRO", 1))
+
+    @cached_property
+    def _macros(self) -> frozenset[str]:
+        return frozenset(self.names()[1])
 
     def view_bodies(self) -> Mapping[str, str]:
         """The SELECT of each view that there is, on absolute paths."""
-        return {view: body for view in VIEWS if (body := self._relations.view(view)) is not None}
+        with self.reading():
+            return {view: body for view in VIEWS if (body := self._relations.view(view)) is not None}
 
     def names(self) -> tuple[Sequence[str], Sequence[str]]:
         """Names of the tables and of the macros that the catalog has."""

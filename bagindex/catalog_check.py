@@ -6,15 +6,14 @@ import duckdb
 
 from bagindex.catalog import REMAKE, Catalog
 from bagindex.standing import Standing
-from bagindex.store import IMAGES, IndexDirectory
+from bagindex.store import IMAGES
 from bagindex.text import first_line
 from bagindex.views import model_values
 from bagindex_schemas import tables
 
 
-def check(directory: IndexDirectory) -> tuple[int, list[str]]:
-    """Compare the catalog in force with the Parquet files: rows looked at, and what differs."""
-    opened = Catalog(directory)
+def check(opened: Catalog) -> tuple[int, list[str]]:
+    """Compare a catalog with the Parquet files: rows looked at, and what differs."""
     problems = []
     rows = 0
     try:
@@ -39,8 +38,6 @@ def check(directory: IndexDirectory) -> tuple[int, list[str]]:
                 problems.append(f"catalog: {table} of {series} is not what the shards hold: {REMAKE}")
     except duckdb.Error as error:
         problems.append(f"catalog: {first_line(error)}: {REMAKE}")
-    finally:
-        opened.close()
     return rows, problems
 
 

@@ -112,7 +112,8 @@ def rows(catalog: Catalog, sql: str, parameters: Mapping[str, object]) -> list[t
     """
     used = {name: value for name, value in parameters.items() if f"${name}" in sql}
     try:
-        return catalog.connection.execute(sql, used).fetchall()
+        with catalog.reading():
+            return catalog.connection.execute(sql, used).fetchall()
     except duckdb.Error as error:
         text = first_line(error)
         if "Binder Error" in text:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bagindex import derived
-from bagindex.arrays import check_schema, to_float32
+from bagindex.arrays import open_checked, to_float32
 from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
 from bagindex.invariants import Outcome
@@ -101,6 +101,5 @@ def check_derived(catalog: Catalog, record: ModelRecord, kind: str) -> Outcome:
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        check_schema(file.schema_arrow, schema)
+    with open_checked(path, schema) as file:
         return file.read()

@@ -27,6 +27,10 @@ class SpaceError(BagindexError):
     """The disk is too small for what is asked."""
 
 
+class DiskError(BagindexError):
+    """The disk fails, or may not be written to."""
+
+
 class LockedError(BagindexError):
     """Another process is writing the index."""
 

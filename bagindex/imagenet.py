@@ -7,7 +7,6 @@ in another order than every model does: `meta.mat` says which wnid each of them 
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import re
 import tomllib
@@ -24,6 +23,7 @@ from bagindex.archives import TarSource, list_members
 from bagindex.errors import SourceError
 from bagindex.labels import read_classes, read_csv_rows
 from bagindex.sources import Entry, Layout, Source, open_folder
+from bagindex.synsets import read_synsets
 from bagindex.text import path_text, some
 
 SPLITS = ("val", "train")
@@ -273,14 +273,9 @@ def _map_ids(truth: bytes, meta: bytes, truth_path: Path, meta_path: Path) -> _L
 
 def _read_meta(data: bytes, where: Path) -> dict[int, str]:
     """The wnid of each ILSVRC id that is a class, and not a family of classes."""
-    import numpy as np
-    from scipy.io import loadmat  # type: ignore[import-untyped]
-
     try:
-        synsets = np.atleast_1d(loadmat(io.BytesIO(data), squeeze_me=True, variable_names=["synsets"])["synsets"])
-        leaves = [row for row in synsets if int(row["num_children"]) == 0]
-        pairs = [(int(row["ILSVRC2012_ID"]), str(row["WNID"])) for row in leaves]
-    except Exception as error:  # scipy raises whatever it likes on a damaged file
+        pairs = read_synsets(data)
+    except ValueError as error:
         raise SourceError(f"{where} is not ImageNet's {META} ({error}): fetch the devkit again") from None
     wnids = dict(pairs)
     if not len(pairs) == len(wnids) == len(set(wnids.values())) > 0:

@@ -35,7 +35,8 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
     """An index of patches and their evidence.
 
     Make one with `Index.build`, open one with `Index.open`. It reads only, may be used as a context manager, and
-    answers from the state that the index was in when the first question was asked.
+    answers from the state that the index was in when the first question was asked; where something of that state is
+    gone since, it says so (OutdatedError), and is to be opened again.
     """
 
     def __init__(self, directory: IndexDirectory, *, remark: str | None = None) -> None:

@@ -9,6 +9,7 @@ import stat
 import time
 from pathlib import Path
 
+from bagindex.durable import make_folder
 from bagindex.errors import LockedError, SettingsError
 
 LOCK = "LOCK"
@@ -25,10 +26,11 @@ def hold(root: Path) -> int:
     Raises:
         LockedError: another process is writing.
         SettingsError: the folder cannot be written to.
+        OSError: nothing can be written into the lock's file.
     """
     for _ in range(_TRIES):
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            make_folder(root, root)
             descriptor = _open(root / LOCK)
         except FileNotFoundError:  # who removed the index took the folder away in this moment
             continue
@@ -40,12 +42,16 @@ def hold(root: Path) -> int:
             holder = _holder(descriptor)
             os.close(descriptor)
             raise LockedError(f"process {holder} is writing {root}: wait until it ends, or stop it") from None
-        # Who removed the index took this file away with it, and whoever comes now locks another.
-        if _is_at(descriptor, root / LOCK):
-            # Never empty, for those who are told to wait.
-            written = os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-            os.ftruncate(descriptor, written)
-            return descriptor
+        try:
+            # Who removed the index took this file away with it, and whoever comes now locks another.
+            if _is_at(descriptor, root / LOCK):
+                # Never empty, for those who are told to wait.
+                written = os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+                os.ftruncate(descriptor, written)
+                return descriptor
+        except OSError:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
     raise SettingsError(f"{root} comes and goes: see who else makes and removes it, and try again")
 

@@ -21,9 +21,10 @@ from urllib.request import getproxies, proxy_bypass
 import platformdirs
 
 from bagindex.download import DownloadError, Progress, drop, part_of, receive, size
+from bagindex.durable import fsync_folder
 from bagindex.errors import SettingsError, WeightsError
 from bagindex.registry import ARCHITECTURES, Architecture
-from bagindex.store import file_sha256, fsync_folder
+from bagindex.store import file_sha256
 
 BASE_URL = (
     "https://bitbucket.org/wielandbrendel/bag-of-feature-pretrained-models/raw/249e8fa82c0913623a807d9d35eeab9da7dcc2a8"

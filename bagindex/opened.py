@@ -36,7 +36,8 @@ class Opened:
     """An opened index: what all questions need.
 
     It reads only, may be used as a context manager, and answers from the state that the index was in when the first
-    question was asked.
+    question was asked, whatever becomes of the index. Where something of that state is gone, questions that need it
+    raise an OutdatedError: an index was removed or begun anew, or visual words were made again, twice.
     """
 
     def __init__(self, directory: IndexDirectory) -> None:

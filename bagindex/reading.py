@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bagindex.arrays import UNREADABLE, check_schema
+from bagindex.arrays import UNREADABLE, open_checked
 from bagindex.decoding import Decoder
 from bagindex.errors import DamagedIndexError, NotKeptError, SourceError
 from bagindex.images import Rejected
@@ -50,8 +49,7 @@ class _PixelFile:
         self._path = path
         self._shape = transform.crop_height, transform.crop_width, 3
         with self._readable():
-            self._file = pq.ParquetFile(path)
-            check_schema(self._file.schema_arrow, tables.PIXELS)
+            self._file = open_checked(path, tables.PIXELS)
             metadata = self._file.metadata
             self.groups = metadata.num_row_groups
             ids = [metadata.row_group(group).column(0).statistics for group in range(self.groups)]

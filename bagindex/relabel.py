@@ -63,4 +63,4 @@ def _put(directory: IndexDirectory, relabelling: Relabelling | None) -> None:
     catalog.update(directory)
     for path in directory.root.glob("labels-*.parquet"):
         if relabelling is None or path.name != relabelling.file:
-            path.unlink()
+            directory.drop(path)

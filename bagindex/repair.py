@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bagindex import catalog, derived
+from bagindex.durable import replace_file
 from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
-from bagindex.store import COPY, IMAGES, INDEX, WEIGHTS, IndexDirectory, replace_file
+from bagindex.store import COPY, IMAGES, INDEX, WEIGHTS, IndexDirectory
 from bagindex.verify import Damage, verify
 from bagindex_schemas.derived import AnnRecord, WordsRecord
 from bagindex_schemas.records import IndexManifest

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bagindex.arrays import CHECKED
 from bagindex.evidence import Evidence
 from bagindex.geometry import Placement
 from bagindex.images import Rejected
@@ -162,8 +163,8 @@ def _path_columns(path: bytes) -> Mapping[str, str | bytes | None]:
 
 
 def _open_table(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
-    """Begin a Parquet file; compressed, unless the options say otherwise."""
-    return pq.ParquetWriter(path, schema, **{"compression": "zstd", **options})
+    """Begin a Parquet file."""
+    return pq.ParquetWriter(path, schema, **CHECKED, **options)
 
 
 def write_table(path: Path, table: pa.Table) -> None:

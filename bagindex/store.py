@@ -17,8 +17,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bagindex.durable import fsync_folder, make_folder, replace_file
 from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
 from bagindex.locking import LOCK, hold
+from bagindex.refusals import refusals
 from bagindex.seal import read_record, sealed
 from bagindex_schemas.derived import DerivedRecord
 from bagindex_schemas.records import (
@@ -106,7 +108,7 @@ class IndexDirectory:
     def write_file(self, name: str, data: bytes) -> None:
         """Write a file below the root so that readers see the old one or the new one, and it outlives a power cut."""
         path = self.inside(name)
-        self._make_folder(path.parent)
+        make_folder(path.parent, self.root)
         replace_file(path, data)
 
     def shard_path(self, series: str, shard: int) -> Path:
@@ -178,7 +180,7 @@ class IndexDirectory:
             final: where; there is nothing yet.
             record: the file that `complete` writes last.
         """
-        self._make_folder(final.parent)
+        make_folder(final.parent, self.root)
         temporary = final.with_name(f"{final.name}.tmp-{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -217,19 +219,21 @@ class IndexDirectory:
         Raises:
             LockedError: another process is writing.
             SettingsError: the folder holds something else.
+            SpaceError, DiskError: what is done meanwhile cannot be written; see `bagindex.refusals`.
         """
         if self.root.exists() and not self.root.is_dir():
             raise SettingsError(f"{self.root} is a file: give --out another place")
         foreign = self._foreign()
         if foreign:
             raise SettingsError(f"{self.root} holds something else ({foreign}): give --out an empty or new folder")
-        descriptor = hold(self.root)
-        try:
-            self._sweep()
-            self._keep_copy()
-            yield
-        finally:
-            os.close(descriptor)
+        with refusals(self.root):
+            descriptor = hold(self.root)
+            try:
+                self._sweep()
+                self._keep_copy()
+                yield
+            finally:
+                os.close(descriptor)
 
     def clear(self) -> None:
         """Remove the index, but not its lock.
@@ -272,12 +276,6 @@ class IndexDirectory:
                 with suppress(FileNotFoundError):
                     total += os.lstat(os.path.join(folder, name)).st_size
         return total
-
-    def _make_folder(self, path: Path) -> None:
-        if not path.exists():
-            self._make_folder(path.parent)
-            path.mkdir()
-            fsync_folder(path.parent)
 
     def _sweep(self) -> None:
         # Only the lock's holder writes, so every temporary name is a dead process's.
@@ -344,35 +342,7 @@ def _is_ours(child: Path) -> bool:
         return True
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that readers see the old one or the new one, and it outlives a power cut."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Rename a finished file into place."""
-    os.rename(temporary, path)
-    fsync_folder(path.parent)
-
-
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fsync_folder(path: Path) -> None:
-    """Wait until a folder's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

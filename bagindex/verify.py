@@ -216,20 +216,22 @@ def _check_meaning(
                     steps.step()
     whole = len(sound) == len(manifest.shards) * (1 + len(manifest.series))
     if whole and not damage.catalog:
-        damage.catalog = bool(checks.agreement.run("catalog", catalog_check.check, directory))
-        if not damage.catalog:
-            _check_derived(directory, checks, damage)
+        damage.catalog = bool(checks.agreement.run("catalog", _check_catalog, directory, checks, damage))
 
 
-def _check_derived(directory: IndexDirectory, checks: _Checks, damage: Damage) -> None:
-    """See whether what is derived can be used; what has another hash than it had need not be tried."""
+def _check_catalog(directory: IndexDirectory, checks: _Checks, damage: Damage) -> Outcome:
+    """See whether the catalog agrees with the shards, and if so, whether what is derived can be used by it; what has
+    another hash than it had need not be tried.
+    """
     with closing(catalog.Catalog(directory)) as opened:
-        for record in opened.models.values():
+        rows, problems = catalog_check.check(opened)
+        for record in opened.models.values() if not problems else ():
             for kind in derived.RECORDS:
                 if (record.name, kind) not in damage.derived and checks.derived.run(
                     f"{record.name}/{kind}", contents.check_derived, opened, record, kind
                 ):
                     damage.derived.add((record.name, kind))
+        return rows, problems
 
 
 class _Steps:

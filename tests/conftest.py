@@ -11,6 +11,7 @@ import pytest
 
 from bagindex import Index, demo
 from bagindex_cli import main
+from faults.trials import Judge
 
 pytest_plugins = ["browsing_page", "sites"]
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
@@ -97,6 +98,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  #
         return Result(status, printed.out, printed.err)
 
     return run_command
+
+
+@pytest.fixture(scope="session")
+def judge() -> Judge:
+    """Knows what was judged of what faults leave on a disk, so that it is not judged again."""
+    return Judge()
 
 
 @pytest.fixture(scope="session")

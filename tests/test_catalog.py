@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from bagindex import Index, catalog
+from bagindex import Index, catalog, catalog_file
 from bagindex.build import BuildSettings, build
 from bagindex.catalog import current
 from bagindex.errors import DamagedIndexError, QueryError, SettingsError
@@ -250,7 +250,7 @@ def test_folder_that_duckdb_cannot_open(folder: Path, tmp_path: Path) -> None:
 def test_a_catalog_that_needs_more_memory_gets_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Index.open(folder).sql("FROM image_evidence ORDER BY ALL").to_dicts()
     (folder / "CURRENT").unlink()
-    monkeypatch.setattr(catalog, "_MEMORY", "100kB")
+    monkeypatch.setattr(catalog_file, "_MEMORY", "100kB")
     with IndexDirectory(folder).writing():
         catalog.update(IndexDirectory(folder))
     assert Index.open(folder).sql("FROM image_evidence ORDER BY ALL").to_dicts() == expected

@@ -50,6 +50,7 @@ def jpeg(number: int) -> bytes:
 
 
 @cache
+@cache
 def meta_mat(**changes: int) -> bytes:
     """A `meta.mat` as the devkit has it: the classes, and two families of classes; `changes` are other ILSVRC ids."""
     kind = [(field, object) for field in ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children")]

@@ -132,7 +132,7 @@ def test_a_damaged_shard_is_said_to_be(tmp_path: Path) -> None:
     index = table_index(tmp_path / "i", np.zeros((5, 6, 3), np.float32))
     (path,) = (tmp_path / "i").glob("linear/shard-00001/evidence.parquet")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DamagedIndexError, match="bagindex verify"):
+    with pytest.raises(DamagedIndexError, match="run `bagindex repair`"):
         index.heatmap(4)
     assert index.heatmap(3)
 

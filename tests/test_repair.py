@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bagindex import Index
+from bagindex import Index, catalog
 from bagindex.build import BuildSettings, build
 from bagindex.catalog import current
 from bagindex.errors import DamagedIndexError, LockedError
@@ -61,6 +61,23 @@ def test_a_sound_index_is_left_as_it_is(folder: Path) -> None:
         0,
     )
     assert contents(folder) == before
+
+
+def test_a_catalog_that_is_made_again_is_there_all_the_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = IndexDirectory(folder)
+    damaged = current(directory)
+    with Index.open(folder) as reader:
+        before = reader.top_patches("a").patches
+        data = damaged.read_bytes()
+        damaged.unlink()  # what the reader has open stays as it was
+        damaged.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        monkeypatch.setattr(catalog, "drop", lambda _: pytest.fail("it is gone for a while"))
+        report = Index.repair(folder)
+        assert (report.found, report.remade) == (["the catalog"], ["the catalog"])
+        assert reader.top_patches("a").patches == before
+    assert current(directory) != damaged
+    with Index.open(folder) as index:
+        assert index.verify().ok
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ import pytest
 from PIL import Image
 
 from bagindex import Index, choosing, output, prepare
+from bagindex.build import BuildSettings, build
 from bagindex.choosing import Met
 from bagindex.compute import BagNetCompute
 from bagindex.computing import PICTURES, Computing
 from bagindex.errors import SettingsError
+from bagindex.grow import update
 from bagindex.maps import PictureBytes
 from bagindex.sandbox.pool import Limits, SqlPool
 from bagindex.service import pictures, work
@@ -34,6 +37,9 @@ from bagindex.service.problems import Problem, Texts
 from bagindex.service.settings import Settings
 from bagindex.service.strangers import Strangers
 from bagindex.service.work import Workers
+from bagindex.sources import Entry
+from bagindex.store import IndexDirectory
+from fakes import LinearCompute, MemorySource, number_png
 from serving import API, Running, check_problem, running
 from wordy import worded_index
 
@@ -785,6 +791,32 @@ def test_a_catalog_that_is_replaced_is_noticed(planted_words: Index, tmp_path: P
         assert service.client.get("/readyz").status_code == 503
         assert service.client.get("/healthz").status_code == 200
         service.problem("/images/3", 404, "unknown-index")
+
+
+def test_pictures_of_an_index_that_is_begun_anew_are_others(tmp_path: Path) -> None:
+    """Two indexes of one plan: what came later differs, under the same ids."""
+    directory, compute = IndexDirectory(tmp_path / "i"), LinearCompute("ab")
+    settings = BuildSettings(shard_size=4, workers=1)
+    first, later = MemorySource(["a"] * 4), MemorySource(["a"] * 5)
+
+    class Others(MemorySource):
+        def read(self, entry: Entry) -> bytes:
+            return number_png(entry.size + 9 * (entry.size == 4), self.side)
+
+    build(directory, first, {"a": 0}, compute, settings)
+    update(directory, later, {"a": 0}, {"linear": compute}, settings)
+    with running([tmp_path / "i"]) as service:
+        address = f"/patches/16.png?v={service.json('/indexes')['indexes'][0]['version']}"
+        before = service.get(address)
+        assert "immutable" in before.headers["cache-control"]
+        build(directory, first, {"a": 0}, compute, replace(settings, restart=True))
+        service.problem(address, 404, "unknown-patch")
+        update(directory, Others(["a"] * 5), {"a": 0}, {"linear": compute}, settings)
+        after = service.get(address)
+        with Index.open(tmp_path / "i") as index:
+            assert after.content == pictures.encode(index.patch_pixels(16)) != before.content
+        assert after.headers["etag"] != before.headers["etag"]
+        assert "immutable" not in after.headers["cache-control"]
 
 
 def test_a_condition_is_of_the_state_that_is_asked(

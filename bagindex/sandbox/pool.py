@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from bagindex.store import IndexDirectory
 __all__ = ["Answer", "BusyError", "Limits", "SqlPool", "TimeLimitError"]
 
 _MOST_THREADS = 4
+_STARTS = 5
 _PATIENCE = 10.0
 """Seconds that a query may wait for a process, beside one query's time."""
 
@@ -176,11 +178,16 @@ class SqlPool:
             return self._state
 
     def _start(self, now: State) -> Process:
-        try:
-            process = Process(now, self.limits, self._threads)
-        except StartError:
-            # The catalog may have been replaced by the next but one in between.
-            process = Process(self._fresh(), self.limits, self._threads)
+        for attempt in itertools.count(1):
+            try:
+                process = Process(now, self.limits, self._threads)
+                break
+            except StartError:
+                # The catalog may have been replaced by the next but one in between, and again; otherwise once more is
+                # enough.
+                before, now = now, self._fresh()
+                if attempt == _STARTS or (attempt > 1 and now is before):
+                    raise
         with self._change:
             self._processes.add(process)
             closed = self._closed

@@ -29,6 +29,8 @@ _Result = TypeVar("_Result")
 _PNG_BYTES = 64_000_000
 _PIXEL_BYTES = 96_000_000
 _CONDITION_BYTES = 16_000_000
+_TRIES = 6
+"""As often a condition is looked for again, where the index has changed before the question was asked."""
 
 
 class Service:
@@ -113,7 +115,7 @@ class Service:
         Raises:
             Problem, BagindexError: as `ask` and `condition`.
         """
-        for last in (False, False, True):
+        for last in (False,) * (_TRIES - 1) + (True,):
             met = await self.condition(name, where, model)
             try:
                 return await self.ask(name, lambda opened, met=met: question(opened, met), slow=slow)  # type: ignore[misc]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bagindex import derived
 from bagindex.arrays import to_float32
-from bagindex.errors import SettingsError, SpaceError
+from bagindex.errors import SettingsError
 from bagindex.similarity import ann
 from bagindex.similarity.vectors import prepare
 from bagindex.store import IndexDirectory
@@ -37,6 +37,8 @@ _NEAREST = 10
 _RECALL = 0.998
 """What is aimed at, on the queries; on others it may come out a little lower."""
 _IMAGES_AT_ONCE = 8
+_AT_ONCE = 1 << 20
+"""Bytes of an index that are written at once."""
 
 
 @dataclass(frozen=True)
@@ -240,12 +242,9 @@ class _Maker:
     def _write(self) -> None:
         """Write what has come together as a part of the index, and begin another."""
         path = self._folder / (f"patches-{len(self._parts)}.faiss" if self._parts else "patches.faiss")
-        try:
-            self._faiss.write_index(self._index, str(path))
-        except RuntimeError as error:
-            raise SpaceError(
-                f"the FAISS index cannot be written ({first_line(error)}): make room, and run `bagindex index`"
-            ) from None
+        # By our own file: FAISS's does not tell when closing it fails, with what is left to be written.
+        with path.open("wb") as file:
+            self._faiss.write_index(self._index, self._faiss.PyCallbackIOWriter(file.write, _AT_ONCE))
         self._parts.append(path)
         self._index.reset()
 

@@ -16,8 +16,8 @@ import torch
 from pydantic import ValidationError
 
 from bagindex import output
+from bagindex.durable import fsync_folder, replace_file
 from bagindex.errors import SettingsError, TrainingError
-from bagindex.store import fsync_folder, replace_file
 from bagindex_schemas.training import EpochRecord
 
 _DIGEST = 32

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bagindex import derived
 from bagindex.accounts.sums import exact, word_sums
+from bagindex.arrays import CHECKED
 from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
 from bagindex.geometry import patch_ids
@@ -273,15 +274,15 @@ def _write(
             pa.array(centroids.reshape(-1)), type=schema.field("centroid").type
         ),
     }
-    pq.write_table(pa.table(columns, schema=schema), folder / "words.parquet", compression="zstd")
+    pq.write_table(pa.table(columns, schema=schema), folder / "words.parquet", **CHECKED)
     columns = {
         "class_id": np.repeat(np.arange(classes, dtype=np.int32), count),
         "word": np.tile(words, classes),
         "mean_logit": means.reshape(-1),
     }
     table = pa.table(columns, schema=schemas.WORD_EVIDENCE)
-    pq.write_table(table, folder / "word_evidence.parquet", compression="zstd")
-    with pq.ParquetWriter(folder / "patch_words.parquet", schemas.PATCH_WORDS, compression="zstd") as writer:
+    pq.write_table(table, folder / "word_evidence.parquet", **CHECKED)
+    with pq.ParquetWriter(folder / "patch_words.parquet", schemas.PATCH_WORDS, **CHECKED) as writer:
         for ids, part in _assigned(features, found.of_patches):
             writer.write_table(
                 pa.table({"patch_id": ids, "word": part}, schema=schemas.PATCH_WORDS), row_group_size=_ROWS

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bagindex import derived
-from bagindex.arrays import UNREADABLE, check_schema
+from bagindex.arrays import UNREADABLE, open_checked
 from bagindex.catalog import Catalog
 from bagindex.errors import DamagedIndexError, NotKeptError, QueryError
 from bagindex.geometry import patch_ids
@@ -115,8 +114,7 @@ def _read(folder: Path, stored: StoredPatches, classes: int) -> Vocabulary:
 
 
 def _table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        check_schema(file.schema_arrow, schema)
+    with open_checked(path, schema) as file:
         return file.read(columns)
 
 

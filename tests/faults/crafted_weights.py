@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bagindex.model import BagNet
 from bagindex.registry import ARCHITECTURES
 
 Case = Callable[[Path, Path], Path]
@@ -35,6 +34,8 @@ def read(path: Path) -> None:
 def _state() -> dict[str, Any]:
     """A sound state dict of a very narrow BagNet-9."""
     import torch
+
+    from bagindex.model import BagNet
 
     torch.manual_seed(0)
     return dict(BagNet(ARCHITECTURES["bagnet9"], _CLASSES, _WIDTH).state_dict())

@@ -136,7 +136,7 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _subjects(folder: Path, apart: Apart, looks: Looks, real: bool) -> list[_Subject]:
-    names = [name for name in whole.MAKERS if real or name != "real"]
+    names = ["small", *(["real"] if real else [])]
     return [_Subject.make(name, folder, apart, looks) for name in names]
 
 
@@ -201,7 +201,7 @@ def misplaced(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Ou
         for kind, what, change in islice(done, trials):
             with subject.kept():
                 change()
-                subject.look(what, outcome, kind, silent=kind == "exchanged", data=False)
+                subject.look(what, outcome, kind, silent=kind in ("exchanged", "gone"), data=False)
     return outcome.done()
 
 
@@ -228,8 +228,10 @@ def _misplacements(root: Path) -> Iterator[tuple[str, str, Callable[[], object]]
     for path in _folders(root):
         name = str(path.relative_to(root))
         yield "empty", f"{name} empty", _doing(_empty, path)
-        if not path.name.startswith("patches"):  # without a FAISS index, none was made
-            yield "missing", f"no {name}", _doing(shutil.rmtree, path)
+        # Without a FAISS index, none was made. Of words, the catalog tells.
+        if not path.name.startswith("patches"):
+            kind = "gone" if path.name.startswith("words") else "missing"
+            yield kind, f"no {name}", _doing(shutil.rmtree, path)
         yield "a file", f"a file in place of {name}", _doing(_unfold, path)
     old, new = whole.catalogs(root)[-2:]
     yield "exchanged", "the catalog before the last under the name of the last", _doing(shutil.copyfile, old, new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from faults.common import Outcome
 from faults.forks import Conditions
 from faults.native import Arming, Fault, Kind
 from faults.replay import read_tree
-from faults.trials import DISK, Judge, Reference, attempt, begin, references
+from faults.steps import STEPS
+from faults.trials import DISK, Judge, Reference, attempt, begin, is_temporary, references
 
 _KNOWN = "the same as one before, but for what is temporary"
 
@@ -25,28 +27,33 @@ class _Point:
         return f"{self.step}, {self.fault.name} operation {self.at}"
 
 
-def every_state(place: Path, trials: int, seed: int) -> Outcome:
-    """What a kill leaves, at every operation of every step: `trials` and `seed` change nothing.
+def every_state(
+    place: Path, trials: int, seed: int, of: Sequence[str] = tuple(STEPS), judge: Judge | None = None
+) -> Outcome:
+    """What a kill leaves, at every operation of steps, whatever `trials` and `seed`.
 
     A killed process leaves what it did until then. So the operations of a step, written down once, give what a kill
-    between any two of them leaves, and in the middle of a write; `killed` kills in earnest, and holds its result
-    against these states. Each is opened and gone on with, those that are the same but for temporary files once.
+    between any two of them leaves. Each state is opened and gone on with, those that `judge` knows once. In the middle
+    of a write, too: all but the lock is written under a temporary name.
     """
-    outcome = Outcome("a kill between any two operations, and in any write")
-    judge = Judge()
-    for reference in references().values():
+    outcome = Outcome("a kill between any two operations")
+    judge = Judge() if judge is None else judge
+    for reference in [references()[step] for step in of]:
         disk = reference.disk(DISK)
         for number, operation in enumerate(reference.operations, start=1):
             if operation.error:
                 continue
             disk.apply(operation)
+            if operation.kind is Kind.SYNC or all(map(is_temporary, filter(None, (operation.path, operation.other)))):
+                outcome.trial(_KNOWN)
+                continue
             new, problems = judge.judge(reference, disk.now(), place)
             where = f"{reference.step}, after operation {number} ({operation.kind.name} {operation.path})"
             outcome.trial("judged" if new else _KNOWN, *(f"{where}: {problem}" for problem in problems))
     return outcome.done()
 
 
-def killed(place: Path, trials: int, seed: int) -> Outcome:
+def killed(place: Path, trials: int, seed: int, judge: Judge | None = None) -> Outcome:
     """SIGKILL before and after an operation, and in the middle of a write; all points, or `trials` drawn from them."""
     outcome = Outcome("SIGKILL before, after and in every operation")
     points = [
@@ -57,7 +64,7 @@ def killed(place: Path, trials: int, seed: int) -> Outcome:
     ]
     if trials < len(points):
         points = random.Random(seed).sample(points, trials)
-    judge = Judge()
+    judge = Judge() if judge is None else judge
     for point in points:
         reference = references()[point.step]
         came, problems = _kill(reference, point, judge, place)

@@ -17,8 +17,8 @@ import struct
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, ParamSpec
@@ -40,6 +40,7 @@ _IMPORTED = (
     "bagindex.words.making",
     "bagindex.words.results",
     "bagindex_cli",
+    "encodings.utf_8_sig",
     "faiss",
     "faults.steps",
     "pandas",
@@ -130,9 +131,7 @@ class ForkServer:
             env={**native.environment(), **_ONE_THREAD, "PYTHONPATH": tests},
         )
 
-    def run(
-        self, function: Callable[_Arguments, object], *args: _Arguments.args, **kwargs: _Arguments.kwargs
-    ) -> Any:
+    def run(self, function: Callable[_Arguments, object], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Any:
         """What a function returns in a child that nothing happens to."""
         return self.under(Conditions(), function, *args, **kwargs).result()
 
@@ -183,11 +182,20 @@ def serve() -> None:
     os.dup2(2, 1)
     for name in _IMPORTED:
         importlib.import_module(name)
+    _decode_here()
     while requests.peek(1):
         conditions, call = _receive(requests)  # type: ignore[misc, has-type]
         if len(os.listdir("/proc/self/task")) != 1:
             raise RuntimeError("the fork server has a thread: a child would lack it")
         _send(answers, _fork(conditions, call))
+
+
+def _decode_here() -> None:
+    """Decoders are processes, which take long to start, change nothing in an index, and have faults of their own."""
+    from bagindex.decoders import pool
+    from bagindex.images import read_picture
+
+    pool.decode = lambda data, transform, *_: read_picture(data, transform)
 
 
 def _fork(conditions: Conditions, call: bytes) -> Ended:

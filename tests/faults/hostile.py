@@ -36,48 +36,60 @@ class Looks:
 _LOOKS = Looks()
 
 
-def weights(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Outcome:
+def weights(
+    folder: Path,
+    trials: int,
+    seed: int,
+    looks: Looks = _LOOKS,
+    cases: Mapping[str, crafted_weights.Case] = crafted_weights.CASES,
+) -> Outcome:
     """Each crafted file of weights once, or so many of them."""
     outcome = Outcome("hostile weights")
     with Apart(MEMORY, SECONDS, ["bagindex.weights"]) as apart:
-        for name in _some(crafted_weights.CASES, trials, seed):
+        for name in _some(cases, trials, seed):
             place = folder / name.replace(" ", "-").replace("/", "-")
             place.mkdir()
             canary = _Canary(folder / "outside")
             made = apart.call(crafted_weights.make, name, place, canary.folder)
             if made.how != "returned":
                 raise RuntimeError(f"{name} cannot be made: {made.how}: {made.said}")
-            before = _tree(place)
+            before = tree(place)
             came = apart.call(looks.weights, made.value)
             problems = [*_unclear(came), *canary.problems()]
-            if _tree(place) != before:
+            if tree(place) != before:
                 problems.append("something was written beside the file")
             outcome.trial(came.how, *(f"{name}: {problem}" for problem in problems))
             shutil.rmtree(place)
     return outcome.done()
 
 
-def indexes(folder: Path, trials: int, seed: int, looks: Looks = _LOOKS) -> Outcome:
+def indexes(
+    folder: Path,
+    trials: int,
+    seed: int,
+    looks: Looks = _LOOKS,
+    cases: Mapping[str, crafted_indexes.Case] = crafted_indexes.CASES,
+) -> Outcome:
     """Each crafted index once, or so many of them; with more trials than there are, all questions are asked of each."""
     outcome = Outcome("hostile indexes")
     with Apart() as apart:
-        sound = whole.made(folder, "small", apart)
+        sound = whole.made(folder, "tiny", apart)
     with Apart(MEMORY, SECONDS, ["bagindex.verify", "faiss"]) as apart:
         answers: asking.Answers = apart.call(asking.ask, sound).value
-        for name in _some(crafted_indexes.CASES, trials, seed):
-            case = crafted_indexes.CASES[name]
+        for name in _some(cases, trials, seed):
+            case = cases[name]
             root = folder / "crafted"
             canary = _Canary(folder / "outside")
             shutil.copytree(sound, root)
             changed = apart.call(crafted_indexes.change, name, root, canary.folder)
             if changed.how != "returned":
                 raise RuntimeError(f"{name} cannot be made: {changed.how}: {changed.said}")
-            before = _tree(root)
+            before = tree(root)
             found = apart.call(looks.check, root, False)
             names = [] if case.harmless or trials > len(crafted_indexes.CASES) else sorted({*_ALWAYS, *case.refused})
             asked = apart.call(looks.ask, root, [each for each in answers if each in names])
             problems = [*_unsound(case, found, asked, answers), *canary.problems()]
-            if _tree(root) != before:
+            if tree(root) != before:
                 problems.append("something was written into the index")
             outcome.trial("seen" if found.value else "not seen", *(f"{name}: {problem}" for problem in problems))
             shutil.rmtree(root)
@@ -117,7 +129,7 @@ def _too_much(came: Came) -> list[str]:
     return [f"it took {came.peak:,} bytes"] if came.peak > PEAK else []
 
 
-def _tree(root: Path) -> dict[str, str]:
+def tree(root: Path) -> dict[str, str]:
     """All files below a folder, but for the lock, and what is in them."""
     found = {}
     for path in sorted(root.rglob("*")):
@@ -138,11 +150,11 @@ class _Canary:
         if not folder.is_dir():
             folder.mkdir()
             (folder / "secret.txt").write_text("a person's file\n")
-        self._before = _tree(folder)
+        self._before = tree(folder)
 
     def problems(self) -> list[str]:
         """What has happened to it."""
-        now = _tree(self.folder)
+        now = tree(self.folder)
         changed = sorted(name for name in now.keys() | self._before.keys() if now.get(name) != self._before.get(name))
         for name in changed:
             if name not in self._before:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from bagindex.store import SHARD
 from faults import steps
 from faults.common import Outcome
 from faults.forks import Conditions, server
 from faults.steps import STEPS, Life, State
 from faults.trials import Reference, attempt, readable, whole
 
-_LIFE = {"images": 40, "shard": 4, "grown": 50}
 
-
-def torch_free(place: Path, trials: int, seed: int, of: Sequence[str] = tuple(STEPS)) -> Outcome:
+def torch_free(
+    place: Path, trials: int, seed: int, of: Sequence[str] = tuple(STEPS), images: int = 40, shard: int = 4
+) -> Outcome:
     """Live through the steps of an index's life, over and over, killed at a random moment of each step, `trials` times.
 
     After each kill what is there is looked at (see `trials.readable`), and which images were computed: none of a shard
@@ -26,10 +27,10 @@ def torch_free(place: Path, trials: int, seed: int, of: Sequence[str] = tuple(ST
     must have come to what it comes to undisturbed.
     """
     outcome = Outcome("SIGKILL at a random moment, torch-free")
-    undisturbed = _undisturbed(place / "undisturbed", of)
-    rng, lives = random.Random(seed), 1
-    life, kept = Life(place.resolve() / "disk" / "index", **_LIFE), State(refused="IndexNotFoundError")
+    life = Life(place.resolve() / "disk" / "index", images, shard, images + 10)
+    undisturbed = _undisturbed(replace(life, folder=place.resolve() / "undisturbed" / "index"), of)
     life.folder.parent.mkdir()
+    rng, lives, kept = random.Random(seed), 1, State(refused="IndexNotFoundError")
     names = iter(of)
     step = next(names)
     while outcome.trials < trials:
@@ -37,14 +38,16 @@ def torch_free(place: Path, trials: int, seed: int, of: Sequence[str] = tuple(ST
         before = kept
         life.log.unlink(missing_ok=True)
         ended = attempt(step, life, Conditions(kill_after=rng.uniform(0, seconds)))
+        where = f"seed {seed}, {step} after {outcome.trials} kills"
+        if ended.failure is not None:
+            outcome.trial("failed", f"{where}: {ended.failure.trace}")
         kept = server().run(steps.look, life, verify=not ended.killed)
         if ended.killed:
             problems = readable(reference, kept) + _redone(step, life, before, kept)
-            outcome.trial(f"killed in {step}", *(f"seed {seed}, kill {outcome.trials + 1}, {step}: {p}" for p in problems))
+            outcome.trial(f"killed in {step}", *(f"{where}, and one: {problem}" for problem in problems))
             continue
-        ended.result()
-        outcome.problems += [f"seed {seed}, {step} after {outcome.trials} kills: {p}" for p in whole(reference, kept)]
-        step = next(names, "")
+        outcome.problems += [f"{where}: {problem}" for problem in whole(reference, kept)]
+        step = next(names, "") if ended.failure is None else ""
         if not step:  # another life
             lives += 1
             names = iter(of)
@@ -53,18 +56,17 @@ def torch_free(place: Path, trials: int, seed: int, of: Sequence[str] = tuple(ST
             life.folder.parent.mkdir()
     while step:  # the last life is lived to its end
         reference, _ = undisturbed[step]
-        attempt(step, life, Conditions()).result()
+        ended = attempt(step, life, Conditions())
         state = server().run(steps.look, life, verify=True)
-        outcome.problems += [f"seed {seed}, {step} after all kills: {p}" for p in whole(reference, state)]
-        step = next(names, "")
+        outcome.problems += [f"seed {seed}, {step} after all kills: {problem}" for problem in whole(reference, state)]
+        step = next(names, "") if ended.failure is None else ""
     outcome.counts["whole lives"] = lives
     return outcome.done()
 
 
-def _undisturbed(place: Path, of: Sequence[str]) -> Mapping[str, tuple[Reference, float]]:
+def _undisturbed(life: Life, of: Sequence[str]) -> Mapping[str, tuple[Reference, float]]:
     """What each step begins with and comes to, and how long it takes."""
-    place.mkdir()
-    life = Life(place.resolve() / "index", **_LIFE)
+    life.folder.parent.mkdir()
     found, before = {}, State(refused="IndexNotFoundError")
     for step in of:
         started = time.monotonic()
@@ -87,15 +89,17 @@ def _redone(step: str, life: Life, before: State, after: State) -> list[str]:
     problems = []
     for model, record in manifest.models.items():
         images = {number for name, number in computed if name == model}
-        touched = {
-            shard for shard, span in enumerate(manifest.shards) if images & set(range(span.first, span.first + span.count))
-        }
-        had, has = (
-            {n for n in range(len(manifest.shards)) if all(f"{s}/shard-{n:05d}/shard.json" in files for s in record.series)}
-            for files in (before.files, after.files)
-        )
+        spans = enumerate(manifest.shards)
+        touched = {shard for shard, span in spans if not images.isdisjoint(range(span.first, span.first + span.count))}
+        had, has = (_committed(files.files, record.series, len(manifest.shards)) for files in (before, after))
         if step != "restart" and touched & had:
             problems.append(f"{model}: shards {sorted(touched & had)} were committed, and are computed again")
         if len(touched - has) > 1:
             problems.append(f"{model}: shards {sorted(touched - has)} were computed in vain")
     return problems
+
+
+def _committed(files: Mapping[str, str], series: Iterable[str], shards: int) -> set[int]:
+    """The shards that are committed in all of some series."""
+    records = [[f"{each}/shard-{shard:05d}/{SHARD}" for each in series] for shard in range(shards)]
+    return {shard for shard, names in enumerate(records) if files.keys() >= set(names)}

@@ -1,9 +1,10 @@
-"""Operations on files, counted, written down, or made to fail, whatever library makes them: `shim.c`, compiled and armed.
+"""Operations on files, counted, written down or made to fail, whatever library makes them: by `shim.c`, compiled.
 
 A process that was started with `environment()` has the shim before libc. It does nothing until `arm` names a folder. It
 is for Linux with glibc and a C compiler; elsewhere `unavailable` says why not, and tests skip.
 
-That nothing which changes a file goes past it is tested against what `strace` sees (tests/test_faults_native.py).
+Nothing that changes a file goes past it: `trials.references` holds what a journal comes to, operation by operation,
+against what is there.
 """
 
 from __future__ import annotations
@@ -157,3 +158,15 @@ def read_journal(path: Path) -> Iterator[Operation]:
             name, other = (os.fsdecode(file.read(length)) for length in (path_size, other_size))
             yield Operation(Kind(kind), error, offset, name, other, file.read(size))
 
+
+def write_thrice(path: str) -> list[int]:
+    """Write to a new file, three times: how many bytes, or, below zero, the errno."""
+    results = []
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    for text in (b"one", b"two", b"three"):
+        try:
+            results.append(os.write(descriptor, text))
+        except OSError as error:
+            results.append(-(error.errno or 0))
+    os.close(descriptor)
+    return results

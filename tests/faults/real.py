@@ -1,4 +1,4 @@
-"""Real builds, with torch and pictures, killed: `bagindex build` as a process, or only the processes that work for it."""
+"""Real builds, with torch and pictures, killed: `bagindex build` as a process, or only processes that work for it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def builds(
             came = "killed before the first shard" if not has else "killed after some shards"
             outcome.trial(came, *(f"{where}: {problem}" for problem in problems))
             continue
-        outcome.problems += [f"{where}, done: {problem}" for problem in problems + _judged(ended.result(), folder, expected)]
+        problems += _judged(ended.result(), folder, expected)
+        outcome.problems += [f"{where}, done: {problem}" for problem in problems]
         done += 1
         folder = place / f"index-{done}"
     last = server().under(Conditions(), run, [*command, "--out", str(folder)])
@@ -88,9 +90,9 @@ def workers(
         killed = 0
         with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             began = time.monotonic()
-            _until(lambda: folder.exists() or process.poll() is not None)
             for moment in moments:
-                _until(lambda: process.poll() is not None, began + moment)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0, began + moment - time.monotonic()))
                 children = _children(process.pid)
                 if children:
                     with suppress(ProcessLookupError):
@@ -104,19 +106,21 @@ def workers(
 
 
 def run(arguments: Sequence[str]) -> tuple[int, str]:
-    """The command line in this process: its exit status, and nothing of what it says."""
+    """The command line in this process: its exit status, and what it says of errors."""
     from bagindex_cli import main
 
     sys.argv = ["bagindex", *arguments]
-    os.environ["BAGINDEX_HOME"] = os.devnull
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    try:
-        main()
-    except SystemExit as leaving:
-        return int(leaving.code or 0), ""
-    return 0, ""
+    status = 0
+    with tempfile.TemporaryFile() as said, open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+        try:
+            main()
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        sys.stderr.flush()
+        said.seek(0)
+        return status, said.read().decode()
 
 
 def _command(place: Path, pictures: Path | None, options: Sequence[str] | None) -> list[str]:
@@ -157,8 +161,3 @@ def _children(process: int) -> list[int]:
         with suppress(OSError):
             found += [int(child) for child in task.read_text().split()]
     return found
-
-
-def _until(true: Callable[[], bool], latest: float = float("inf")) -> None:
-    while not true() and time.monotonic() < latest:
-        time.sleep(0.01)

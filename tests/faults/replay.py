@@ -1,7 +1,8 @@
 """A disk that forgets: what a journal of operations leaves of a folder when the machine stops.
 
-Data is on the disk once its file was synchronised, an entry (of a file that was made, renamed or removed) once its folder
-was. What was not may be there or not, whole or in part, in any order. This is stricter than any file system in use.
+Data is on the disk once its file was synchronised, an entry (of a file that was made, renamed or removed) once its
+folder was. What was not may be there or not, whole or in part, in any order. This is stricter than any file system in
+use.
 """
 
 from __future__ import annotations
@@ -179,9 +180,7 @@ def write_tree(tree: Tree, root: Path) -> None:
             (root / path).write_bytes(data)
 
 
-def _tree(
-    top: Folder, entries: Callable[[Folder], Mapping[str, File | Folder]], data: Callable[[File], bytes]
-) -> Tree:
+def _tree(top: Folder, entries: Callable[[Folder], Mapping[str, File | Folder]], data: Callable[[File], bytes]) -> Tree:
     found: dict[str, bytes | None] = {}
 
     def walk(folder: Folder, prefix: str) -> None:

@@ -98,10 +98,16 @@ class Server:
 
 @contextmanager
 def serving(*indexes: Path, workers: int = 2) -> Iterator[Server]:
-    """Serve some indexes on this machine, until the end of the `with`; so many processes run SQL about each."""
+    """Serve some indexes on this machine, until the end of the `with`; so many processes run SQL about each.
+
+    What the server writes to its log is in `server.log` beside the first of them.
+    """
     given = [word for index in indexes for word in ("-i", str(index))]
     command = [sys.executable, "-m", "bagindex_cli", "serve", *given, "--port", "0", "--workers-sql", str(workers)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        indexes[0].with_name("server.log").open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         try:
             assert process.stdout is not None
             said = process.stdout.readline()
@@ -181,7 +187,7 @@ class Race:
         try:
             for state, step in enumerate(taken, start=2):
                 shared.take(state, partial(step.take, self._index))
-                time.sleep(chance.uniform(0, 0.2))
+                self._wait_for(chance.randint(0, 3 * CLIENTS))
         finally:
             shared.end()
             for thread in threads:
@@ -189,6 +195,12 @@ class Race:
         lost, kills = self.counts["killed query"], self.counts["kill"]
         if lost > kills:
             self.problems.append(f"{lost} queries were lost to {kills} kills")
+
+    def _wait_for(self, answers: int) -> None:
+        """Let clients hear so much of a state, but not for ever."""
+        enough, until = self.counts["answer"] + answers, time.monotonic() + 5
+        while self.counts["answer"] < enough and time.monotonic() < until:
+            time.sleep(0.01)
 
     def _ask(self, known: Expected, progress: Progress, chance: random.Random) -> None:
         with httpx.Client(base_url=self._address, timeout=60) as client:

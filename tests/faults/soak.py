@@ -30,7 +30,7 @@ from bagindex import Index, demo
 from bagindex.errors import BagindexError, SettingsError
 from faults.common import Outcome
 from faults.readers import forkserver
-from faults.served import API, KILLED, REQUESTS, Server, serving
+from faults.served import API, KILLED, REQUESTS, Asked, Server, serving
 from faults.states import FIRST, SHARD, Step, begin
 
 CLIENTS = 2
@@ -306,7 +306,7 @@ class _Soak:
 
     def _explain(self, planted: Path) -> None:
         """Send pictures to be explained by the model of another index."""
-        pictures = sorted((planted.parent / "pictures").rglob("*.png"))
+        pictures = sorted((planted.parent / "pictures").rglob("*.jpg"))
         with httpx.Client(base_url=self._server.address, timeout=60) as client:
             for number in itertools.count():
                 sent = Image.open(pictures[number % len(pictures)]).rotate(number % 360)
@@ -324,7 +324,7 @@ class _Soak:
 
     def _send(self, client: httpx.Client, name: str) -> httpx.Response:
         if name == _CONSISTENT:
-            return client.post(f"{API}/sql", json={"sql": _SUMS})
+            return Asked("/sql", sql=_SUMS).send(client, self._index.name)
         return REQUESTS[name].send(client, self._index.name)
 
     def _judge(self, name: str, answer: httpx.Response, allowed: frozenset[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from bagindex import Index
 from bagindex.build import BuildSettings, build
-from bagindex.errors import BagindexError, IncompleteIndexError, IndexNotFoundError, SettingsError
+from bagindex.errors import BagindexError, IncompleteIndexError, IndexNotFoundError, NotKeptError, SettingsError
 from bagindex.evidence import Evidence
 from bagindex.grow import remove_model, update
 from bagindex.store import IndexDirectory
@@ -25,6 +26,7 @@ from fakes import LinearCompute, MemorySource
 
 CLASS_IDS = {"a": 0, "b": 1}
 WORDS = 3
+LABELS = Path(__file__).with_name("labels.csv")
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,8 @@ def words(life: Life) -> None:
 
 def relabel(life: Life) -> None:
     """Give other labels."""
-    labels = life.folder.parent.with_name(f"{life.folder.parent.name}.csv")
-    labels.write_text("path,label\n0000.png,b\n0001.png,\n")
     with Index.open(life.folder) as index:
-        index.relabel(labels)
+        index.relabel(LABELS)
 
 
 def restore(life: Life) -> None:
@@ -146,8 +146,7 @@ def restart(life: Life) -> None:
 
 
 STEPS: Mapping[str, Callable[[Life], None]] = {
-    step.__name__: step
-    for step in (first, fill, second, grow, neighbours, words, relabel, restore, remove, restart)
+    step.__name__: step for step in (first, fill, second, grow, neighbours, words, relabel, restore, remove, restart)
 }
 """All steps, in an order in which they can follow each other."""
 
@@ -219,16 +218,15 @@ def computed(life: Life) -> Sequence[tuple[str, int]]:
 
 
 def _ask(index: Index) -> dict[str, object]:
+    """Something of every part of the index, and no more: it is asked thousands of times."""
     answers: dict[str, object] = {}
     for model, record in index._catalog.models.items():
         answers[f"{model} keeps"] = str(record.keep)
-        for name in CLASS_IDS:
-            found = index.top_patches(name, any_class=True, k=99, model=model)
-            answers[f"{model} {name}"] = found.to_dicts()
-        if "features" in record.keep.tables:
-            answers[f"{model} similar"] = index.similar(0, model=model, other_images=True).to_dicts()
-            if index.words_made(model) is not None:
-                answers[f"{model} words"] = index.words("a", model=model).to_dicts()
+        answers[f"{model} a"] = index.top_patches("a", any_class=True, k=99, model=model).to_dicts()
+        if model == "one" and "features" in record.keep.tables:
+            answers["one similar"] = index.similar(0, model=model, other_images=True).to_dicts()
+            with suppress(NotKeptError):
+                answers["one words"] = index.words("a", model=model).to_dicts()
     return answers
 
 
@@ -250,8 +248,10 @@ def _unsound(directory: IndexDirectory) -> list[str]:
         for name, each in files.items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != each.sha256:
                 problems.append(f"{folder / name} is committed and damaged")
-    folders = [path for path in directory.root.rglob("shard-?????") if ".tmp-" not in path.as_posix()]
-    return problems + [f"{path} is committed without a record" for path in folders if not (path / "shard.json").exists()]
+    for folder in directory.root.rglob("shard-?????"):
+        if ".tmp-" not in folder.as_posix() and not (folder / "shard.json").exists():
+            problems.append(f"{folder} is committed without a record")
+    return problems
 
 
 def _leftovers(folder: Path) -> tuple[str, ...]:

@@ -54,13 +54,27 @@ def make(root: Path, work: Path) -> None:
     build(directory, source, class_ids, first, settings)
     for keep in (Keep.SUMMARY, Keep.EVIDENCE):
         build(directory, source, class_ids, second, BuildSettings(shard_size=6, workers=1, keep=keep))
+    _relate(root, work, "IVF4,RaBitQ", 6)
+    with Index.open(root) as index:
+        index.make_ann("IVF4,Flat", metric="l2", model="linear")
+
+
+def make_tiny(root: Path, work: Path) -> None:
+    """A torch-free index of five images, one model and one shard, with other labels, a FAISS index and visual words."""
+    source = NoiseSource(_LABELS[: _BROKEN + 2], frozenset({_BROKEN}), side=_SIDE)
+    class_ids = {name: number for number, name in enumerate(CLASSES)}
+    compute = LinearCompute(CLASSES, side=(_SIDE, _SIDE), dimensions=16)
+    build(IndexDirectory(root), source, class_ids, compute, BuildSettings(workers=1))
+    _relate(root, work, "IVF2,Flat", 4)
+
+
+def _relate(root: Path, work: Path, factory: str, words: int) -> None:
     labels = work / "labels.csv"
     labels.write_text("path,label\n0000.png,dog\n0001.png,\n")
     with Index.open(root) as index:
         index.relabel(labels)
-        index.make_ann("IVF4,RaBitQ", model="linear")
-        index.make_ann("IVF4,Flat", metric="l2", model="linear")
-        index.make_words(6, model="linear")
+        index.make_ann(factory, model="linear")
+        index.make_words(words, model="linear")
 
 
 def make_real(root: Path, work: Path) -> None:
@@ -74,7 +88,7 @@ def make_real(root: Path, work: Path) -> None:
         index.make_words(8)
 
 
-MAKERS = {"small": make, "real": make_real}
+MAKERS = {"small": make, "real": make_real, "tiny": make_tiny}
 """Those that there are, by name."""
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from bagindex import Index, render
 from bagindex.choosing import Met
+from bagindex.errors import OutdatedError
 from bagindex.geometry import Box, cut
 from bagindex.maps import PictureBytes
 from bagindex.results import TopPatches
@@ -32,6 +33,7 @@ from bagindex.service.parameters import (
     numbers,
     read_upload,
 )
+from bagindex.service.pools import About
 from bagindex.service.problems import Problem
 from bagindex.service.routes.adding import add, kind_of
 from bagindex.similarity.results import SimilarPatches
@@ -198,6 +200,7 @@ def register(app: FastAPI, service: Service) -> None:
         if data is None:
 
             def ask(opened: Index) -> bytes:
+                _check_version(opened, about)
                 image_id, box = opened.place_of(id_, model=model)
                 return pictures.encode(cut(service.pixels(opened, image_id), box))
 
@@ -230,6 +233,7 @@ def register(app: FastAPI, service: Service) -> None:
             return pictures.unchanged(etag, headers)
 
         def ask(opened: Index) -> bytes:
+            _check_version(opened, about)
             place: Box | None = None if framed is None else (*map(int, framed),)  # type: ignore[assignment]
             if patch is not None:
                 image_id, place = opened.place_of(patch, model=model)
@@ -274,6 +278,12 @@ def _patches(found: TopPatches, kind: str) -> Response:
 def _similar(kind: str, opened: Index, where: Met | None, **question: Any) -> Response:
     found = opened.similar(where=where, **question)
     return _sheet(found) if kind == "png" else table(kind, found, found.to_dict() if kind == JSON else {})
+
+
+def _check_version(opened: Index, about: About) -> None:
+    """What is sent and kept under an address is what the address names."""
+    if opened.version != about.version:
+        raise OutdatedError("the index was begun anew in this moment: ask again")
 
 
 def _sheet(found: TopPatches | SimilarPatches) -> Response:

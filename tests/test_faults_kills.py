@@ -1,0 +1,29 @@
+"""SIGKILL at random moments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from faults import kills, native, sabotage
+from faults.forks import Conditions, Ended, server
+from faults.steps import Life
+
+pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason=str(native.unavailable()))
+STEPS = ("first", "fill")
+
+
+def test_nothing_is_lost_or_made_again(tmp_path: Path) -> None:
+    outcome = kills.torch_free(tmp_path, 30, 7, STEPS, images=30)
+    assert outcome.problems == []
+    assert outcome.trials == 30
+    assert sum(outcome.counts[f"killed in {step}"] for step in STEPS) == 30
+
+
+def test_shards_that_are_written_in_place_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(step: str, life: Life, conditions: Conditions) -> Ended:
+        return server().under(conditions, sabotage.in_place, step, life)
+
+    monkeypatch.setattr(kills, "attempt", careless)
+    assert kills.torch_free(tmp_path, 8, 7, ("first",), images=20).problems
