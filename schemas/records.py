@@ -262,11 +262,12 @@ class IndexManifest(Record):
             raise ValueError("a model is called images")
         if [record.class_id for record in self.plan.classes] != list(range(len(self.plan.classes))):
             raise ValueError("the classes are not numbered from 0")
-        size = self.plan.transform.crop_height, self.plan.transform.crop_width
+        height, width = self.plan.transform.crop_height, self.plan.transform.crop_width
         for record in self.models.values():
             grid = record.grid
-            if (grid.rows, grid.cols) != tuple((side - grid.receptive_field) // grid.stride + 1 for side in size):
-                raise ValueError(f"the patches of {record.name} are not those of the input")
+            for count, side in ((grid.rows, height), (grid.cols, width)):
+                if (count - 1) * grid.stride + grid.receptive_field > side:
+                    raise ValueError(f"the patches of {record.name} do not lie in the input")
         place = 0
         for shard in self.shards:
             if shard.first != place:

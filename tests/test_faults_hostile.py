@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Sequence
 from pathlib import Path
 
-from faults import asking, crafted_indexes, crafted_weights, hostile
+from faults import crafted_indexes, crafted_weights, hostile
+from faults.trusting import guessing, trusting, unpickled
 
 
 def test_hostile_weights_are_refused(tmp_path: Path) -> None:
@@ -22,22 +21,6 @@ def test_hostile_indexes_are_refused(tmp_path: Path) -> None:
     assert outcome.problems == []
     assert outcome.trials == len(cases)
     assert outcome.counts["not seen"] == sum(case.harmless for case in cases.values()) > 0
-
-
-def unpickled(path: Path) -> object:
-    """Reading weights as it should not be done."""
-    return pickle.loads(path.read_bytes())
-
-
-def trusting(_root: Path, _data: bool) -> list[str]:
-    """A `verify` that finds nothing."""
-    return []
-
-
-def guessing(root: Path, names: Sequence[str]) -> asking.Answers:
-    """Questions that answer whatever is there, and write it down beside it."""
-    (root / "index.json").with_name("answers").write_text("42")
-    return dict.fromkeys((asking.OPENING, *names), ("answer", "42"))
 
 
 def test_what_trusts_is_a_problem(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from bagindex_schemas.records import Keep
 from fakes import LinearCompute, MemorySource
 
 CLASSES = ("tench", 'it\'s "quoted" & spaced', "Größe 中文")
-SIDE = (24, 16)
+SIDE = (24, 18)
 CELLS = 6
 
 indexes = st.integers(1, 9).flatmap(
@@ -65,7 +65,7 @@ def make(folder: Path, table: np.ndarray, labels: list[str | None], broken: froz
 
 
 class _Compute(LinearCompute):
-    """Patches of 12 × 12 pixels, 4 apart, in a 24 × 16 input: neighbours overlap."""
+    """Patches of 12 × 12 pixels, 6 apart, in a 24 × 18 input: neighbours overlap."""
 
     def __init__(self, table: np.ndarray) -> None:
         super().__init__(CLASSES, side=SIDE, table=table)
