@@ -1,4 +1,4 @@
-"""Signals, lack of memory, decoder processes that die and a clock that jumps, in builds: a short part of
+"""Signals, decoder processes that die and a clock that jumps, in builds: a short part of
 `tests/faults/signals.py`, `decoders.py` and `clocks.py`.
 """
 
@@ -18,16 +18,13 @@ linux = pytest.mark.skipif(native.unavailable() is not None, reason=str(native.u
 
 @linux
 def test_a_build_that_is_stopped_at_any_moment(tmp_path: Path) -> None:
-    outcome = signals.signals(tmp_path, 5, 0, real=False)
+    outcome = signals.signals(tmp_path, 3, 0, real=False)
     assert outcome.problems == []
-    assert sum(count for came, count in outcome.counts.items() if " during " in came) == 5
-
-
-@linux
-def test_a_build_that_runs_out_of_memory(tmp_path: Path) -> None:
-    outcome = signals.memory(tmp_path, 2, 0, real=False)
-    assert outcome.problems == []
-    assert outcome.counts["a clear error"] + outcome.counts["ended by a library"] > 0
+    assert outcome.counts == {
+        "SIGINT during comparison of precisions": 1,
+        "SIGTERM during first pictures": 1,
+        "SIGKILL during commit": 1,
+    }
 
 
 @linux

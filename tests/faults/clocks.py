@@ -10,8 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import kill_build
 from bagindex import Index, demo
+from bagindex.build import BuildSettings
+from bagindex.build import build as build_index
+from bagindex.store import IndexDirectory
+from fakes import LinearCompute, MemorySource
 from faults import native
 from faults.common import Outcome
 from faults.steps import kept_files
@@ -55,7 +58,9 @@ def clocks(folder: Path, trials: int, seed: int, real: bool = True) -> Outcome:
 def build() -> None:
     """Build a small index at the path that is given last."""
     _check()
-    kill_build.whole(Path(sys.argv[-1]))
+    source = MemorySource([("a", "b", None)[number % 3] for number in range(60)], frozenset(range(0, 60, 17)))
+    settings = BuildSettings(shard_size=20, workers=2)
+    build_index(IndexDirectory(Path(sys.argv[-1])), source, {"a": 0, "b": 1}, LinearCompute("ab"), settings)
 
 
 def command() -> None:

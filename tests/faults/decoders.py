@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,13 +28,15 @@ from test_build import contents
 _FILES = 48
 _SECONDS = 2.0
 _WORKER = "faults.codecs"
+_DYING, _DEATHS = 8, 2
+"""A picture that is not among those which are decoded to see how much room all take, and the most that may happen."""
 
 
 def decoders(folder: Path, trials: int, seed: int) -> Outcome:
     """Each kind in turn: what is rejected is what was made to be, and all else is what it is undisturbed."""
     outcome = Outcome("decoder processes that die, hang or are stopped")
     with _told_codecs():
-        _build(folder / "whole", _Pictures({}))
+        _build(folder / "whole", _dying(folder, 0))
         whole = contents(folder / "whole")
         for trial in range(trials):
             name = list(_KINDS)[trial % len(_KINDS)]
@@ -78,6 +79,16 @@ class _Pictures:
 
     def read(self, entry: Entry) -> bytes:
         return self.told.get(entry.size) or codecs.SLOW + b" " + number_png(entry.size, 16)
+
+
+def _dying(folder: Path, times: int) -> _Pictures:
+    """Pictures one of which has its process killed so many times before it is decoded."""
+    marks = folder / "marks"
+    shutil.rmtree(marks, ignore_errors=True)
+    marks.mkdir()
+    for mark in range(times, _DEATHS):
+        (marks / str(mark)).mkdir()
+    return _Pictures({_DYING: codecs.dies(_DEATHS, marks)})
 
 
 def _build(place: Path, pictures: _Pictures) -> None:
@@ -124,25 +135,23 @@ def _stopped(place: Path, chance: random.Random, whole: Mapping[str, str]) -> li
 
 
 def _disturbed(place: Path, chance: random.Random, number: signal.Signals) -> int:
-    """Build while three signals are sent to one of the processes each; how many were."""
+    """Build while signals are sent, now and then, to one of the processes; how many were."""
     over = threading.Event()
     sent = 0
 
     def disturb() -> None:
         nonlocal sent
-        for pause in [chance.uniform(0.1, 0.5) for _ in range(3)]:
-            until = time.monotonic() + 30
-            while not over.wait(pause) and time.monotonic() < until:
-                if found := _workers():
-                    with suppress(ProcessLookupError):
-                        os.kill(chance.choice(found), number)
-                        sent += 1
-                    break
+        # Not so often that one picture's process is killed three times in a row.
+        while not over.wait(chance.uniform(0.3, 0.8)):
+            if found := _workers():
+                with suppress(ProcessLookupError):
+                    os.kill(chance.choice(found), number)
+                    sent += 1
 
     thread = threading.Thread(target=disturb)
     thread.start()
     try:
-        _build(place / "index", _Pictures({}))
+        _build(place / "index", _dying(place.parent, _DEATHS if number is signal.SIGKILL else 0))
     finally:
         over.set()
         thread.join()

@@ -10,6 +10,7 @@ from pathlib import Path
 from bagindex import Index, demo
 from bagindex.errors import LockedError
 from bagindex.store import IndexDirectory
+from fakes import number_png
 from faults.commands import MOMENTS, Commands, Ended, Fault
 from faults.common import Outcome
 from faults.steps import kept_files
@@ -30,7 +31,7 @@ def signals(folder: Path, trials: int, seed: int, real: bool = True) -> Outcome:
     moments, numbers = list(MOMENTS), list(_STATUS)
     worst = 0.0
     with Commands(folder, real) as commands:
-        command = _command(folder)
+        command = _command(folder, real)
         expected = _undisturbed(commands, command, folder / "whole")
         for trial in range(trials):
             # The first few have each moment and each signal; three times as many have each at each.
@@ -58,7 +59,7 @@ def memory(folder: Path, trials: int, seed: int, real: bool = True) -> Outcome:
     outcome = Outcome("a build that runs out of memory")
     chance = random.Random(seed)
     with Commands(folder, real) as commands:
-        command = _command(folder)
+        command = _command(folder, real)
         expected = _undisturbed(commands, command, folder / "whole")
         for trial in range(trials):
             room = chance.randint(0, 1_000 if real else 700)
@@ -81,10 +82,15 @@ def _clear(said: str) -> bool:
     return "Traceback" not in said and "this is a bug" not in said and "memory" in "".join(last)
 
 
-def _command(folder: Path) -> list[str]:
+def _command(folder: Path, real: bool) -> list[str]:
     pictures = folder / "pictures"
-    demo.plant(pictures, 5, 5, wrong=0.25)
-    (pictures / "truth.csv").unlink()
+    if real:
+        demo.plant(pictures, 5, 5, wrong=0.25)
+        (pictures / "truth.csv").unlink()
+    for number in range(0 if real else 30):
+        path = pictures / demo.CLASSES[number % 6].name / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(number_png(number, 64))
     options = ("--image-size", "64", "--precision", "bf16", "--ann", "IVF8,RaBitQ", "--workers", "2")
     return ["build", str(pictures), "--weights", str(demo.weights()), *options]
 
