@@ -9,18 +9,19 @@ from typing import Annotated
 import typer
 
 from bagindex.errors import BagindexError
-from bagindex.output import printable
 from bagindex_cli import (
     accounts,
     build,
     change,
     demo,
+    failing,
     figures,
     look,
     pictures,
     query,
     serve,
     similar,
+    stopping,
     train,
     weights,
     words,
@@ -62,29 +63,21 @@ for module in (demo, build, query, figures, pictures, similar, words, accounts, 
 
 
 def main() -> None:
-    """Run the command line. Exit status: 0, 1 for an error, 2 for wrong usage, 130 when interrupted."""
+    """Run the command line. Exit status: 0, 1 for an error, 2 for wrong usage, 130 when interrupted, 143 by SIGTERM."""
     try:
         app()
+    except SystemExit as leaving:
+        sys.exit(stopping.status() if leaving.code == stopping.INTERRUPTED else leaving.code)
     except BagindexError as error:
         _fail(str(error), error)
     except BrokenPipeError:
         # The reader has seen enough. Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except MemoryError as error:
-        _fail("out of memory: give a smaller --batch-size or --image-size, or fewer --workers", error)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        _fail(f"{error.strerror or error}{where}", error)
     except Exception as error:
-        _fail(f"{type(error).__name__}: {error}; this is a bug: please report it with what --debug shows", error)
+        _fail(failing.words(error), error)
 
 
-def _fail(message: str, error: BaseException, status: int = 1) -> None:
-    if os.environ.get("BAGINDEX_DEBUG"):
-        import traceback
-
-        traceback.print_exception(error)
-    # Files of others are quoted in it.
-    print(f"bagindex: {printable(message)}", file=sys.stderr)
-    sys.exit(status)
+def _fail(message: str, error: BaseException) -> None:
+    failing.say(message, error)
+    sys.exit(1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from bagindex.observer import BuildObserver
 from bagindex.text import bytes_text
 from bagindex_cli.common import remark
+from bagindex_cli.failing import thread_failed
+from bagindex_cli.stopping import interrupt
 from bagindex_cli.weights import FetchScreen
 
 _REMARK_SECONDS = 10
@@ -38,10 +41,12 @@ class Screen(BuildObserver):
 
     def __enter__(self) -> Screen:
         self._handler = signal.signal(signal.SIGTERM, interrupt)
+        self._hook, threading.excepthook = threading.excepthook, thread_failed
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         signal.signal(signal.SIGTERM, self._handler)
+        threading.excepthook = self._hook
         self._end_fetch()
         if self._relating is not None:
             self._relating.__exit__()
@@ -170,8 +175,3 @@ class Steps:
 def relating(model: str) -> Steps:
     """The making of a model's FAISS index."""
     return Steps(f"{model}: index for similar patches", f"{model}: making an index for similar patches")
-
-
-def interrupt(*_: object) -> None:
-    """End like Ctrl-C does: temporary files are removed."""
-    raise KeyboardInterrupt

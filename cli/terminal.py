@@ -23,6 +23,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from bagindex_cli.common import remark
+from bagindex_cli.stopping import interrupt
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -198,9 +199,6 @@ def _in_background(terminal: int) -> bool:
 def _silent(terminal: int) -> Iterator[None]:
     """The terminal neither echoes what comes nor waits for the end of a line; afterwards it is as it was."""
     import termios
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
 
     before = termios.tcgetattr(terminal)
     mode = [*before]

@@ -11,7 +11,7 @@ import typer
 
 from bagindex.observer import TrainingObserver
 from bagindex_cli.common import remark
-from bagindex_cli.screen import interrupt
+from bagindex_cli.stopping import interrupt
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -75,6 +75,15 @@ def gone(pid: int, seconds: float = 10.0) -> bool:
     return False
 
 
+def run_script(program: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a plain script, which has no part that only the first process runs."""
+    path = os.pathsep.join(each for each in sys.path if each)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_another_process_decodes_as_this_one_would() -> None:
     transform = Transform(resize=20, crop_height=12, crop_width=18)
     data = number_png(300, 64)
@@ -169,6 +178,22 @@ def test_a_process_has_limits() -> None:
     assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not heed the limit")
+def test_a_process_that_may_have_less_memory_has_less() -> None:
+    program = textwrap.dedent("""
+        import resource
+        from bagindex.decoders import pool
+        from bagindex_schemas.records import Transform
+        from fakes import number_png
+
+        resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+        pool.decode(number_png(1, 16), Transform(resize=16, crop_height=16, crop_width=16))
+        (pid,) = pool.processes()
+        assert resource.prlimit(pid, resource.RLIMIT_AS) == (2**31, 2**31)
+    """)
+    assert run_script(program) == (0, "", "")
+
+
 def test_a_process_starts_with_little() -> None:
     program = "import sys; import bagindex.decoders.worker; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
@@ -226,16 +251,10 @@ print(*pids, flush=True)
 )
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGKILL)", "sys.exit()"], ids=["killed", "left"])
 def test_no_process_outlives_its_parent(told: bytes, seconds: float, end: str) -> None:
-    # As a plain script, which has no part that only the first process runs.
     program = textwrap.dedent(SCRIPT).format(told=told, end=end)
-    path = os.pathsep.join(each for each in sys.path if each)
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
-    )
-    (pid,) = map(int, done.stdout.split())
-    assert done.stderr == ""
-    assert done.returncode == (-signal.SIGKILL if "kill" in end else 0)
-    assert gone(pid, seconds)
+    status, said, wrong = run_script(program)
+    assert (status, wrong) == (-signal.SIGKILL if "kill" in end else 0, "")
+    assert gone(int(said), seconds)
 
 
 def test_a_fork_has_processes_of_its_own() -> None:
@@ -258,11 +277,7 @@ def test_a_fork_has_processes_of_its_own() -> None:
         pool.decode(number_png(3, 16), transform)
         assert pool.processes() == before
     """)
-    path = os.pathsep.join(each for each in sys.path if each)
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert run_script(program) == (0, "", "")
 
 
 def test_work_that_is_given_up_ends() -> None:

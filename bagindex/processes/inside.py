@@ -21,11 +21,13 @@ def limit(address_space: int) -> None:
     """No file can be written or grown, no core dumped, and no more memory mapped.
 
     Args:
-        address_space: bytes.
+        address_space: bytes; fewer where this process may have fewer already.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if sys.platform == "linux":  # macOS knows the limit and does not heed it
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        address_space = address_space if most == resource.RLIM_INFINITY else min(address_space, most)
         resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
 
 

@@ -24,6 +24,8 @@ HOLD = b"HOLD"
 """As one that has not."""
 ABORT = b"ABORT"
 MEMORY = b"MEMORY"
+SLOW = b"SLOW"
+"""What follows is the picture, which takes a while."""
 
 
 def dies(times: int, marks: os.PathLike[str]) -> bytes:
@@ -47,6 +49,9 @@ def main() -> None:
             os.abort()
         elif word == MEMORY:
             bytearray(resource.getrlimit(resource.RLIMIT_AS)[0])
+        elif word == SLOW:
+            time.sleep(0.05)
+            return decode(rest, transform, most)
         elif word == b"DIES":
             times, _, marks = rest.partition(b" ")
             for mark in range(int(times)):

@@ -111,20 +111,25 @@ def unavailable() -> str | None:
 
 
 @cache
-def _library() -> Path:
+def compiled(source: Path) -> Path:
+    """A library to be put before libc.
+
+    Raises:
+        RuntimeError: it is not available here.
+    """
     reason = unavailable()
     if reason is not None:
         raise RuntimeError(reason)
     folder = Path(tempfile.mkdtemp(prefix="bagindex-shim-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    library = folder / "shim.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, _SOURCE, "-ldl", "-lpthread"], check=True)
+    library = folder / source.with_suffix(".so").name
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl", "-lpthread"], check=True)
     return library
 
 
 def environment() -> dict[str, str]:
     """Variables of a process that is to be armed."""
-    return {**os.environ, "LD_PRELOAD": str(_library())}
+    return {**os.environ, "LD_PRELOAD": str(compiled(_SOURCE))}
 
 
 def arm(arming: Arming) -> None:

@@ -21,8 +21,10 @@ from faults import (  # noqa: E402
     archives,
     builders,
     changes,
+    clocks,
     cuts,
     damage,
+    decoders,
     disks,
     failpoints,
     fuzz,
@@ -32,6 +34,7 @@ from faults import (  # noqa: E402
     readers,
     real,
     served,
+    signals,
     soak,
 )
 from faults.common import Outcome  # noqa: E402
@@ -67,6 +70,10 @@ FAULTS: Mapping[str, tuple[Fault, int]] = {
     "archive-members": (archives.members, 5),
     "archives": (archives.archives, 5_000),
     "changed-sources": (changes.changes, 120),
+    "decoders": (decoders.decoders, 35),
+    "signals": (signals.signals, 45),
+    "memory": (signals.memory, 20),
+    "clock": (clocks.clocks, 4),
 }
 """Each fault, and how many trials the long run makes of it."""
 
