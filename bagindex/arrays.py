@@ -11,6 +11,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,22 @@ ONE_PAGE = {"data_page_size": 2**31 - 1, "max_rows_per_page": 2**31 - 1}
 """Options of a Parquet writer that put a row group's column into a single page."""
 
 
-def array_offsets(path: Path, column: int, bytes_per_row: int, schema: pa.Schema | None = None) -> tuple[int, ...]:
+class Arrays(Protocol):
+    """Equal float16 arrays in a file, one for each row group."""
+
+    def __len__(self) -> int:
+        """Number of arrays."""
+
+    def __getitem__(self, group: int) -> NDArray[np.float16]:
+        """The array of a row group."""
+
+    def rows(self, groups: Sequence[int], row: int) -> NDArray[np.float16]:
+        """One row of each of some arrays, float16 [groups, ...]."""
+
+
+def array_offsets(
+    path: Path, column: int, bytes_per_row: int, schema: pa.Schema | None = None, file: Any = None
+) -> tuple[int, ...]:
     """Byte offset of a column's values in each row group: a page is its header, the levels, then the values.
 
     Args:
@@ -34,12 +50,13 @@ def array_offsets(path: Path, column: int, bytes_per_row: int, schema: pa.Schema
         column: its place among the columns.
         bytes_per_row: of its values.
         schema: what the columns must be.
+        file: what PyArrow reads it by, where that is not its path.
 
     Raises:
         ValueError: the columns are others, or by the footer they do not stand one after the other, from the file's
             beginning to the footer.
     """
-    metadata = pq.read_metadata(path)
+    metadata = pq.read_metadata(path if file is None else file)
     if schema is not None:
         check_schema(metadata.schema.to_arrow_schema(), schema)
     offsets: list[int] = []
@@ -60,9 +77,13 @@ def array_offsets(path: Path, column: int, bytes_per_row: int, schema: pa.Schema
     return tuple(offsets)
 
 
-def open_checked(path: Path, schema: pa.Schema) -> pq.ParquetFile:
+def open_checked(path: Any, schema: pa.Schema) -> pq.ParquetFile:
     """Open a Parquet file whose pages' checksums are looked at as they are read, if it has some: it costs little beside
     unpacking them.
+
+    Args:
+        path: where it is, or what PyArrow reads it by.
+        schema: what its columns must be.
 
     Raises:
         ValueError: it has other columns.

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from bagindex.catalog_file import wal, without_bar, write
-from bagindex.durable import publish
 from bagindex.errors import (
     DamagedIndexError,
     IncompleteIndexError,
@@ -81,14 +80,15 @@ def update(directory: IndexDirectory, *, anew: bool = False) -> None:
     numbers = _numbers(directory)
     name = f"catalog-{max(numbers, default=_LIFE * secrets.randbelow(_LIVES)) + 1}.duckdb"
     temporary = directory.root / f"{name}.tmp-{os.getpid()}"
+    directory.prepare(tables.listed)
     write(temporary, directory.root, statements(tables, state))
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     file_record = FileRecord(bytes=temporary.stat().st_size, sha256=file_sha256(temporary))
-    publish(temporary, directory.root / name)
+    directory.publish(temporary, name)
     directory.write_file(CURRENT, sealed(CatalogRecord(catalog=name, file=file_record)))
     for number in sorted(numbers)[: -(_KEEP_CATALOGS - 1)]:
-        (directory.root / f"catalog-{number}.duckdb").unlink()
+        directory.drop(directory.root / f"catalog-{number}.duckdb")
 
 
 def check_labels(directory: IndexDirectory, given: Relabelling) -> None:
@@ -98,7 +98,7 @@ def check_labels(directory: IndexDirectory, given: Relabelling) -> None:
         DamagedIndexError: they are not.
     """
     path = directory.inside(given.file)
-    if not path.is_file() or file_sha256(path) != given.sha256:
+    if not path.is_file() or file_sha256(directory.whole(path)) != given.sha256:
         raise DamagedIndexError(
             f"{path} is missing or damaged: give the labels again with `bagindex relabel --labels FILE`, or go back "
             "with --original"
@@ -112,7 +112,7 @@ def check_place(directory: IndexDirectory) -> None:
         SettingsError: its path has a backslash, which DuckDB takes for a slash.
     """
     if "\\" in str(directory.root.resolve()):
-        raise SettingsError(f"DuckDB cannot open files in {directory.root}, for the backslash in its path: move it")
+        raise SettingsError(f"DuckDB cannot open files in {directory.place}, for the backslash in its path: move it")
 
 
 def current(directory: IndexDirectory) -> Path:
@@ -129,7 +129,7 @@ def current(directory: IndexDirectory) -> Path:
     # DuckDB would apply it to what it reads.
     if wal(path).exists():
         raise DamagedIndexError(f"{path} was written to by something else, which left {path.name}.wal: {REMAKE}")
-    return path
+    return directory.whole(path)
 
 
 def drop(directory: IndexDirectory) -> None:
@@ -144,7 +144,7 @@ def drop(directory: IndexDirectory) -> None:
 def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
     """Compare the catalog in force with its hash: how many files, and what is wrong."""
     path, record = current(directory), _current_record(directory)
-    if record.file is not None and file_sha256(path) != record.file.sha256:
+    if record.file is not None and directory.sha256(path) != record.file.sha256:
         return 1, [f"{path} is damaged, its SHA-256 is not the recorded one: {REMAKE}"]
     return 1, []
 
@@ -153,7 +153,7 @@ def _current_record(directory: IndexDirectory) -> CatalogRecord:
     path = directory.root / CURRENT
     if not path.is_symlink() and not path.exists():
         raise IncompleteIndexError(
-            f"the build of {directory.root} has not finished: run the same `bagindex build` command again"
+            f"the build of {directory.place} has not finished: run the same `bagindex build` command again"
         )
     with suppress(OSError):
         earlier = re.fullmatch(rb"(catalog-\d+\.duckdb)\n", read_plain(path, 1000))
@@ -189,6 +189,7 @@ class Catalog:
         directory = self.directory
         try:
             self.connection = _connect(self.file)
+            directory.connect(self.connection)
             without_bar(self.connection)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
@@ -230,12 +231,12 @@ class Catalog:
             file = current(self.directory)
         except IncompleteIndexError:
             raise OutdatedError(
-                f"{self.directory.root} was removed or begun anew since it was opened: open it again when it is built"
+                f"{self.directory.place} was removed or begun anew since it was opened: open it again when it is built"
             ) from None
         except DamagedIndexError:  # which whoever opens it now is told
             return
         if _life(file) != self.life:
-            raise OutdatedError(f"{self.directory.root} was begun anew since it was opened: open it again")
+            raise OutdatedError(f"{self.directory.place} was begun anew since it was opened: open it again")
         self._seen = seen
 
     @contextmanager
@@ -251,7 +252,7 @@ class Catalog:
             self.check()
             if _stat(self.directory) != self._first:
                 raise OutdatedError(
-                    f"{self.directory.root} has changed since it was opened, and of its state then something is gone: "
+                    f"{self.directory.place} has changed since it was opened, and of its state then something is gone: "
                     f"open it again ({first_line(error)})"
                 ) from None
             raise
@@ -273,7 +274,7 @@ class Catalog:
                 yield self.connection
         except duckdb.Error as error:
             raise DamagedIndexError(
-                f"{self.directory.root} cannot be read ({first_line(error)}): run `bagindex verify`"
+                f"{self.directory.place} cannot be read ({first_line(error)}): run `bagindex verify`"
             ) from None
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:

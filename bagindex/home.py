@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
+from bagindex.remote.places import is_url, local_path
 from bagindex.store import IndexDirectory
 from bagindex.text import some
 
@@ -16,6 +17,19 @@ from bagindex.text import some
 def home() -> Path:
     """`BAGINDEX_HOME`, else the platform's folder for data."""
     return Path(os.environ.get("BAGINDEX_HOME") or platformdirs.user_data_path("bagindex"))
+
+
+def at(place: str | os.PathLike[str]) -> IndexDirectory:
+    """The index at a path or URL, which may not be there yet.
+
+    Raises:
+        SettingsError, StoreError: it is a URL of an object store that cannot be reached, or of none.
+    """
+    if is_url(place):
+        from bagindex.remote.directory import RemoteDirectory
+
+        return RemoteDirectory.at(os.fspath(place))
+    return IndexDirectory(Path(local_path(place)))
 
 
 def named(name: str) -> IndexDirectory:
@@ -79,7 +93,14 @@ def _location(directory: IndexDirectory) -> str | None:
 
 
 def _given(which: str) -> IndexDirectory:
-    for directory in (IndexDirectory(home() / which), IndexDirectory(Path(which))):
+    if is_url(which):
+        directory = at(which)
+        if not directory.exists():
+            raise IndexNotFoundError(
+                f"there is no index at {which}: make one with `bagindex build SOURCE --out {which}`"
+            )
+        return directory
+    for directory in (IndexDirectory(home() / which), at(which)):
         if directory.exists():
             return directory
     known = some([directory.root.name for directory in all_indexes()]) or "none"

@@ -213,7 +213,7 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
             observer=observer,
         )
         if out is not None:
-            directory = IndexDirectory(Path(out))
+            directory = home.at(out)
         elif name is not None:
             directory = home.named(name)
         else:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bagindex import catalog, derived
-from bagindex.durable import replace_file
 from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
 from bagindex.store import COPY, IMAGES, INDEX, WEIGHTS, IndexDirectory
@@ -104,7 +103,7 @@ def _restore(directory: IndexDirectory, report: RepairReport) -> None:
         if not path.exists():
             raise
         read_record(path, IndexManifest, "put back a copy of your own, or build anew with --restart")
-        replace_file(directory.root / INDEX, path.read_bytes())
+        directory.write_file(INDEX, directory.whole(path).read_bytes())
         report.restored.append(INDEX)
 
 

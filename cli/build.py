@@ -70,7 +70,12 @@ def build(
     labels: LabelsOption = None,
     class_map: ClassMapOption = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The index's name; else from the source.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="PATH", help="The index's folder, instead of a name.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|URL", help="The index's folder, or its place in an object store, instead of a name."
+        ),
+    ] = None,
     keep: Annotated[
         Keep,
         typer.Option(help="Store features and evidence, evidence, or each image's strongest patches only (summary)."),

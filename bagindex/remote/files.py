@@ -1,0 +1,120 @@
+"""Reading files of a mirror as other libraries read files: PyArrow, DuckDB, and arrays at known places."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fsspec.spec import AbstractFileSystem
+from numpy.typing import NDArray
+
+from bagindex.remote.mirror import Mirror, mirror_at
+
+PROTOCOL = "bagindex"
+"""DuckDB reads `bagindex://PATH` through a mirror, where PATH is the file's in the mirror's folder."""
+
+
+class MirroredFile(io.RawIOBase):
+    """A file of a mirror, to read."""
+
+    def __init__(self, mirror: Mirror, path: Path) -> None:
+        self._mirror, self._path = mirror, path
+        self.size = path.stat().st_size
+        self._place = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Read on from elsewhere."""
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size}[whence]
+        return self._place
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """So many bytes, or all to the end."""
+        end = self.size if size is None or size < 0 else min(self._place + size, self.size)
+        if end <= self._place:
+            return b""
+        (data,) = self._mirror.read(self._path, [(self._place, end)])
+        self._place = end
+        return data
+
+    def readinto(self, buffer: Any, /) -> int:
+        """The same into memory that is there."""
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+class MirroredArrays:
+    """Equal float16 arrays at known offsets of a file of a mirror; as `bagindex.arrays.MappedArrays`."""
+
+    def __init__(self, mirror: Mirror, path: Path, offsets: Sequence[int], shape: tuple[int, ...]) -> None:
+        self._mirror, self._path, self._offsets, self._shape = mirror, path, offsets, shape
+        self._bytes = 2 * int(np.prod(shape))
+        if any(not 0 <= offset <= path.stat().st_size - self._bytes for offset in offsets):
+            raise ValueError(f"{path} is too short for the arrays that it should hold")
+
+    def __len__(self) -> int:
+        """Number of arrays."""
+        return len(self._offsets)
+
+    def __getitem__(self, group: int) -> NDArray[np.float16]:
+        """The array of a row group."""
+        start = self._offsets[group]
+        (data,) = self._mirror.read(self._path, [(start, start + self._bytes)])
+        return np.frombuffer(data, np.float16).reshape(self._shape)
+
+    def rows(self, groups: Sequence[int], row: int) -> NDArray[np.float16]:
+        """One row of each of some arrays, float16 [groups, ...]."""
+        size = self._bytes // self._shape[0]
+        starts = [self._offsets[group] + row * size for group in groups]
+        parts = self._mirror.read(self._path, [(start, start + size) for start in starts])
+        return np.frombuffer(b"".join(parts), np.float16).reshape(len(groups), *self._shape[1:])
+
+
+class MirrorFileSystem(AbstractFileSystem):  # type: ignore[misc]
+    """What DuckDB is given to read through mirrors."""
+
+    protocol = PROTOCOL
+    cachable = False
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> MirroredFile:
+        """A file of a mirror.
+
+        Raises:
+            FileNotFoundError: it is none.
+        """
+        place = Path(self._strip_protocol(path))
+        for above in place.parents:
+            mirror = mirror_at(above) if above.name == "index" else None
+            if mirror is not None:
+                return MirroredFile(mirror, place)
+        raise FileNotFoundError(path)
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Its size."""
+        place = self._strip_protocol(path)
+        return {"name": place, "size": Path(place).stat().st_size, "type": "file"}
+
+    def glob(self, path: str, **_: Any) -> list[str]:
+        """The path itself: names of an index have nothing that stands for others."""
+        return [path]
+
+    def modified(self, path: str) -> datetime:
+        """Always the same time: what has changed has another mirror's file, and DuckDB need not ask."""
+        return datetime.fromtimestamp(0, UTC)
