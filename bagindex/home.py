@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
-from bagindex.remote.places import is_url, local_path
+from bagindex.remote.places import MIRRORED, is_url, local_path
 from bagindex.store import IndexDirectory
 from bagindex.text import some
 
@@ -29,7 +29,14 @@ def at(place: str | os.PathLike[str]) -> IndexDirectory:
         from bagindex.remote.directory import RemoteDirectory
 
         return RemoteDirectory.at(os.fspath(place))
-    return IndexDirectory(Path(local_path(place)))
+    path = Path(local_path(place))
+    if (path.parent / MIRRORED).is_file():
+        from bagindex.remote.mirror import mirror_at
+
+        mirror = mirror_at(path)
+        if mirror is not None:  # a folder of holes: what it mirrors is meant
+            return at(str(mirror.store.place))
+    return IndexDirectory(path)
 
 
 def named(name: str) -> IndexDirectory:

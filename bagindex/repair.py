@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bagindex import catalog, derived
 from bagindex.errors import DamagedIndexError
@@ -27,7 +26,7 @@ class RepairReport:
     """What was found in an index, and what was done.
 
     Attributes:
-        path: the index.
+        path: the index's folder, or its URL.
         found: what is damaged, and is dropped by a repair; relative to the index.
         agreed: whether it was dropped.
         restored: records that were put back from their copy, or whose copy was made again.
@@ -36,7 +35,7 @@ class RepairReport:
         owed: shards that are not there, and that the same build makes.
     """
 
-    path: Path
+    path: str
     found: list[str] = field(default_factory=list)
     agreed: bool = True
     restored: list[str] = field(default_factory=list)
@@ -81,7 +80,7 @@ def repair(
         DamagedIndexError: neither `index.json` nor its copy can be read.
         LockedError: another process is writing.
     """
-    report = RepairReport(directory.root)
+    report = RepairReport(directory.place)
     with directory.writing():
         _restore(directory, report)
         damage = verify(directory, progress).damage

@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
 import duckdb
@@ -28,7 +27,7 @@ from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.reading import StoredPixels
 from bagindex.registry import ARCHITECTURES
 from bagindex.seal import read_record
-from bagindex.store import COPY, IMAGES, INDEX, REMAKE, RESTORE, SHARD, WEIGHTS, IndexDirectory, file_sha256
+from bagindex.store import COPY, IMAGES, INDEX, REMAKE, RESTORE, SHARD, WEIGHTS, IndexDirectory
 from bagindex.text import first_line
 from bagindex_schemas.records import IndexManifest, ModelRecord, Relabelling, ShardRange
 
@@ -123,7 +122,7 @@ class _Checks:
 class VerifyReport:
     """All checks of an index; `shards` of its `of` shards were looked into."""
 
-    path: Path
+    path: str
     checks: tuple[Check, ...]
     shards: int
     of: int
@@ -186,7 +185,7 @@ def verify(
     damage.catalog = bool(checks.derived.run("catalog", catalog.check_current, directory))
     if not data:
         _check_meaning(directory, manifest, sound, checks, damage, steps)
-    return VerifyReport(directory.root, tuple(vars(checks).values()), len(chosen), count, damage)
+    return VerifyReport(directory.place, tuple(vars(checks).values()), len(chosen), count, damage)
 
 
 def _check_meaning(
@@ -289,6 +288,8 @@ def _check_copy(directory: IndexDirectory, manifest: IndexManifest) -> Outcome:
     path = directory.root / COPY
     if manifest.format == 1 and not path.exists():
         return 0, []  # versions before format 2 made none
+    if path.exists():
+        directory.whole(path)
     if read_record(path, IndexManifest, RESTORE) != manifest:
         return 1, [f"{path} is not what {INDEX} is: {RESTORE}"]
     return 2, []
@@ -311,7 +312,7 @@ def _check_hashes(directory: IndexDirectory, series: str, shard: int) -> Outcome
     return len(recorded), [
         f"{series}/{folder.name}/{name} is damaged, its SHA-256 is not the recorded one: {REMAKE}"
         for name, record in recorded.items()
-        if file_sha256(folder / name) != record.sha256
+        if directory.sha256(folder / name) != record.sha256
     ]
 
 

@@ -130,7 +130,7 @@ def remove(
     size = info.bytes
     if model is not None:
         size = sum(sum(each.table_bytes.values()) for each in info.models if each.record.name == model)
-    what = f"model {model} of {opened.path}" if model else f"the index {opened.path}"
+    what = f"model {model} of {opened.place}" if model else f"the index {opened.place}"
     if not yes:
         try:
             sure = typer.confirm(f"remove {what} ({bytes_text(size)})?", err=True)

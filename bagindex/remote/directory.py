@@ -16,7 +16,7 @@ from bagindex.errors import LockedError, SettingsError
 from bagindex.remote.lease import Lease
 from bagindex.remote.mirror import LEASE, Mirror, is_part, mirror_of
 from bagindex.remote.objects import Listed
-from bagindex.remote.places import parse
+from bagindex.remote.places import PROTOCOL, parse
 from bagindex.remote.trouble import Conflict
 from bagindex.store import COPY, INDEX, SHARD, IndexDirectory, file_sha256
 from bagindex_schemas.records import ShardManifest
@@ -78,15 +78,13 @@ class RemoteDirectory(IndexDirectory):
 
     def sql_path(self, path: Path) -> str:
         """What DuckDB reads a file by, on a connection that `connect` was called with."""
-        from bagindex.remote.files import PROTOCOL
-
-        return f"{PROTOCOL}://{path}"
+        return f"{PROTOCOL}{path}"
 
     def connect(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Have a connection read files by `sql_path`."""
-        from bagindex.remote.files import PROTOCOL, MirrorFileSystem
+        from bagindex.remote.files import MirrorFileSystem
 
-        if not connection.filesystem_is_registered(PROTOCOL):
+        if not connection.filesystem_is_registered(MirrorFileSystem.protocol):
             connection.register_filesystem(MirrorFileSystem())
 
     def arrays(self, path: Path, offsets: Sequence[int], shape: tuple[int, ...]) -> Arrays:

@@ -13,9 +13,7 @@ from fsspec.spec import AbstractFileSystem
 from numpy.typing import NDArray
 
 from bagindex.remote.mirror import Mirror, mirror_at
-
-PROTOCOL = "bagindex"
-"""DuckDB reads `bagindex://PATH` through a mirror, where PATH is the file's in the mirror's folder."""
+from bagindex.remote.places import PROTOCOL
 
 
 class MirroredFile(io.RawIOBase):
@@ -90,7 +88,7 @@ class MirroredArrays:
 class MirrorFileSystem(AbstractFileSystem):  # type: ignore[misc]
     """What DuckDB is given to read through mirrors."""
 
-    protocol = PROTOCOL
+    protocol = PROTOCOL.removesuffix("://")
     cachable = False
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> MirroredFile:

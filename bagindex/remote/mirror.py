@@ -23,14 +23,13 @@ from bagindex.durable import replace_file
 from bagindex.errors import OutdatedError, SettingsError
 from bagindex.remote import blocks
 from bagindex.remote.objects import THREADS, Listed, ObjectStore
-from bagindex.remote.places import Place, cache_folder, parse
+from bagindex.remote.places import MIRRORED, Place, cache_folder, parse
 from bagindex.remote.trouble import Absent, Conflict
 from bagindex.store import CURRENT, INDEX, SHARD
 from bagindex.text import parse_bytes
 
 LEASE = "LOCK"
 """The object that says who writes; see `bagindex.remote.lease`."""
-_RECORD = "mirror.json"
 _MOST = 20 * 10**9
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}")
 _FOLDER = re.compile(r"(?:.*/)?(?:shard-\d{5,}|derived/(?P<kind>[a-z0-9-]+)-\d+)")
@@ -56,7 +55,7 @@ def mirror_of(place: Place) -> Mirror:
 def mirror_at(root: Path) -> Mirror | None:
     """The mirror that has its index's folder at `root`; None where that is no mirror's."""
     try:
-        record = json.loads((root.parent / _RECORD).read_bytes())
+        record = json.loads((root.parent / MIRRORED).read_bytes())
         place = parse(record["url"])
     except (OSError, ValueError, KeyError, TypeError, SettingsError):
         return None
@@ -220,7 +219,7 @@ class Mirror:
 
     def _read_record(self) -> dict[str, Listed]:
         try:
-            record = json.loads((self._folder / _RECORD).read_bytes())
+            record = json.loads((self._folder / MIRRORED).read_bytes())
             if record["url"] != str(self.store.place):
                 return {}
             return {name: Listed(size, tag) for name, (size, tag) in record["objects"].items()}
@@ -229,7 +228,7 @@ class Mirror:
 
     def _write_record(self) -> None:
         objects = {name: [listed.size, listed.tag] for name, listed in self._objects.items()}
-        replace_file(self._folder / _RECORD, json.dumps({"url": str(self.store.place), "objects": objects}).encode())
+        replace_file(self._folder / MIRRORED, json.dumps({"url": str(self.store.place), "objects": objects}).encode())
 
     def _count(self, size: int) -> None:
         """Keep the bound, now and then."""

@@ -121,9 +121,9 @@ class ObjectStore:
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]], tag: str | None = None) -> list[bytes]:
         """Several ranges of an object, beside each other; raises as `read`."""
         if len(ranges) == 1:
-            return [self.read(name, *ranges[0], tag)]
+            return [self.read(name, ranges[0][0], ranges[0][1], tag)]
         with ThreadPoolExecutor(THREADS) as pool:
-            return list(pool.map(lambda each: self.read(name, *each, tag), ranges))
+            return list(pool.map(lambda each: self.read(name, each[0], each[1], tag), ranges))
 
     def put(self, name: str, content: bytes | Path, *, new: bool = False, over: str | None = None) -> Listed:
         """Put an object, whole or not at all.

@@ -14,6 +14,10 @@ from bagindex.errors import SettingsError
 
 _URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]*)://(?P<path>.*)", re.IGNORECASE | re.DOTALL)
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f?#*\[\]\\]+")
+PROTOCOL = "bagindex://"
+"""With this before its path, DuckDB reads a mirror's file through the mirror."""
+MIRRORED = "mirror.json"
+"""The file beside a mirror's folder that says what it mirrors."""
 EXTRAS = {
     **dict.fromkeys(("s3", "s3a"), "s3"),
     **dict.fromkeys(("gs", "gcs"), "gs"),

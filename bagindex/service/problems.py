@@ -70,10 +70,11 @@ class Texts:
 
     Args:
         roots: folders of indexes by name.
+        urls: the names of indexes by where else they are.
     """
 
-    def __init__(self, roots: Mapping[str, Path]) -> None:
-        places = {str(path): name for name, each in roots.items() for path in (each, each.resolve())}
+    def __init__(self, roots: Mapping[str, Path], urls: Mapping[str, str] | None = None) -> None:
+        places = dict(urls or {}) | {str(path): name for name, each in roots.items() for path in (each, each.resolve())}
         here = {str(path): "…" for path in (Path.cwd(), Path.home(), Path(tempfile.gettempdir()), Path(sys.prefix))}
         known = {path: text for path, text in {**here, **places}.items() if len(path) > 1}
         # The longest first: a root may lie in the working folder.
