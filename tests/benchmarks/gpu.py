@@ -5,7 +5,8 @@
 On generated pictures, with random weights of 1,000 classes. For every model and precision: images per second forward
 alone and from files to committed shards with everything kept, the floating-point operations and bytes per second of the
 forward pass, and what the card reached on a large matrix product (in the same precision) and on a large copy in the
-same run. Prints a table and writes FOLDER/gpu.json; says so and ends well where there is no GPU.
+same run; and images per second of torchvision's ResNet-50 at the same batch size, beside which the paper puts its
+BagNets (section 4.1). Prints a table and writes FOLDER/gpu.json; says so and ends well where there is no GPU.
 """
 
 from __future__ import annotations
@@ -120,6 +121,20 @@ def forward(compute: Any) -> float:
         return per_second(lambda: compute._model(x), batch)
 
 
+def resnet50(precision: str, batch: int) -> float:
+    """Images per second of torchvision's ResNet-50 alone, as it is in evaluation, in a build's precision and layout."""
+    import torch
+    from torchvision.models import resnet50 as make
+
+    from bagindex.arithmetic import float32
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    model = make().eval().to("cuda", dtype, memory_format=torch.channels_last)
+    x = torch.randn(batch, 3, 224, 224, device="cuda").to(dtype).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), float32(precision == "tf32"):
+        return per_second(lambda: model(x), batch)
+
+
 def build(source: Path, weights: Path, images: int, precision: str, out: Path) -> float:
     """Images per second from the first file to the last committed shard."""
     from bagindex import Index
@@ -188,8 +203,11 @@ def main() -> None:
                 }
             )
             print(rows[-1], flush=True)
+    beside = {each: round(resnet50(each, 64)) for each in PRECISIONS}
     print_table(rows)
+    print(f"ResNet-50, batch 64, images/s: {beside}")
     found = {"machine": machine() | {"gpu": torch.cuda.get_device_name()}, "limits": limits, "rows": rows}
+    found |= {"resnet50_per_s": beside}
     write_json(folder / "gpu.json", found)
 
 
