@@ -21,7 +21,7 @@ from bagindex.listing import known_files, seen_changes
 from bagindex.observer import BuildObserver
 from bagindex.pipeline import Pipeline
 from bagindex.profile import Profile, StageTime
-from bagindex.sources import Entry, Source, describe
+from bagindex.sources import Entry, Source, bounds_reading, describe
 from bagindex.space import check_space
 from bagindex.store import IMAGES, WEIGHTS, IndexDirectory
 from bagindex_schemas.records import MODEL_NAME, AskedPrecision, IndexManifest, Keep, ModelRecord, Plan
@@ -212,6 +212,7 @@ class _Part:
     def __init__(self, source: Source, limit: int) -> None:
         self._source = source
         self.kind, self.name, self.location = source.kind, source.name, source.location
+        self.bounded = bounds_reading(source)
         self.entries: Sequence[Entry] = [source.entries[i] for i in plan.spread(len(source.entries), limit)]
 
     def read(self, entry: Entry) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
@@ -12,6 +13,9 @@ from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
 from bagindex.remote.places import MIRRORED, is_url, local_path
 from bagindex.store import IndexDirectory
 from bagindex.text import some
+
+if TYPE_CHECKING:
+    from bagindex.remote.mirror import Mirror
 
 
 def home() -> Path:
@@ -30,13 +34,17 @@ def at(place: str | os.PathLike[str]) -> IndexDirectory:
 
         return RemoteDirectory.at(os.fspath(place))
     path = Path(local_path(place))
-    if (path.parent / MIRRORED).is_file():
-        from bagindex.remote.mirror import mirror_at
+    mirror = mirror_of(path)
+    return IndexDirectory(path) if mirror is None else at(str(mirror.store.place))
 
-        mirror = mirror_at(path)
-        if mirror is not None:  # a folder of holes: what it mirrors is meant
-            return at(str(mirror.store.place))
-    return IndexDirectory(path)
+
+def mirror_of(root: Path) -> Mirror | None:
+    """The mirror of a remote index that this folder is; None where it is none."""
+    if not (root.parent / MIRRORED).is_file():
+        return None
+    from bagindex.remote.mirror import mirror_at
+
+    return mirror_at(root)
 
 
 def named(name: str) -> IndexDirectory:

@@ -44,7 +44,12 @@ def register(app: typer.Typer) -> None:
 
 def build(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A folder of pictures, or imagenet-val.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of pictures, here or in an object store, or imagenet-val.",
+            show_default=False,
+        ),
     ],
     model: Annotated[
         list[str] | None,

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def update(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The source that was indexed.", show_default=False)],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source that was indexed.", show_default=False)],
     index: IndexOption = None,
     retry_rejects: Annotated[
         bool, typer.Option("--retry-rejects", help="Try files again whose reason of rejection may have passed.")

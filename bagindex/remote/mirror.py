@@ -20,7 +20,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from bagindex.durable import replace_file
-from bagindex.errors import OutdatedError, SettingsError
+from bagindex.errors import BagindexError, OutdatedError, SettingsError
 from bagindex.remote import blocks
 from bagindex.remote.objects import THREADS, Listed, ObjectStore
 from bagindex.remote.places import MIRRORED, Place, cache_folder, parse
@@ -33,6 +33,8 @@ LEASE = "LOCK"
 _MOST = 20 * 10**9
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}")
 _FOLDER = re.compile(r"(?:.*/)?(?:shard-\d{5,}|derived/(?P<kind>[a-z0-9-]+)-\d+)")
+_FOLLOWED = 30.0
+"""Seconds after which it is looked again whether the index has changed."""
 _FRESH = 60.0
 """Seconds for which a file that was read is not emptied."""
 _LOOK_AFTER = 0.02
@@ -80,6 +82,7 @@ class Mirror:
         self._objects: dict[str, Listed] = {}
         self._changing = threading.RLock()
         self._fetched = 0
+        self._followed = time.monotonic()
 
     def sync(self) -> None:
         """Have the place and the size of everything that is committed there now, and the records that name the others.
@@ -102,6 +105,17 @@ class Mirror:
                 if name in changed:
                     self._put_record(name)
             self._write_record()
+
+    def follow(self) -> None:
+        """Sync in the background, if that was not done for a while; what fails is tried again the next time."""
+        now = time.monotonic()
+        if now - self._followed > _FOLLOWED:
+            self._followed = now
+            threading.Thread(target=self._sync_quietly, name="mirror", daemon=True).start()
+
+    def _sync_quietly(self) -> None:
+        with suppress(BagindexError, OSError):
+            self.sync()
 
     @property
     def objects(self) -> Mapping[str, Listed]:
