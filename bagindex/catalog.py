@@ -129,7 +129,7 @@ def current(directory: IndexDirectory) -> Path:
     # DuckDB would apply it to what it reads.
     if wal(path).exists():
         raise DamagedIndexError(f"{path} was written to by something else, which left {path.name}.wal: {REMAKE}")
-    return directory.whole(path)
+    return path
 
 
 def drop(directory: IndexDirectory) -> None:
@@ -188,8 +188,7 @@ class Catalog:
     def _open(self) -> None:
         directory = self.directory
         try:
-            self.connection = _connect(self.file)
-            directory.connect(self.connection)
+            self.connection = _connect(directory, self.file)
             without_bar(self.connection)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
@@ -202,6 +201,7 @@ class Catalog:
             predicted = [name for name in self.models if f"predictions/{name}" in native]
             check_tables(self.connection, self.manifest, predicted)
         except (duckdb.Error, ValueError) as error:
+            directory.raise_trouble()
             raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {REMAKE}") from None
         self.words: Mapping[str, str] = dict(words)
         self.listed = listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))
@@ -248,7 +248,10 @@ class Catalog:
         """
         try:
             yield
-        except (DamagedIndexError, duckdb.IOException) as error:
+        except (DamagedIndexError, duckdb.Error) as error:
+            self.directory.raise_trouble()
+            if not isinstance(error, DamagedIndexError | duckdb.IOException):
+                raise
             self.check()
             if _stat(self.directory) != self._first:
                 raise OutdatedError(
@@ -310,8 +313,8 @@ class Catalog:
                 self._bound.add(view)
                 with self.reading():
                     body = self._relations.view(view)
-                if body is not None:
-                    self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
+                    if body is not None:
+                        self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
         if calls(text):
             self._cover_macros()
 
@@ -356,7 +359,7 @@ class Catalog:
             return self._relations.files(series, table)
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+def _connect(directory: IndexDirectory, path: Path) -> duckdb.DuckDBPyConnection:
     """A connection that reads a catalog. Within a process, DuckDB opens a file with one configuration only."""
     # Without python_enable_replacements, a name in a query could mean one of our own Python variables.
     config: dict[str, str | bool | int | float | list[str]] = {
@@ -365,16 +368,17 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         "temp_directory": str(Path(tempfile.gettempdir()) / f"bagindex-spill-{os.getpid()}"),
         "max_temp_directory_size": "20GB",
     }
-    return duckdb.connect(path, read_only=True, config=config)
+    return directory.connect(path, config)
 
 
 def _in_force(directory: IndexDirectory) -> tuple[str | None, Collection[str]]:
     """The state that the catalog in force is of, and the models that it knows."""
     try:
-        with _connect(current(directory)) as connection:
+        with _connect(directory, current(directory)) as connection:
             (digest,) = connection.execute("SELECT digest FROM stored.state").fetchall()
             models = connection.execute("SELECT model FROM models").fetchall()
     except (IncompleteIndexError, DamagedIndexError, duckdb.Error, ValueError):
+        directory.raise_trouble()
         return None, ()
     return str(digest[0]), {str(row[0]) for row in models}
 

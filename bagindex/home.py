@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 
 
 def home() -> Path:
-    """`BAGINDEX_HOME`, else the platform's folder for data."""
-    return Path(os.environ.get("BAGINDEX_HOME") or platformdirs.user_data_path("bagindex"))
+    """`BAGINDEX_HOME`, else the platform's folder for data.
+
+    Raises:
+        SettingsError: it is a URL.
+    """
+    found = os.environ.get("BAGINDEX_HOME") or platformdirs.user_data_path("bagindex")
+    if is_url(found):
+        raise SettingsError(f"BAGINDEX_HOME is a folder, not {found}: name an index in an object store by its URL")
+    return Path(found)
 
 
 def at(place: str | os.PathLike[str]) -> IndexDirectory:
@@ -29,13 +36,13 @@ def at(place: str | os.PathLike[str]) -> IndexDirectory:
     Raises:
         SettingsError, StoreError: it is a URL of an object store that cannot be reached, or of none.
     """
-    if is_url(place):
-        from bagindex.remote.directory import RemoteDirectory
-
-        return RemoteDirectory.at(os.fspath(place))
     path = Path(local_path(place))
-    mirror = mirror_of(path)
-    return IndexDirectory(path) if mirror is None else at(str(mirror.store.place))
+    mirror = None if is_url(place) else mirror_of(path)
+    if mirror is None and not is_url(place):
+        return IndexDirectory(path)
+    from bagindex.remote.directory import RemoteDirectory
+
+    return RemoteDirectory.at(os.fspath(place)) if mirror is None else RemoteDirectory.of(mirror)
 
 
 def mirror_of(root: Path) -> Mirror | None:
@@ -115,7 +122,7 @@ def _given(which: str) -> IndexDirectory:
                 f"there is no index at {which}: make one with `bagindex build SOURCE --out {which}`"
             )
         return directory
-    for directory in (IndexDirectory(home() / which), at(which)):
+    for directory in (at(home() / which), at(which)):
         if directory.exists():
             return directory
     known = some([directory.root.name for directory in all_indexes()]) or "none"

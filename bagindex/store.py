@@ -92,11 +92,21 @@ class IndexDirectory:
         return path
 
     def sql_path(self, path: Path) -> str:
-        """What DuckDB reads a file below the root by, on a connection that `connect` was called with."""
+        """What DuckDB reads a file below the root by, on a connection that `connect` made."""
         return str(path)
 
-    def connect(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Have a connection read files by `sql_path`."""
+    def connect(self, path: Path, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        """A connection that reads a file of DuckDB below the root, and others by `sql_path`."""
+        import duckdb
+
+        return duckdb.connect(path, read_only=True, config=config)
+
+    def raise_trouble(self) -> None:
+        """Raise what kept DuckDB from reading, where it was not the file: DuckDB makes an error of its own of it.
+
+        Raises:
+            StoreError, OutdatedError: a file in an object store could not be read.
+        """
 
     def arrays(self, path: Path, offsets: Sequence[int], shape: tuple[int, ...]) -> Arrays:
         """Equal float16 arrays at known offsets of a file below the root."""

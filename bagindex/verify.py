@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from bagindex import catalog, catalog_check, contents, derived, invariants
 from bagindex.arrays import UNREADABLE
-from bagindex.errors import BagindexError, SettingsError
+from bagindex.errors import BagindexError, SettingsError, StoreError
 from bagindex.geometry import cut, patch_box
 from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.reading import StoredPixels
@@ -75,6 +75,8 @@ class Check:
         """Take in what `look` finds wrong, and say it; what goes wrong on the way is a finding too."""
         try:
             checked, problems = look(*args, **kwargs)
+        except StoreError:  # says nothing of what is there
+            raise
         except BagindexError as error:  # names the file
             checked, problems = 0, [str(error)]
         except _READING as error:
@@ -164,6 +166,7 @@ def verify(
         SettingsError: the sample is no share.
         IndexNotFoundError: there is no index.
         DamagedIndexError: `index.json` cannot be read, so that nothing can be said.
+        StoreError: the object store of a remote index cannot be read.
     """
     if not 0 < sample <= 1:
         raise SettingsError("--sample is more than 0 and at most 100 percent")
@@ -272,6 +275,8 @@ def _check_numbers(model: _Model, shard: int, has_images: bool, checks: _Checks)
     where = f"{model.record.name}/shard-{shard:05d}"
     try:
         numbers = invariants.load(model.directory, model.record, shard, len(model.manifest.plan.classes))
+    except StoreError:
+        raise
     except _READING as error:
         problems = [f"{where}: {first_line(error)}"]
         checks.maxima.problems += problems

@@ -47,7 +47,15 @@ class RemoteDirectory(IndexDirectory):
             SettingsError: it is no URL of an object store.
             StoreError: the store cannot be reached, or refuses.
         """
-        mirror = mirror_of(parse(url))
+        return cls.of(mirror_of(parse(url)))
+
+    @classmethod
+    def of(cls, mirror: Mirror) -> RemoteDirectory:
+        """The index that a mirror mirrors, as it is now.
+
+        Raises:
+            StoreError: the store cannot be reached, or refuses.
+        """
         mirror.sync()
         return cls(mirror.root, mirror)
 
@@ -77,15 +85,31 @@ class RemoteDirectory(IndexDirectory):
         return MirroredFile(self.mirror, path)
 
     def sql_path(self, path: Path) -> str:
-        """What DuckDB reads a file by, on a connection that `connect` was called with."""
+        """What DuckDB reads a file by, on a connection that `connect` made."""
         return f"{PROTOCOL}{path}"
 
-    def connect(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Have a connection read files by `sql_path`."""
-        from bagindex.remote.files import MirrorFileSystem
+    def connect(self, path: Path, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        """A connection that reads a file of DuckDB, and others by `sql_path`: blocks of it, which have checksums."""
+        import duckdb
 
-        if not connection.filesystem_is_registered(MirrorFileSystem.protocol):
+        from bagindex.remote.files import MirrorFileSystem
+        from bagindex.views import literal
+
+        connection = duckdb.connect(config=config)
+        try:
             connection.register_filesystem(MirrorFileSystem())
+            connection.execute(f'ATTACH {literal(self.sql_path(path))} AS "{path.stem}" (READ_ONLY); USE "{path.stem}"')
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def raise_trouble(self) -> None:
+        """Raise what kept DuckDB from reading; see `IndexDirectory.raise_trouble`."""
+        trouble = self.mirror.trouble
+        self.mirror.trouble = None
+        if trouble is not None:
+            raise trouble from None
 
     def arrays(self, path: Path, offsets: Sequence[int], shape: tuple[int, ...]) -> Arrays:
         """Equal arrays at known offsets of a file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,17 +13,18 @@ import numpy as np
 from fsspec.spec import AbstractFileSystem
 from numpy.typing import NDArray
 
+from bagindex.errors import BagindexError
 from bagindex.remote.mirror import Mirror, mirror_at
 from bagindex.remote.places import PROTOCOL
 
 
 class MirroredFile(io.RawIOBase):
-    """A file of a mirror, to read."""
+    """A file of a mirror, to read. Each thread has its own place in it: DuckDB's threads share a file."""
 
     def __init__(self, mirror: Mirror, path: Path) -> None:
         self._mirror, self._path = mirror, path
         self.size = path.stat().st_size
-        self._place = 0
+        self._places: dict[int, int] = {}
 
     def readable(self) -> bool:
         """It is."""
@@ -34,20 +36,22 @@ class MirroredFile(io.RawIOBase):
 
     def tell(self) -> int:
         """Where the next read begins."""
-        return self._place
+        return self._places.get(threading.get_ident(), 0)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Read on from elsewhere."""
-        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size}[whence]
-        return self._place
+        place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self.size}[whence]
+        self._places[threading.get_ident()] = place
+        return place
 
     def read(self, size: int | None = -1, /) -> bytes:
         """So many bytes, or all to the end."""
-        end = self.size if size is None or size < 0 else min(self._place + size, self.size)
-        if end <= self._place:
+        start = self.tell()
+        end = self.size if size is None or size < 0 else min(start + size, self.size)
+        if end <= start:
             return b""
-        (data,) = self._mirror.read(self._path, [(self._place, end)])
-        self._place = end
+        (data,) = self._mirror.read(self._path, [(start, end)])
+        self._places[threading.get_ident()] = end
         return data
 
     def readinto(self, buffer: Any, /) -> int:
@@ -56,6 +60,17 @@ class MirroredFile(io.RawIOBase):
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
+
+
+class _DuckDBFile(MirroredFile):
+    """The same for DuckDB, which makes an error of its own of what goes wrong."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return super().read(size)
+        except BagindexError as error:
+            self._mirror.trouble = error
+            raise
 
 
 class MirroredArrays:
@@ -101,7 +116,7 @@ class MirrorFileSystem(AbstractFileSystem):  # type: ignore[misc]
         for above in place.parents:
             mirror = mirror_at(above) if above.name == "index" else None
             if mirror is not None:
-                return MirroredFile(mirror, place)
+                return _DuckDBFile(mirror, place)
         raise FileNotFoundError(path)
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
@@ -110,8 +125,8 @@ class MirrorFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return {"name": place, "size": Path(place).stat().st_size, "type": "file"}
 
     def glob(self, path: str, **_: Any) -> list[str]:
-        """The path itself: names of an index have nothing that stands for others."""
-        return [path]
+        """The path itself, if there is such a file: names of an index have nothing that stands for others."""
+        return [path] if Path(self._strip_protocol(path)).is_file() else []
 
     def modified(self, path: str) -> datetime:
         """Always the same time: what has changed has another mirror's file, and DuckDB need not ask."""

@@ -45,8 +45,11 @@ _making = threading.Lock()
 
 def mirror_of(place: Place) -> Mirror:
     """The mirror of a place; within a process there is one."""
+    return _mirror(place, cache_folder() / place.digest)
+
+
+def _mirror(place: Place, folder: Path) -> Mirror:
     with _making:
-        folder = cache_folder() / place.digest
         found = _mirrors.get(str(folder))
         if found is None:
             found = Mirror(ObjectStore(place), folder)
@@ -61,7 +64,7 @@ def mirror_at(root: Path) -> Mirror | None:
         place = parse(record["url"])
     except (OSError, ValueError, KeyError, TypeError, SettingsError):
         return None
-    return mirror_of(place) if (cache_folder() / place.digest / "index").resolve() == root.resolve() else None
+    return _mirror(place, root.parent) if root.name == "index" else None
 
 
 class Mirror:
@@ -73,6 +76,7 @@ class Mirror:
 
     Attributes:
         root: `index/`.
+        trouble: what kept DuckDB from reading a file the last time.
     """
 
     def __init__(self, store: ObjectStore, folder: Path) -> None:
@@ -82,6 +86,7 @@ class Mirror:
         self._objects: dict[str, Listed] = {}
         self._changing = threading.RLock()
         self._fetched = 0
+        self.trouble: BagindexError | None = None
         self._followed = time.monotonic()
 
     def sync(self) -> None:
@@ -249,7 +254,7 @@ class Mirror:
         self._fetched += size
         if self._fetched > _LOOK_AFTER * most_bytes():
             self._fetched = 0
-            shrink(cache_folder(), most_bytes())
+            shrink(self._folder.parent, most_bytes())
 
 
 def most_bytes() -> int:

@@ -5,7 +5,7 @@ Everything is tried again, with bounds; see `bagindex.remote.trouble`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ _TAGS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "mtime", "last_
 """Under which names fsspec's file systems say what changes with an object's content."""
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     # Trying again is ours, so that there is one bound.
-    "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"total_max_attempts": 1}}},
+    "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 1}}},
 }
 
 
@@ -53,15 +53,14 @@ class ObjectStore:
     Args:
         place: where.
 
-    Raises:
-        StoreError: what speaks its protocol is not installed, or cannot be set up.
+    All that asks the store raises a StoreError where what speaks its protocol is not installed, or cannot be set up.
     """
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.traffic = Traffic()
         self._counting = Lock()
-        self._fs = _filesystem(place)
+        self._made: Any = None
         self._s3 = place.protocol in ("s3", "s3a")
 
     @property
@@ -148,16 +147,17 @@ class ObjectStore:
             found = self.find(name)
             if found is None or found.tag != over:
                 raise Conflict(f"{name} has changed")
-        if isinstance(content, Path):
-            if self._s3:
-                options |= {"chunksize": _PART, "max_concurrency": _PARTS}
-            request = partial(self._fs.put_file, str(content), path, **options)
-            size = content.stat().st_size
+        size = content.stat().st_size if isinstance(content, Path) else len(content)
+        if isinstance(content, Path) and size <= _PART:
+            content = content.read_bytes()
+        if isinstance(content, bytes):
+            answer = self._ask(f"write {name}", lambda: self._fs.pipe_file(path, content, **options))
         else:
-            request = partial(self._fs.pipe_file, path, content, **options)
-            size = len(content)
-        self._ask(f"write {name}", request)
+            parts = {"chunksize": _PART, "max_concurrency": _PARTS} if self._s3 else {}
+            answer = self._ask(f"write {name}", lambda: self._fs.put_file(str(content), path, **options, **parts))
         self._count(1, written=size)
+        if isinstance(answer, dict) and answer.get("ETag"):  # S3's
+            return Listed(size, str(answer["ETag"]))
         made = self.find(name)
         if made is None or made.size != size:
             raise StoreError(f"{self.place}/{name} is not what was just written: something else writes there, end it")
@@ -187,8 +187,18 @@ class ObjectStore:
     def _path(self, name: str) -> str:
         return f"{self.place.path}/{name}"
 
-    def _ask(self, what: str, request: Any) -> Any:
-        return attempt(self.place, what, request)
+    @property
+    def _fs(self) -> Any:
+        if self._made is None:
+            self._made = _filesystem(self.place)
+        return self._made
+
+    def _ask(self, what: str, request: Callable[[], Any]) -> Any:
+        try:
+            return attempt(self.place, what, request)
+        except StoreError:
+            self._made = None  # what was missing, credentials perhaps, may be there the next time
+            raise
 
     def _count(self, requests: int, read: int = 0, written: int = 0) -> None:
         with self._counting:
@@ -222,7 +232,12 @@ def _filesystem(place: Place) -> Any:
     import fsspec
 
     try:
-        return fsspec.filesystem(place.protocol, use_listings_cache=False, **_SETTINGS.get(place.protocol, {}))
+        # fsspec would keep what it was made with, environment and all.
+        made = fsspec.filesystem(
+            place.protocol, use_listings_cache=False, skip_instance_cache=True, **_SETTINGS.get(place.protocol, {})
+        )
+        made.retries = 1  # s3fs would try again by itself
+        return made
     except ImportError as error:
         raise not_installed(place) from error
     except ValueError as error:

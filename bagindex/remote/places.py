@@ -67,7 +67,7 @@ def parse(url: str | os.PathLike[str]) -> Place:
     """
     text = os.fspath(url)
     found = _URL.fullmatch(text)
-    parts = found["path"].strip("/").split("/") if found else []
+    parts = found["path"].rstrip("/").split("/") if found else [""]
     if found is None or not parts[0] or {"", ".", ".."} & set(parts) or not _PLAIN.fullmatch("/".join(parts)):
         raise SettingsError(
             f"{text!r} is no place in an object store: give PROTOCOL://BUCKET/PATH, like s3://bucket/index"

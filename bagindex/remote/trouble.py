@@ -18,7 +18,7 @@ from bagindex.text import first_line
 
 TRIES = 7
 """So often is a request sent that fails for a reason that may pass."""
-PATIENCE = 120.0
+PATIENCE = 90.0
 """Seconds after which no further try is made."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 8.0
 _PASSING_CODES = frozenset(
@@ -127,10 +127,11 @@ _HOW_TO_LOG_IN = {
 
 
 def _failed(place: Place, what: str, error: Exception, seconds: float) -> StoreError:
-    said = first_line(error)
+    said = (isinstance(error, OSError) and error.strerror) or first_line(error)
+    said = said.rstrip(".")
     if _kinds(error) & _UNREACHABLE_KINDS:
         return StoreError(f"{place} cannot be reached ({said}): see whether the network and the address are right")
-    tried = f", after {seconds:.0f} seconds of trying" if _passes(error) else ""
+    tried = f", also after {seconds:.0f} seconds" if seconds >= 1 else ""
     return StoreError(f"{place}: cannot {what} ({said}{tried}): run the same command again; what is committed stays")
 
 

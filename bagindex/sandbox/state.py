@@ -88,6 +88,7 @@ def _read(directory: IndexDirectory) -> State:
     remedies |= {
         name: _FAR.format(name) for name in (*far, *MACROS) if not far.isdisjoint((name, *MACROS.get(name, ())))
     }
+    directory.whole(opened.file)
     root = directory.root.resolve()
     names = Names(frozenset({*tables, *views}), frozenset(macros), remedies)
     return State(before, root, root / opened.file.name, views, names)
