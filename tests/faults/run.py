@@ -127,7 +127,12 @@ def _shared(folder: Path, faults: Sequence[str], part: float, seed: int, jobs: i
         with folder.joinpath(f"share-{index}.log").open("wb") as log:
             environment = {**os.environ, VARIABLE: str(Share(index, jobs)), "OMP_NUM_THREADS": "1"}
             processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
-    crashed = [index for index, process in enumerate(processes) if process.wait() not in (0, 1)]
+    crashed = []
+    try:
+        crashed = [index for index, process in enumerate(processes) if process.wait() not in (0, 1)]
+    except KeyboardInterrupt:  # what is done by then counts
+        for process in processes:
+            process.terminate()
     found: dict[str, Outcome] = {}
     for path in sorted(folder.glob("share-*/faults.json")):
         for record in json.loads(path.read_text())["faults"]:
