@@ -134,6 +134,7 @@ def build(
     """
     observer = observer or BuildObserver()
     catalog.check_place(directory)
+    directory.say_to(observer.note)
     models = _by_name(computes if isinstance(computes, Sequence) else [computes])
     listed = len(source.entries)
     if settings.limit is not None:

@@ -64,6 +64,7 @@ def update(directory: IndexDirectory, *, anew: bool = False) -> None:
 
     Readers go on with the one that they have open, and whoever comes gets the one in force.
     """
+    directory.refresh()  # workers may have committed shards by another mirror
     manifest = directory.manifest()
     digest, known = _in_force(directory)
     standing = Standing.of(directory, manifest, known)

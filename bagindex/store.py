@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +120,12 @@ class IndexDirectory:
 
     def expect(self, *series: str) -> None:
         """The records of all shards of some series will be read."""
+
+    def say_to(self, note: Callable[[str], None]) -> None:
+        """Who hears why a writer waits."""
+
+    def refresh(self) -> None:
+        """See what others have committed meanwhile, where that is not seen by itself."""
 
     def prepare(self, names: Iterable[str]) -> None:
         """DuckDB will make a catalog of these files, by their paths."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,10 @@ from bagindex.build import BuildReport, BuildSettings, build
 from bagindex.errors import IndexNotFoundError, OutdatedError, QueryError
 from bagindex.observer import BuildObserver
 from bagindex.remote.directory import RemoteDirectory
-from bagindex.remote.mirror import mirror_of, shrink
+from bagindex.remote.mirror import Mirror, mirror_of, shrink
+from bagindex.remote.objects import ObjectStore
 from bagindex.remote.places import cache_folder, parse
+from bagindex.remote.trouble import Absent, Conflict
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
 from conftest import Result
@@ -211,6 +215,60 @@ def test_an_index_grows_and_goes_in_a_store(store: Store, run: Run, tmp_path: Pa
     assert "there is no index at" in run("info", "-i", url).err
 
 
+def test_workers_on_other_computers_commit_to_the_same_index(store: Store, tmp_path: Path) -> None:
+    make(IndexDirectory(tmp_path / "index"))
+    with pytest.raises(KeyboardInterrupt):
+        make(RemoteDirectory.at(store.url("index")), Stopped(6))
+    directory = RemoteDirectory.at(store.url("index"))
+    there = pickle.loads(pickle.dumps(directory))
+    assert (there.place, there.committed("images")) == (directory.place, [0])
+    mirror = Mirror(ObjectStore(directory.mirror.store.place), tmp_path / "there" / "mirror")
+    make(RemoteDirectory.of(mirror))
+    assert directory.committed("images") == [0]
+    directory.refresh()
+    assert directory.committed("images") == [0, 1, 2]
+
+
+def test_a_store_that_is_asked_in_the_general_way(tmp_path: Path, run: Run) -> None:
+    url = f"memory://bucket-{time.monotonic_ns()}/index"
+    make(IndexDirectory(tmp_path / "index"))
+    with pytest.raises(KeyboardInterrupt):
+        make(RemoteDirectory.at(url), Stopped(6))
+    forget()
+    assert make(RemoteDirectory.at(url)).computed == 5
+    store = ObjectStore(parse(url))
+    found = {name: store.read(name, 0, each.size, each.tag) for name, each in store.listing().items()}
+    assert {name: data for name, data in found.items() if lasting(name)} == files(tmp_path / "index")
+    forget()
+    with Index.open(url) as index, Index.open(tmp_path / "index") as local:
+        for query in (EVIDENCE.replace("fish", "a"), "SELECT sum(feature[1]) FROM features"):
+            assert index.sql(query).to_dicts() == local.sql(query).to_dicts()
+        assert index.top_patches("a").to_dicts() == local.top_patches("a").to_dicts()
+    with pytest.raises(Conflict):
+        store.put("index.json", b"{}", new=True)
+    with pytest.raises(Conflict):
+        store.put("index.json", b"{}", over="another")
+    with pytest.raises(Conflict):
+        store.read("index.json", 0, 10, "another")
+    with pytest.raises(Absent):
+        store.read("nothing", 0, 10)
+    assert run("remove", "-i", url, "--yes").status == 0
+    assert store.listing() == {}
+
+
+def test_several_open_a_remote_index_at_a_time(copied: tuple[Index, str]) -> None:
+    local, url = copied
+    expected = [local.sql(EVIDENCE).to_dicts(), local.top_patches("fish").to_dicts()]
+    forget()
+
+    def ask(_: int) -> list[object]:
+        with Index.open(url) as index:
+            return [index.sql(EVIDENCE).to_dicts(), index.top_patches("fish").to_dicts()]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(8))) == [expected] * 8
+
+
 def test_verify_sees_the_store_and_not_the_cache_and_repair_mends_it(store: Store, run: Run) -> None:
     url = store.url("index")
     make(RemoteDirectory.at(url))
@@ -237,6 +295,7 @@ def test_a_changed_index_is_seen_by_who_serves_it(store: Store, monkeypatch: pyt
     monkeypatch.setattr("bagindex.remote.mirror._FOLLOWED", 0.05)
     url = store.url("index")
     make(RemoteDirectory.at(url))
+    forget()
     with running([url]) as served:
         asked = "/images/0"
         assert served.json(asked)["label_name"] == "a"
@@ -250,9 +309,9 @@ def test_a_changed_index_is_seen_by_who_serves_it(store: Store, monkeypatch: pyt
             assert time.monotonic() < until
             time.sleep(0.05)
         answer = served.client.post(f"{API}/sql", json={"sql": "FROM evidence"})
-        assert "reads files of an object store" in check_problem(answer, 422, "query")["detail"]
+        assert "reads files of an object store" in check_problem(answer, 422, "cannot-answer")["detail"]
         store.fail("denied", 100, "GET", "pixels")
-        assert store.bucket not in served.get("/images/5.png").text
+        assert store.bucket not in str(served.problem("/images/5.png", 503, "store-unavailable"))
 
 
 def labels_file(folder: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +38,7 @@ class RemoteDirectory(IndexDirectory):
 
     mirror: Mirror = field(compare=False, repr=False)
     _leases: list[Lease] = field(default_factory=list, compare=False, repr=False)
+    _listeners: list[Callable[[str], None]] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def at(cls, url: str) -> RemoteDirectory:
@@ -129,6 +130,14 @@ class RemoteDirectory(IndexDirectory):
         paths = [self.shard_path(each, shard) / SHARD for each in series for shard in self.committed(each)]
         self.mirror.fill(*paths)
 
+    def say_to(self, note: Callable[[str], None]) -> None:
+        """Who hears why a writer waits."""
+        self._listeners.append(note)
+
+    def refresh(self) -> None:
+        """See what others, workers on other computers too, have committed meanwhile."""
+        self.mirror.sync()
+
     def prepare(self, names: Iterable[str]) -> None:
         """Have on this disk what a catalog is made of: of large tables, what is in which place only."""
         import pyarrow.parquet as pq
@@ -189,7 +198,7 @@ class RemoteDirectory(IndexDirectory):
             SettingsError: the place holds something else.
             StoreError: the store cannot be reached, or refuses.
         """
-        lease = Lease(self.mirror.store, f"{os.stat(self.root).st_ino}:{self.root}")
+        lease = Lease(self.mirror.store, f"{os.stat(self.root).st_ino}:{self.root}", self._say)
         self._leases.append(lease)
         try:
             self.mirror.sync()
@@ -238,6 +247,10 @@ class RemoteDirectory(IndexDirectory):
                 self.mirror.store.read(name, start, min(start + _STEP, size), listed.tag) == ours.read(_STEP)
                 for start in range(0, size, _STEP)
             )
+
+    def _say(self, text: str) -> None:
+        for note in self._listeners:
+            note(text)
 
     def _check(self) -> None:
         for lease in self._leases:

@@ -13,6 +13,7 @@ import platform
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bagindex.errors import BagindexError, LockedError
@@ -43,13 +44,15 @@ class Lease:
         store: the index's objects.
         mirror: what tells this disk's mirror of it from others; its lock is held, so that a lease that names the same
             mirror is a dead process's.
+        note: hears that somebody else may be writing, which takes up to `LASTS` seconds to tell.
 
     Raises:
         LockedError: somebody else has it.
     """
 
-    def __init__(self, store: ObjectStore, mirror: str) -> None:
+    def __init__(self, store: ObjectStore, mirror: str, note: Callable[[str], None] = lambda _text: None) -> None:
         self._store = store
+        self._note = note
         who = f"process {os.getpid()} on {platform.node() or 'a computer without a name'}"
         self._holder = _Holder(secrets.token_hex(16), who, mirror)
         self._lost = False
@@ -100,6 +103,9 @@ class Lease:
 
     def _is_left(self, listed: Listed, holder: _Holder) -> bool:
         """Wait until a lease has grown old, or was renewed."""
+        self._note(
+            f"{holder.who} has been writing {self._store.place}: waiting up to {LASTS:.0f} seconds for a sign of it"
+        )
         until = time.monotonic() + LASTS
         while time.monotonic() < until:
             time.sleep(_LOOK)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -245,5 +246,6 @@ def _filesystem(place: Place) -> Any:
 
 
 def _listed(info: Mapping[str, Any]) -> Listed:
-    tag = next((str(info[name]) for name in _TAGS if info.get(name) is not None), "")
-    return Listed(int(info["size"] or 0), tag)
+    tag = next((info[name] for name in _TAGS if info.get(name) is not None), "")
+    # Some say the same time now as a number and now as a date.
+    return Listed(int(info["size"] or 0), str(tag.timestamp() if isinstance(tag, datetime) else tag))

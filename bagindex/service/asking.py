@@ -59,7 +59,9 @@ class Service:
                 raise SettingsError(f"two indexes are called {name!r}: move one of them to another name")
             pool = self.pools[name] = IndexPool(name, path)
             pool.ask(lambda opened: opened.models)
-            places[index.place] = name
+            if index.place != str(index.path):
+                # Its URL, and its bucket's.
+                places |= dict.fromkeys((index.place, "/".join(index.place.split("/")[:3])), name)
         self.texts = Texts({name: pool.path for name, pool in self.pools.items()}, places)
         self.quick = Workers("quick", settings.threads, settings.queue)
         self.slow = Workers("slow", settings.slow_threads, settings.slow_queue)

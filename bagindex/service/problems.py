@@ -36,6 +36,7 @@ _STATUS: Sequence[tuple[type[errors.BagindexError], int, str]] = (
     (errors.IncompleteIndexError, 409, "incomplete-index"),
     (errors.OutdatedError, 409, "outdated-index"),
     (errors.DamagedIndexError, 500, "damaged-index"),
+    (errors.StoreError, 503, "store-unavailable"),
 )
 # Texts of errors name the command line's options.
 _OPTIONS = {
