@@ -36,8 +36,8 @@ class Arrays(Protocol):
     def __getitem__(self, group: int) -> NDArray[np.float16]:
         """The array of a row group."""
 
-    def rows(self, groups: Sequence[int], row: int) -> NDArray[np.float16]:
-        """One row of each of some arrays, float16 [groups, ...]."""
+    def rows(self, places: Sequence[tuple[int, int]]) -> NDArray[np.float16]:
+        """Rows of arrays, each as (array, row), float16 [places, ...]."""
 
 
 def array_offsets(
@@ -152,8 +152,8 @@ class MappedArrays:
         """The array of a row group; it stays in the file."""
         return np.frombuffer(self._map, np.float16, self._count, self._offsets[group]).reshape(self._shape)
 
-    def rows(self, groups: Sequence[int], row: int) -> NDArray[np.float16]:
-        """One row of each of some arrays, float16 [groups, ...]; read, not mapped.
+    def rows(self, places: Sequence[tuple[int, int]]) -> NDArray[np.float16]:
+        """Rows of arrays, each as (array, row), float16 [places, ...]; read, not mapped.
 
         A page fault makes the kernel read ahead, megabytes on some disks; of a row here and a row there that is nearly
         all for nothing.
@@ -161,9 +161,9 @@ class MappedArrays:
         Raises:
             ValueError: the file has become shorter.
         """
-        found = np.empty((len(groups), *self._shape[1:]), np.float16)
-        size = found[0].nbytes if len(groups) else 0
-        for place, group in enumerate(groups):
-            if os.preadv(self._file.fileno(), [found[place]], self._offsets[group] + row * size) != size:
+        found = np.empty((len(places), *self._shape[1:]), np.float16)
+        size = found[0].nbytes if len(places) else 0
+        for number, (group, row) in enumerate(places):
+            if os.preadv(self._file.fileno(), [found[number]], self._offsets[group] + row * size) != size:
                 raise ValueError(f"{self._path} has become too short for the arrays that it should hold")
         return found

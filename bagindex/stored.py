@@ -127,8 +127,14 @@ class StoredFeatures(StoredPatches):
         images, cells = np.divmod(patch_ids, self.patches)
         places = self.places(images)
         found = np.empty((len(patch_ids), self.record.feature_size), np.float16)
-        for i, (place, cell) in enumerate(zip(places.tolist(), cells.tolist(), strict=True)):
-            found[i] = self.of_image(place)[cell]
+        shards = np.searchsorted(self._firsts, places, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            here = np.flatnonzero(shards == shard)
+            rows = zip((places[here] - self._firsts[shard]).tolist(), cells[here].tolist(), strict=True)
+            try:
+                found[here] = self._map(shard).rows(list(rows))
+            except (OSError, ValueError) as error:
+                raise damaged(self._path(shard), error) from None
         return found
 
     def blocks(
@@ -169,7 +175,7 @@ class StoredEvidence(StoredPatches):
         shard, i = self._locate(place)
         arrays = self._map(shard)
         try:
-            return arrays.rows(range(len(arrays)) if class_ids is None else class_ids, i)
+            return arrays.rows([(each, i) for each in (range(len(arrays)) if class_ids is None else class_ids)])
         except (OSError, ValueError) as error:
             raise damaged(self._path(shard), error) from None
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import http.client
 import re
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -20,7 +16,8 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-_START = 30.0
+from benchmarks import moto_server
+
 _NEVER = 60.0
 _ERRORS = {
     "slow down": (503, "SlowDown", "Please reduce your request rate."),
@@ -103,31 +100,14 @@ def _moto() -> Iterator[str]:
     """The address of moto's server."""
     if find_spec("moto") is None or find_spec("flask") is None or find_spec("s3fs") is None:
         pytest.skip("moto's server or s3fs is not installed: pip install '.[test]'")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-c", "from moto.server import main; main()"]
-    process = subprocess.Popen(
-        [*command, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        until = time.monotonic() + _START
-        while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            if process.poll() is not None or time.monotonic() > until:
-                pytest.skip("moto's server does not start here")
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    with moto_server.running() as address:
+        yield address
 
 
 @pytest.fixture
 def store(_moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
     """An empty bucket of a store that this test's processes use, and a cache of their own."""
-    for name, value in _environment(tmp_path).items():
+    for name, value in {**moto_server.ENVIRONMENT, "BAGINDEX_CACHE": str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
@@ -141,16 +121,6 @@ def store(_moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     server.over.set()
     server.shutdown()
     server.server_close()
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    return {
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "BAGINDEX_CACHE": str(folder / "cache"),
-    }
 
 
 class _Proxy(ThreadingHTTPServer):

@@ -92,12 +92,12 @@ class MirroredArrays:
         (data,) = self._mirror.read(self._path, [(start, start + self._bytes)])
         return np.frombuffer(data, np.float16).reshape(self._shape)
 
-    def rows(self, groups: Sequence[int], row: int) -> NDArray[np.float16]:
-        """One row of each of some arrays, float16 [groups, ...]."""
+    def rows(self, places: Sequence[tuple[int, int]]) -> NDArray[np.float16]:
+        """Rows of arrays, each as (array, row), float16 [places, ...]."""
         size = self._bytes // self._shape[0]
-        starts = [self._offsets[group] + row * size for group in groups]
+        starts = [self._offsets[group] + row * size for group, row in places]
         parts = self._mirror.read(self._path, [(start, start + size) for start in starts])
-        return np.frombuffer(b"".join(parts), np.float16).reshape(len(groups), *self._shape[1:])
+        return np.frombuffer(b"".join(parts), np.float16).reshape(len(places), *self._shape[1:])
 
 
 class MirrorFileSystem(AbstractFileSystem):  # type: ignore[misc]
