@@ -3,9 +3,9 @@
     python tests/benchmarks/remote.py FOLDER [INDEX ...]
 
 puts the index of `query.py` (ImageNet-val's size; FOLDER/index, generated where it is not there yet) and other indexes
-into moto's server on this machine, prints a table for each and writes FOLDER/remote.json. Before each question the cache
-is empty, and opening is part of it; then the same is asked again by a new opening. The store is on this machine: over
-a network, a request takes its latency longer.
+into moto's server on this machine, prints a table for each and writes FOLDER/remote.json. Before each question the
+cache is empty, and opening is part of it; then the same is asked again by a new opening. Times say little: moto reads a
+whole object for each range of it, and there is no network.
 """
 
 from __future__ import annotations
