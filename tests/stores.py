@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from bagindex import Index
 from benchmarks import moto_server
 
 _NEVER = 60.0
@@ -88,12 +89,6 @@ class Store:
         self.client().put(list(map(str, files)), places)
         return self.url(name)
 
-    def contents(self, name: str) -> dict[str, bytes]:
-        """The objects below a place."""
-        client, place = self.client(), f"{self.bucket}/{name}"
-        found: dict[str, bytes] = client.cat(client.find(place)) if client.find(place) else {}
-        return {path[len(place) + 1 :]: data for path, data in found.items()}
-
 
 @pytest.fixture(scope="session")
 def _moto() -> Iterator[str]:
@@ -102,6 +97,21 @@ def _moto() -> Iterator[str]:
         pytest.skip("moto's server or s3fs is not installed: pip install '.[test]'")
     with moto_server.running() as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def planted_in_store(planted_words: Index, _moto: str) -> str:
+    """The URL of the planted pictures' index with words, in a bucket of its own. Not to be changed."""
+    around = Store("", "planted", _moto)
+    around.client().mkdir(around.bucket)
+    return around.upload(planted_words.path, "planted")
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The URL of an empty place in a store that is this process's memory, and a cache of its own."""
+    monkeypatch.setenv("BAGINDEX_CACHE", str(tmp_path / "cache"))
+    return f"memory://bucket-{time.monotonic_ns()}/index"
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from bagindex import Index
 from bagindex.build import BuildReport, BuildSettings, build
-from bagindex.errors import IndexNotFoundError, OutdatedError, QueryError
+from bagindex.errors import IndexNotFoundError, OutdatedError, QueryError, SettingsError, StoreError
 from bagindex.observer import BuildObserver
 from bagindex.remote.directory import RemoteDirectory
 from bagindex.remote.mirror import Mirror, mirror_of, shrink
@@ -34,9 +33,25 @@ CLASS_IDS = {"a": 0, "b": 1}
 
 
 @pytest.fixture
-def copied(planted_words: Index, store: Store) -> tuple[Index, str]:
-    """An index on a disk, and the URL of a copy of it."""
-    return planted_words, store.upload(planted_words.path, "planted")
+def copied(planted_words: Index, planted_in_store: str, store: Store) -> tuple[Index, str]:
+    """An index on a disk, and the URL of a copy of it. Neither is to be changed."""
+    return planted_words, planted_in_store
+
+
+def contents(url: str) -> dict[str, bytes]:
+    """The objects below a place."""
+    store = ObjectStore(parse(url))
+    return {name: store.read(name, 0, each.size, each.tag) for name, each in store.listing().items()}
+
+
+def put(url: str, name: str, data: bytes) -> None:
+    """Put an object, whatever is there."""
+    ObjectStore(parse(url)).put(name, data)
+
+
+def kept(url: str) -> dict[str, bytes]:
+    """What a build has put."""
+    return {name: data for name, data in contents(url).items() if lasting(name)}
 
 
 def make(directory: IndexDirectory, observer: BuildObserver | None = None, **settings: object) -> BuildReport:
@@ -77,43 +92,38 @@ def forget() -> None:
     shutil.rmtree(cache_folder(), ignore_errors=True)
 
 
-def test_a_build_writes_what_it_writes_on_a_disk(store: Store, tmp_path: Path) -> None:
-    report = make(RemoteDirectory.at(store.url("index")))
-    make(IndexDirectory(tmp_path / "index"))
-    found = store.contents("index")
-    assert {name: data for name, data in found.items() if lasting(name)} == files(tmp_path / "index")
-    assert "LOCK" not in found
-    assert (report.images, report.computed) == (8, 8)
-    again = make(RemoteDirectory.at(store.url("index")))
-    assert again.computed == 0
-
-
-def test_a_build_that_was_stopped_goes_on_from_another_computer(store: Store, tmp_path: Path) -> None:
+def test_a_build_that_was_stopped_goes_on_from_another_computer_to_the_same_bytes(store: Store, tmp_path: Path) -> None:
+    url = store.url("index")
     make(IndexDirectory(tmp_path / "index"))
     with pytest.raises(KeyboardInterrupt):
-        make(RemoteDirectory.at(store.url("index")), Stopped(6))
-    began = store.contents("index")
+        make(RemoteDirectory.at(url), Stopped(6))
+    began = contents(url)
     assert "images/shard-00000/shard.json" in began
     assert not any(name.startswith("catalog") for name in began)
     forget()
-    report = make(RemoteDirectory.at(store.url("index")))
-    assert report.computed == 5  # of the last two shards; of the first, nothing
-    found = store.contents("index")
-    assert {name: data for name, data in found.items() if lasting(name)} == files(tmp_path / "index")
+    assert make(RemoteDirectory.at(url)).computed == 5  # of the last two shards; of the first, nothing
+    assert kept(url) == files(tmp_path / "index")
+    assert "LOCK" not in contents(url)
+    assert make(RemoteDirectory.at(url)).computed == 0
 
 
-def test_what_a_killed_writer_left_without_a_record_is_no_shard(store: Store, tmp_path: Path) -> None:
+def test_what_a_killed_writer_left_without_a_record_is_no_shard(memory: str, tmp_path: Path) -> None:
     make(IndexDirectory(tmp_path / "index"))
     with pytest.raises(KeyboardInterrupt):
-        make(RemoteDirectory.at(store.url("index")), Stopped(6))
-    client = store.client()
-    client.pipe_file(f"{store.bucket}/index/images/shard-00001/images.parquet", b"half of it")
-    client.pipe_file(f"{store.bucket}/index/linear/shard-00001/stray.parquet", b"more")
-    directory = RemoteDirectory.at(store.url("index"))
+        make(RemoteDirectory.at(memory), Stopped(6))
+    put(memory, "images/shard-00001/images.parquet", b"half of it")
+    put(memory, "linear/shard-00001/stray.parquet", b"more")
+    directory = RemoteDirectory.at(memory)
     assert directory.committed("images") == [0]
     make(directory)
-    found = store.contents("index")
-    assert {name: data for name, data in found.items() if lasting(name)} == files(tmp_path / "index")
+    assert kept(memory) == files(tmp_path / "index")
+
+
+def test_a_place_that_holds_something_else_is_left_alone(memory: str) -> None:
+    put(memory, "letters/mother.txt", b"dear")
+    with pytest.raises(SettingsError, match=r"holds something else \(letters/mother.txt\): give --out"):
+        make(RemoteDirectory.at(memory))
+    assert contents(memory) == {"letters/mother.txt": b"dear"}
 
 
 EVIDENCE = "SELECT image_id, max(logit) FROM evidence WHERE class = 'fish' GROUP BY 1 ORDER BY 1"
@@ -194,32 +204,32 @@ def test_strangers_sql_has_no_network_and_is_told_so(copied: tuple[Index, str], 
                 index.sql(query, safe=True)
 
 
-def test_an_index_grows_and_goes_in_a_store(store: Store, run: Run, tmp_path: Path) -> None:
-    url = store.url("index")
-    make(RemoteDirectory.at(url), keep=Keep.SUMMARY)
-    make(RemoteDirectory.at(url))  # a higher keep level
-    with Index.open(url) as index:
+def test_an_index_grows_and_goes_in_a_store(memory: str, run: Run, tmp_path: Path) -> None:
+    make(RemoteDirectory.at(memory), keep=Keep.SUMMARY)
+    make(RemoteDirectory.at(memory))  # a higher keep level
+    with Index.open(memory) as index:
         index.make_words(3)
-        labels = tmp_path / "labels.csv"
-        labels.write_text("path,label\n0000.png,b\n")
-        index.relabel(labels)
-        assert index.words_made() == 3
-        assert index.sql("SELECT label_name FROM images WHERE image_id = 0").to_dicts() == [{"label_name": "b"}]
+        index.relabel(labels_file(tmp_path))
     forget()
-    with Index.open(url) as index:
+    with Index.open(memory) as index:
         assert index.words_made() == 3
         assert index.sql("SELECT label_name FROM images WHERE image_id = 0").to_dicts() == [{"label_name": "b"}]
         assert index.verify(data=True).ok
-    assert run("remove", "-i", url, "--yes").status == 0
-    assert store.contents("index") == {}
-    assert "there is no index at" in run("info", "-i", url).err
+    assert run("remove", "-i", memory, "--yes").status == 0
+    assert contents(memory) == {}
+    assert "there is no index at" in run("info", "-i", memory).err
 
 
-def test_workers_on_other_computers_commit_to_the_same_index(store: Store, tmp_path: Path) -> None:
-    make(IndexDirectory(tmp_path / "index"))
+def labels_file(folder: Path) -> Path:
+    path = folder / "labels.csv"
+    path.write_text("path,label\n0000.png,b\n")
+    return path
+
+
+def test_workers_on_other_computers_commit_to_the_same_index(memory: str, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        make(RemoteDirectory.at(store.url("index")), Stopped(6))
-    directory = RemoteDirectory.at(store.url("index"))
+        make(RemoteDirectory.at(memory), Stopped(6))
+    directory = RemoteDirectory.at(memory)
     there = pickle.loads(pickle.dumps(directory))
     assert (there.place, there.committed("images")) == (directory.place, [0])
     mirror = Mirror(ObjectStore(directory.mirror.store.place), tmp_path / "there" / "mirror")
@@ -229,21 +239,16 @@ def test_workers_on_other_computers_commit_to_the_same_index(store: Store, tmp_p
     assert directory.committed("images") == [0, 1, 2]
 
 
-def test_a_store_that_is_asked_in_the_general_way(tmp_path: Path, run: Run) -> None:
-    url = f"memory://bucket-{time.monotonic_ns()}/index"
+def test_a_store_that_is_asked_in_the_general_way(memory: str, tmp_path: Path) -> None:
     make(IndexDirectory(tmp_path / "index"))
-    with pytest.raises(KeyboardInterrupt):
-        make(RemoteDirectory.at(url), Stopped(6))
+    make(RemoteDirectory.at(memory))
+    assert kept(memory) == files(tmp_path / "index")
     forget()
-    assert make(RemoteDirectory.at(url)).computed == 5
-    store = ObjectStore(parse(url))
-    found = {name: store.read(name, 0, each.size, each.tag) for name, each in store.listing().items()}
-    assert {name: data for name, data in found.items() if lasting(name)} == files(tmp_path / "index")
-    forget()
-    with Index.open(url) as index, Index.open(tmp_path / "index") as local:
+    with Index.open(memory) as index, Index.open(tmp_path / "index") as local:
         for query in (EVIDENCE.replace("fish", "a"), "SELECT sum(feature[1]) FROM features"):
             assert index.sql(query).to_dicts() == local.sql(query).to_dicts()
         assert index.top_patches("a").to_dicts() == local.top_patches("a").to_dicts()
+    store = ObjectStore(parse(memory))
     with pytest.raises(Conflict):
         store.put("index.json", b"{}", new=True)
     with pytest.raises(Conflict):
@@ -252,73 +257,50 @@ def test_a_store_that_is_asked_in_the_general_way(tmp_path: Path, run: Run) -> N
         store.read("index.json", 0, 10, "another")
     with pytest.raises(Absent):
         store.read("nothing", 0, 10)
-    assert run("remove", "-i", url, "--yes").status == 0
-    assert store.listing() == {}
 
 
-def test_several_open_a_remote_index_at_a_time(copied: tuple[Index, str]) -> None:
-    local, url = copied
-    expected = [local.sql(EVIDENCE).to_dicts(), local.top_patches("fish").to_dicts()]
-    forget()
-
-    def ask(_: int) -> list[object]:
-        with Index.open(url) as index:
-            return [index.sql(EVIDENCE).to_dicts(), index.top_patches("fish").to_dicts()]
-
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(ask, range(8))) == [expected] * 8
-
-
-def test_verify_sees_the_store_and_not_the_cache_and_repair_mends_it(store: Store, run: Run) -> None:
-    url = store.url("index")
-    make(RemoteDirectory.at(url))
-    before = store.contents("index")
-    assert run("verify", "-i", url, "--data").status == 0
+def test_verify_sees_the_store_and_not_the_cache_and_repair_mends_it(memory: str, run: Run) -> None:
+    make(RemoteDirectory.at(memory))
+    before = contents(memory)
+    assert run("verify", "-i", memory, "--data").status == 0
     for name in ("linear/shard-00001/features.parquet", "linear/model.safetensors"):
         data = bytearray(before[name])
         data[len(data) // 2] ^= 1
-        store.client().pipe_file(f"{store.bucket}/index/{name}", bytes(data))
-    found = run("verify", "-i", url, "--data")
+        put(memory, name, bytes(data))
+    found = run("verify", "-i", memory, "--data")
     assert found.status == 1
     assert "shard-00001/features.parquet is damaged" in found.out
     assert "model.safetensors is damaged" in found.out
-    assert run("repair", "-i", url, "--yes").status == 0
-    assert "linear/shard-00001/shard.json" not in store.contents("index")
-    make(RemoteDirectory.at(url))
-    after = store.contents("index")
-    assert {name: data for name, data in after.items() if lasting(name)} == {
-        name: data for name, data in before.items() if lasting(name)
-    }
+    assert run("repair", "-i", memory, "--yes").status == 0
+    assert "linear/shard-00001/shard.json" not in contents(memory)
+    make(RemoteDirectory.at(memory))
+    assert kept(memory) == {name: data for name, data in before.items() if lasting(name)}
 
 
-def test_a_changed_index_is_seen_by_who_serves_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_index_is_seen_by_who_serves_it(memory: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("bagindex.remote.mirror._FOLLOWED", 0.05)
-    url = store.url("index")
-    make(RemoteDirectory.at(url))
+    make(RemoteDirectory.at(memory))
     forget()
-    with running([url]) as served:
+    with running([memory]) as served:
         asked = "/images/0"
         assert served.json(asked)["label_name"] == "a"
         assert served.json("/indexes")["indexes"][0]["name"] == "index"
         # As somebody on another computer does it.
-        monkeypatch.setenv("BAGINDEX_CACHE", str(cache_folder().parent / "other"))
-        with Index.open(url) as index:
-            index.relabel(labels_file(cache_folder().parent))
+        monkeypatch.setenv("BAGINDEX_CACHE", str(tmp_path / "other"))
+        with Index.open(memory) as index:
+            index.relabel(labels_file(tmp_path))
         until = time.monotonic() + 20
         while served.json(asked)["label_name"] != "b":
             assert time.monotonic() < until
             time.sleep(0.05)
         answer = served.client.post(f"{API}/sql", json={"sql": "FROM evidence"})
         assert "reads files of an object store" in check_problem(answer, 422, "cannot-answer")["detail"]
-        store.fail("denied", 100, "GET", "pixels")
-        assert store.bucket not in str(served.problem("/images/5.png", 503, "store-unavailable"))
+        monkeypatch.setattr(ObjectStore, "read", refuse)
+        assert "bucket" not in str(served.problem("/images/5.png", 503, "store-unavailable"))
 
 
-def labels_file(folder: Path) -> Path:
-    path = folder / "labels.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("path,label\n0000.png,b\n")
-    return path
+def refuse(store: ObjectStore, *_: object, **__: object) -> bytes:
+    raise StoreError(f"{store.place} and {store.place.protocol}://{store.place.bucket} refuse")
 
 
 def test_the_cache_keeps_its_bound(copied: tuple[Index, str], store: Store) -> None:
@@ -353,13 +335,12 @@ def test_a_flipped_bit_in_the_cache_is_read_again(copied: tuple[Index, str], sto
         assert index.sql(EVIDENCE).to_dicts() == expected
 
 
-def test_what_was_replaced_under_a_reader_is_not_mixed_with_what_was_read(store: Store) -> None:
-    url = store.url("index")
-    make(RemoteDirectory.at(url))
+def test_what_was_replaced_under_a_reader_is_not_mixed_with_what_was_read(memory: str) -> None:
+    make(RemoteDirectory.at(memory))
     forget()
-    with Index.open(url) as index:
+    with Index.open(memory) as index:
         index.top_patches("a")
-        client, place = store.client(), f"{store.bucket}/index/linear/shard-00001/evidence.parquet"
-        client.pipe_file(place, client.cat_file(place)[::-1])
+        name = "linear/shard-00001/evidence.parquet"
+        put(memory, name, contents(memory)[name][::-1])
         with pytest.raises(OutdatedError, match="has changed since the index was opened: open it again"):
             index.why(5)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bagindex.durable import fsync_folder
 from bagindex.errors import LockedError, SettingsError
 from bagindex.remote.lease import Lease
-from bagindex.remote.mirror import LEASE, Mirror, is_part, mirror_of
+from bagindex.remote.mirror import Mirror, is_part, is_stranger, mirror_of
 from bagindex.remote.objects import Listed
 from bagindex.remote.places import PROTOCOL, parse
 from bagindex.remote.trouble import Conflict
@@ -267,9 +267,9 @@ class RemoteDirectory(IndexDirectory):
 
     def _sweep_store(self) -> None:
         """Delete what writers that were killed have left: files of shards and folders that have no record."""
-        listed = self.mirror.store.listing().keys() - {LEASE}
+        listed = self.mirror.store.listing()
         left = [name for name in listed if name not in self.mirror.objects and is_part(name)]
-        strangers = sorted(name for name in listed if name not in self.mirror.objects and not is_part(name))
+        strangers = sorted(filter(is_stranger, listed))
         if not self.exists() and strangers:
             raise SettingsError(f"{self.place} holds something else ({strangers[0]}): give --out an empty or new place")
         if left:

@@ -31,8 +31,13 @@ from bagindex.text import parse_bytes
 LEASE = "LOCK"
 """The object that says who writes; see `bagindex.remote.lease`."""
 _MOST = 20 * 10**9
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}")
-_FOLDER = re.compile(r"(?:.*/)?(?:shard-\d{5,}|derived/(?P<kind>[a-z0-9-]+)-\d+)")
+_FOLDER = re.compile(
+    r"[a-z0-9][a-z0-9_-]*/((evidence/|features/)?shard-\d{5,}|derived/(?P<kind>[a-z0-9]+(-[a-z0-9]+)*?)-\d+)"
+)
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ALONE = re.compile(
+    r"index(-copy)?\.json|labels-[0-9a-f]{12}\.parquet|CURRENT|catalog-\d+\.duckdb|[a-z0-9][a-z0-9_-]*/model\.safetensors"
+)
 _FOLLOWED = 30.0
 """Seconds after which it is looked again whether the index has changed."""
 _FRESH = 60.0
@@ -292,7 +297,13 @@ def shrink(folder: Path, most: int) -> None:
 
 def is_part(name: str) -> bool:
     """Whether an object is one of several that become something when their record is put."""
-    return _FOLDER.fullmatch(name.rpartition("/")[0]) is not None
+    folder, _, file = name.rpartition("/")
+    return _FOLDER.fullmatch(folder) is not None and _FILE.fullmatch(file) is not None
+
+
+def is_stranger(name: str) -> bool:
+    """Whether an object is none that an index has."""
+    return name != LEASE and not is_part(name) and _ALONE.fullmatch(name) is None
 
 
 def _committed(listed: Mapping[str, Listed]) -> dict[str, Listed]:
@@ -301,7 +312,6 @@ def _committed(listed: Mapping[str, Listed]) -> dict[str, Listed]:
     for name, each in listed.items():
         folder = _FOLDER.fullmatch(name.rpartition("/")[0])
         record = f"{folder['kind']}.json" if folder and folder["kind"] else SHARD
-        whole = folder is None or f"{folder[0]}/{record}" in listed
-        if name != LEASE and whole and _NAME.fullmatch(name) and ".tmp-" not in name:
+        if name != LEASE and not is_stranger(name) and (folder is None or f"{folder[0]}/{record}" in listed):
             found[name] = each
     return found
