@@ -13,7 +13,7 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,9 +168,28 @@ class IndexDirectory:
             raise DamagedIndexError(f"{path} is damaged, its SHA-256 is not the recorded one: {REMAKE}")
         return path
 
-    def new_shard(self, series: str, shard: int) -> AbstractContextManager[Path]:
-        """A temporary folder for a shard's files; see `new_folder`."""
-        return self.new_folder(self.shard_path(series, shard), SHARD)
+    def begin_shard(self, series: str, shard: int, token: int | None = None) -> Path:
+        """Make a temporary folder for a shard's files; `commit_shard` makes them the shard.
+
+        Only the lock's holder makes such folders, and only it commits: whoever else writes into one, a worker in
+        another process say, can do no more than that, and nothing at all once the folder is gone.
+
+        Args:
+            series, shard: which.
+            token: a number that no other folder in the making has; by default this process's.
+        """
+        return self._begin(self.shard_path(series, shard), os.getpid() if token is None else token)
+
+    def commit_shard(self, series: str, shard: int, temporary: Path, plan_sha256: str) -> None:
+        """Make a shard of a folder that is complete.
+
+        Raises:
+            RuntimeError: what is in it is not whole, or is not this shard of this plan.
+        """
+        record = read_record(temporary / SHARD, ShardManifest, REMAKE)
+        if (record.shard, record.plan_sha256) != (shard, plan_sha256):
+            raise RuntimeError(f"{temporary} holds shard {record.shard} of another index")
+        self._commit(temporary, self.shard_path(series, shard), SHARD)
 
     @contextmanager
     def new_folder(self, final: Path, record: str) -> Iterator[Path]:
@@ -180,19 +199,13 @@ class IndexDirectory:
             final: where; there is nothing yet.
             record: the file that `complete` writes last.
         """
-        make_folder(final.parent, self.root)
-        temporary = final.with_name(f"{final.name}.tmp-{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+        temporary = self._begin(final, os.getpid())
         try:
             yield temporary
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        if not (temporary / record).is_file():
-            raise RuntimeError(f"{temporary} is left without {record}")
-        os.rename(temporary, final)
-        fsync_folder(final.parent)
+        self._commit(temporary, final, record)
 
     def complete(self, temporary: Path, record: ShardManifest | DerivedRecord, name: str = SHARD) -> None:
         """Fsync a folder's files and write the record of them, `shard.json` or another, which completes the folder."""
@@ -276,6 +289,19 @@ class IndexDirectory:
                 with suppress(FileNotFoundError):
                     total += os.lstat(os.path.join(folder, name)).st_size
         return total
+
+    def _begin(self, final: Path, token: int) -> Path:
+        make_folder(final.parent, self.root)
+        temporary = final.with_name(f"{final.name}.tmp-{token}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        return temporary
+
+    def _commit(self, temporary: Path, final: Path, record: str) -> None:
+        if not (temporary / record).is_file():
+            raise RuntimeError(f"{temporary} is left without {record}")
+        os.rename(temporary, final)
+        fsync_folder(final.parent)
 
     def _sweep(self) -> None:
         # Only the lock's holder writes, so every temporary name is a dead process's.
