@@ -129,6 +129,9 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
         precision: str = "auto",
         batch_size: int | None = None,
         workers: int | None = None,
+        engine: str = "local",
+        address: str | None = None,
+        gpus_per_worker: float | None = None,
         decoder_timeout: float = 60.0,
         ann: str | None = None,
         ann_memory: int | None = None,
@@ -165,7 +168,11 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
             precision: `fp32`, `tf32`, `bf16`, `fp16`, or `auto`: float32, unless a faster one gives the same evidence
                 on a sample of the images; see `bagindex.precision`.
             batch_size: images that the model takes at a time; by default what suits the device.
-            workers: threads that decode; by default one per core, at most 16.
+            workers: threads that decode; by default one per core, at most 16. With Ray: its workers, by default as many
+                as there is memory for, and GPUs.
+            engine: where shards are computed: `local`, in this process, or `ray`; see `bagindex.engines`.
+            address: of a running Ray cluster; by default `RAY_ADDRESS`, else Ray is started on this machine.
+            gpus_per_worker: the part of a GPU that a worker of Ray's takes, 0 to 1; by default 1 where there are any.
             decoder_timeout: seconds after which a picture that is still being decoded is rejected.
             ann, ann_memory: the index for similar patches, where features are kept; see `make_ann`.
             observer: hears of the progress.
@@ -178,6 +185,7 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
             BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.open_folder`.
         """
         from bagindex.build import BuildSettings, build
+        from bagindex.engines.options import EngineKind, EngineOptions
         from bagindex.precision import parse as parse_precision
         from bagindex.prepare import (
             NAMED_SOURCES,
@@ -192,17 +200,19 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
         if name is not None and out is not None:
             raise SettingsError("give --name or --out, not both")
         observer = observer or BuildObserver()
+        asked = EngineOptions(choice(EngineKind, engine, "--engine"), address, workers, gpus_per_worker, device)
         settings = BuildSettings(
             keep=choice(Keep, keep, "--keep"),
             pixels=pixels,
             limit=limit,
             max_rejects=0 if strict else max_errors,
             restart=restart,
-            workers=workers,
+            workers=asked.decoders,
             decoder_timeout=decoder_timeout,
             precision=parse_precision(precision),
         )
         checked = AnnSettings.of(ann or "auto", ann_memory)
+        place = asked.open(observer.note)
         opened = open_source(
             source,
             data=data,
@@ -220,13 +230,13 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
             directory = home.for_source(opened.name, opened.location)
         if compute is None:
             size = (image_size, image_size) if isinstance(image_size, int) else image_size
-            options = ModelOptions(classes, size, device, batch_size, allow_hash)
+            options = ModelOptions(classes, size, asked.device, batch_size, allow_hash, asked.elsewhere)
             if not model and not weights:
                 model = NAMED_SOURCES.get(os.fspath(source))
             compute = open_models(_several(model), _several(weights), options, observer)
         computes = compute if isinstance(compute, Sequence) else [compute]
         meaning = class_ids(opened, computes[0].classes, class_map)
-        report = build(directory, opened, meaning, computes, settings, observer)
+        report = build(directory, opened, meaning, computes, settings, observer, place)
         index = cls(directory)
         index.build_report = report
         index._relate(ann, checked.memory, observer)

@@ -31,6 +31,7 @@ class ModelOptions:
         classes: a class list file, or `imagenet`; by default the checkpoint's own.
         image_size: height and width of the input; the resize keeps its proportion to the crop.
         allow_hash: a SHA-256 that official weights may have instead of their own.
+        elsewhere: the models run in other processes, on that device; here they are only looked at, on the CPU.
     """
 
     classes: str | None = None
@@ -38,6 +39,7 @@ class ModelOptions:
     device: str = "auto"
     batch_size: int | None = None
     allow_hash: str | None = None
+    elsewhere: bool = False
 
 
 PathLike = str | os.PathLike[str]
@@ -141,7 +143,7 @@ def open_models(
     # Only now: importing torch takes seconds.
     from bagindex.weights import read_checkpoint
 
-    device = find_device(options.device)
+    device = find_device("cpu" if options.elsewhere else options.device)
     computes: list[Compute] = []
     for name, file in zip_longest(names, files):
         checkpoint = read_checkpoint(file, name)
@@ -153,7 +155,9 @@ def open_models(
             checkpoint.transform or Transform(resize=256, crop_height=224, crop_width=224), options.image_size
         )
         architecture = checkpoint.architecture.name
-        computes.append(BagNetCompute(architecture, checkpoint, classes, transform, device, options.batch_size))
+        computes.append(
+            BagNetCompute(architecture, checkpoint, classes, transform, device, options.batch_size, options.device)
+        )
     return computes
 
 

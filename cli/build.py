@@ -89,6 +89,18 @@ def build(
     precision: PrecisionOption = "auto",
     batch_size: BatchOption = None,
     workers: WorkersOption = None,
+    engine: Annotated[
+        str,
+        typer.Option(metavar="local|ray", help="Compute shards in this process, or by Ray, on one machine or many."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="A running Ray cluster; else RAY_ADDRESS, else Ray is started here."),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(metavar="PART", help="What a Ray worker takes of a GPU, 0 to 1; else 1, where there are any."),
+    ] = None,
     decoder_timeout: TimeoutOption = 60.0,
     ann: AnnOption = None,
     ann_memory: AnnMemoryOption = None,
@@ -132,6 +144,9 @@ def build(
             precision=precision,
             batch_size=batch_size,
             workers=workers,
+            engine=engine,
+            address=address,
+            gpus_per_worker=gpus_per_worker,
             decoder_timeout=decoder_timeout,
             ann=ann,
             ann_memory=ann_memory,

@@ -43,7 +43,13 @@ BatchOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", metavar="N", min=1, max=256, help="Decoding threads; else one per core, at most 16."),
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        max=256,
+        help="Decoding threads; else one per core, at most 16. With --engine ray, workers of Ray's.",
+    ),
 ]
 TimeoutOption = Annotated[
     float, typer.Option("--decoder-timeout", metavar="SECONDS", help="Reject a picture that takes longer to decode.")
