@@ -69,6 +69,7 @@ class Computation:
         """
         if self._work:
             self._workers = self._open.enter_context(self._engine.start(self._job, self.profile))
+        self.profile.begin()
         return self
 
     def __exit__(self, *_: object) -> None:

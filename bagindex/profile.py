@@ -77,9 +77,13 @@ class Profile:
         self._clocks: dict[str, Clock] = {}
         self._started = time.perf_counter()
 
+    def begin(self) -> None:
+        """The work begins now."""
+        self._started = time.perf_counter()
+
     @property
     def seconds(self) -> float:
-        """Since the profile was made."""
+        """Since the work began."""
         return time.perf_counter() - self._started
 
     def clock(self, stage: str, threads: int = 1, shares: Clock | None = None) -> Clock:

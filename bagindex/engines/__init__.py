@@ -9,6 +9,8 @@ comes to the same bytes, under every engine.
 - `local`: this process.
 - `schedule`: which shard is whose turn, and which were lost too often (pure).
 - `layout`: how many workers a cluster has room for (pure).
-- `worker`: what runs in each process of Ray's.
+- `options`: what a person says of it.
+- `worker`: what runs in each process of Ray's; `probe`: what ties it to its build.
+- `actors`: Ray's actors, each with such a worker.
 - `ray`: Ray.
 """

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from bagindex import __version__
 from bagindex.engines.engine import Heard, Hearing, Job
 from bagindex.engines.layout import Layout
+from bagindex.engines.probe import Probe
 from bagindex.engines.schedule import LOSSES, Schedule
-from bagindex.engines.worker import Equipment, Opened, Probe, Ran, Worker
+from bagindex.engines.worker import Equipment, Opened, Ran, Worker
 from bagindex.errors import BagindexError, EngineError
 from bagindex.plan import Work
 from bagindex.precision import Choice

@@ -5,7 +5,6 @@ What a worker is told and what it answers is small; pictures and tables go throu
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import signal
@@ -18,13 +17,10 @@ from typing import TYPE_CHECKING
 from bagindex.engines.actors import Actors
 from bagindex.engines.engine import Job, Workers
 from bagindex.engines.layout import Layout, Node, lay_out, worker_memory
-from bagindex.engines.worker import Probe
+from bagindex.engines.probe import Probe
 from bagindex.errors import EngineError, SettingsError
-from bagindex.images import Rejected
-from bagindex.locking import LOCK
 from bagindex.plan import shard_size
 from bagindex.profile import Profile
-from bagindex.sources import Entry, Source
 from bagindex.text import first_line
 
 if TYPE_CHECKING:
@@ -32,8 +28,6 @@ if TYPE_CHECKING:
 
 _STORE = 500_000_000
 """Bytes of Ray's store of objects, where Ray is started here: models go through it, and nothing else that is large."""
-_PROBED = 8
-"""So many files are tried until the build can read one that its workers must read, too."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +60,8 @@ class RayEngine:
     def start(self, job: Job, profile: Profile) -> Iterator[Workers]:
         """See `bagindex.engines.engine.Engine`."""
         ray = _import()
-        lock = job.directory.root.absolute() / LOCK
         with _connected(ray, self.address, self.note):
-            probe = Probe(lock, lock.read_bytes(), _readable(job.source))
+            probe = Probe.of(job.directory, job.source)
             actors = Actors(ray, job, probe, self._layout(ray, job), profile, self.note)
             try:
                 actors.open()
@@ -128,13 +121,3 @@ def _connected(ray: ModuleType, address: str | None, note: Callable[[str], None]
         yield
     finally:
         ray.shutdown()
-
-
-def _readable(source: Source) -> tuple[Entry, str] | None:
-    for entry in source.entries[:_PROBED]:
-        try:
-            if entry.rejected is None:
-                return entry, hashlib.sha256(source.read(entry)).hexdigest()
-        except Rejected:
-            continue
-    return None

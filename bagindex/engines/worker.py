@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import platform
@@ -10,13 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from bagindex import __version__
 from bagindex.compute import Compute
 from bagindex.decoding import Decoder
 from bagindex.engines.engine import Heard
-from bagindex.errors import EngineError
+from bagindex.engines.probe import Probe
 from bagindex.images import Rejected
 from bagindex.pipeline import Pipeline
 from bagindex.precision import Choice
@@ -38,20 +36,6 @@ class Equipment:
     reader: Reader
     models: Mapping[str, Compute]
     decoder: Decoder
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a worker must see as the build does, or it would write elsewhere, and reject all files as missing.
-
-    Attributes:
-        lock: the index's, and what is in it: the number of the build's process.
-        entry: a file of the source, and the SHA-256 of what it holds; None where the build cannot read one.
-    """
-
-    lock: Path
-    holder: bytes
-    entry: tuple[Entry, str] | None
 
 
 @dataclass(frozen=True)
@@ -91,7 +75,7 @@ class Worker:
 
         Args:
             payload: pickled `Equipment`.
-            probe: what is to be seen from here.
+            probe: what is to be seen from here; this process ends with the build that it names.
             gpus: what this process has of a GPU.
 
         Raises:
@@ -101,18 +85,14 @@ class Worker:
         if not gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         equipment: Equipment = pickle.loads(payload)
-        machine = platform.node()
-        shared = "put it on a file system that all machines have in the same place"
-        if not _holds(probe.lock, probe.holder):
-            raise EngineError(f"the machine {machine} does not see {probe.lock.parent}, where the index is: {shared}")
-        if probe.entry is not None and not _same(equipment.reader, *probe.entry):
-            raise EngineError(f"the machine {machine} does not read {probe.entry[0].text} of the source: {shared}")
+        probe.check(equipment.reader)
+        probe.watch()
         models = equipment.models
         self._pipeline = self._open.enter_context(
             Pipeline(equipment.directory, equipment.reader, models, equipment.decoder, self._profile)
         )
         environments = {name: compute.environment for name, compute in models.items()}
-        return Opened(__version__, machine, os.getpid(), environments)
+        return Opened(__version__, platform.node(), os.getpid(), environments)
 
     def choose(self, attempt: int, name: str, asked: AskedPrecision, images: int, sample: Sequence[Entry]) -> Choice:
         """See `bagindex.engines.engine.Workers.choose`; `hear` says how many images are compared."""
@@ -152,17 +132,3 @@ class Worker:
         if self._pipeline is None:
             raise RuntimeError("the worker is not open")
         return self._pipeline
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    try:
-        return path.read_bytes() == content
-    except OSError:
-        return False
-
-
-def _same(reader: Reader, entry: Entry, sha256: str) -> bool:
-    try:
-        return hashlib.sha256(reader.read(entry)).hexdigest() == sha256
-    except Rejected:
-        return False
