@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from bagindex import Index
 from bagindex.archives import TarSource
 from bagindex.batches import PrecisionRefusedError
+from bagindex.build import BuildSettings, build
 from bagindex.engines.engine import Heard, Hearing
 from bagindex.engines.layout import Layout, Node, lay_out, worker_memory
 from bagindex.engines.options import EngineKind, EngineOptions
 from bagindex.engines.probe import Probe, this_machine
+from bagindex.engines.ray import RayEngine
 from bagindex.engines.schedule import LOSSES, Schedule
 from bagindex.errors import EngineError, SettingsError, SourceError
 from bagindex.images import Rejected
@@ -211,7 +213,7 @@ def test_a_worker_that_does_not_see_the_same_files_says_so(tmp_path: Path) -> No
         with pytest.raises(EngineError, match=r"does not read 0000.png of the source: put it on a file system"):
             probe.check(Elsewhere(["a", "a"]))
     (tmp_path / "i" / LOCK).write_text("1\n")
-    with pytest.raises(EngineError, match="does not see .* where the index is"):
+    with pytest.raises(EngineError, match=r"does not see .* where the index is"):
         probe.check(source)
 
 
@@ -247,8 +249,6 @@ def test_this_machine_is_always_the_same() -> None:
 
 
 def test_a_shard_of_another_index_is_not_committed(tmp_path: Path) -> None:
-    from bagindex.build import BuildSettings, build
-
     directory = IndexDirectory(tmp_path / "i")
     build(directory, MemorySource(["a"] * 4), {"a": 0}, LinearCompute("ab"), BuildSettings())
     folder = directory.begin_shard("images", 7, 123)
@@ -282,6 +282,15 @@ def test_ray_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"pip install 'bagindex\[ray\]'"):
         Index.build(tmp_path, out=tmp_path / "i", engine="ray")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "ray://127.0.0.1:10001", "127.0.0.1"])
+def test_an_address_where_no_ray_is(tmp_path: Path, address: str) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed here")
+    engine, directory = RayEngine(print, address), IndexDirectory(tmp_path / "i")
+    with pytest.raises(EngineError, match=f"there is no Ray at {address} .*give the --address"):
+        build(directory, MemorySource(["a"]), {"a": 0}, LinearCompute("ab"), BuildSettings(), engine=engine)
+    assert not directory.exists()
 
 
 def test_where_models_run() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _STORE = 500_000_000
 """Bytes of Ray's store of objects, where Ray is started here: models go through it, and nothing else that is large."""
+_REACH_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def _connected(ray: ModuleType, address: str | None, note: Callable[[str], None]
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address not in ("auto", "local"):
+        _reach(address)
     started = {"include_dashboard": False, "object_store_memory": _STORE} if address == "local" else {}
     note("starting Ray" if started else f"connecting to Ray at {address}")
     main = threading.current_thread() is threading.main_thread()
@@ -108,11 +112,10 @@ def _connected(ray: ModuleType, address: str | None, note: Callable[[str], None]
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **started)
     except Exception as error:  # of many kinds
-        what = "Ray cannot be started" if started else f"there is no Ray at {address}"
+        if not started:
+            raise _no_ray(address, error) from error
         raise EngineError(
-            f"{what} ({first_line(error)}): give the --address that `ray start` or `ray status` names"
-            if not started
-            else f"{what} ({first_line(error)}): use --engine local, or see whether `ray start --head` works"
+            f"Ray cannot be started ({first_line(error)}): use --engine local, or see whether `ray start --head` works"
         ) from error
     finally:
         if main:
@@ -121,3 +124,24 @@ def _connected(ray: ModuleType, address: str | None, note: Callable[[str], None]
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """See whether somebody listens at an address: Ray itself tries for minutes.
+
+    Raises:
+        EngineError: nobody does, or it is no HOST:PORT.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        if not host or "/" in host or not port.isdecimal():
+            raise ValueError("an address is HOST:PORT")
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _no_ray(address, error) from None
+
+
+def _no_ray(address: str, error: Exception) -> EngineError:
+    return EngineError(
+        f"there is no Ray at {address} ({first_line(error)}): give the --address that `ray start --head` names"
+    )
