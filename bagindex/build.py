@@ -135,27 +135,15 @@ def build(
     """
     observer = observer or BuildObserver()
     catalog.check_place(directory)
-    models = _by_name(computes if isinstance(computes, Sequence) else [computes])
-    listed = len(source.entries)
-    if settings.limit is not None:
-        source = _Part(source, settings.limit)
-    files = len(source.entries)
-    first = next(iter(models.values()))
-    wanted = Plan(
-        source=describe(source, listed),
-        transform=first.transform,
-        classes=first.classes,
-        labels=dict(class_ids),
-        pixels=settings.pixels,
-        shards=plan.cut(files, settings.shard_size or plan.shard_size(files)),
-    )
+    models = by_name(computes if isinstance(computes, Sequence) else [computes])
+    source, wanted = planned(source, class_ids, next(iter(models.values())), settings)
     with directory.writing():
         fresh = settings.restart or not directory.exists()
         had = None if fresh else directory.manifest()
         manifest = IndexManifest(plan=wanted, models={}) if had is None else _check_same(directory, had, wanted, source)
         weights: dict[str, bytes] = {}
         for name, compute in models.items():
-            record, weights[name] = _model_record(compute, settings)
+            record, weights[name] = model_record(compute, settings)
             manifest = _with_model(manifest, record)
         # What lies in the folder of a model that index.json does not know is left from a removal that was cut off.
         work = plan.owed(manifest, list(models), {} if had is None else committed(directory, had))
@@ -164,7 +152,17 @@ def build(
         engine = engine or LocalEngine()
         with Computation(directory, source, models, settings, observer, work, engine) as computation:
             manifest = computation.with_environments(manifest, new)
-            check_space(directory, manifest, work, source, settings.decoder, observer, taken, settings.restart)
+            check_space(
+                directory,
+                manifest,
+                work,
+                source,
+                settings.decoder,
+                observer,
+                taken,
+                settings.restart,
+                computation.at_a_time,
+            )
             manifest = computation.with_precision(manifest, new)
             if fresh:
                 directory.clear()
@@ -208,8 +206,12 @@ class _Part:
         return self._source.read(entry)
 
 
-def _by_name(computes: Sequence[Compute]) -> dict[str, Compute]:
-    """The models by name, if they can share an index."""
+def by_name(computes: Sequence[Compute]) -> dict[str, Compute]:
+    """The models by name.
+
+    Raises:
+        SettingsError: they cannot share an index.
+    """
     models: dict[str, Compute] = {}
     for compute in computes:
         first = next(iter(models.values()), compute)
@@ -226,8 +228,35 @@ def _by_name(computes: Sequence[Compute]) -> dict[str, Compute]:
     return models
 
 
-def _model_record(compute: Compute, settings: BuildSettings) -> tuple[ModelRecord, bytes]:
-    """A model's entry for index.json, and its weights as a file."""
+def planned(
+    source: Source, class_ids: Mapping[str, int | None], model: Compute, settings: BuildSettings
+) -> tuple[Source, Plan]:
+    """What of a source is indexed, and the plan of its index.
+
+    Args:
+        source, class_ids, settings: as for `build`.
+        model: any of the index's.
+    """
+    listed = len(source.entries)
+    if settings.limit is not None:
+        source = _Part(source, settings.limit)
+    files = len(source.entries)
+    return source, Plan(
+        source=describe(source, listed),
+        transform=model.transform,
+        classes=model.classes,
+        labels=dict(class_ids),
+        pixels=settings.pixels,
+        shards=plan.cut(files, settings.shard_size or plan.shard_size(files)),
+    )
+
+
+def model_record(compute: Compute, settings: BuildSettings) -> tuple[ModelRecord, bytes]:
+    """A model's entry for index.json, and its weights as a file.
+
+    Raises:
+        SettingsError: a model cannot be called so.
+    """
     if not re.fullmatch(MODEL_NAME, compute.name) or compute.name == IMAGES:
         raise SettingsError(f"a model cannot be called {compute.name!r}: use small letters, digits, - and _")
     weights = compute.to_safetensors()

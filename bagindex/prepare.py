@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
-from bagindex import official
+from bagindex import home, official
 from bagindex.compute import BagNetCompute, Compute, find_device
 from bagindex.errors import LabelError, SettingsError, WeightsError
 from bagindex.labels import map_labels, read_class_map, read_classes
@@ -43,10 +43,81 @@ class ModelOptions:
 
 
 PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What is indexed; see `bagindex.Index.build`."""
+
+    place: PathLike
+    data: PathLike | None = None
+    split: str | None = None
+    layout: str = "auto"
+    labels: PathLike | None = None
+    class_map: PathLike | None = None
+    follow_symlinks: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An index's place, source, classes of the source's labels, and models."""
+
+    directory: IndexDirectory
+    source: Source
+    class_ids: Mapping[str, int | None]
+    computes: Sequence[Compute]
+
+
 _Choice = TypeVar("_Choice", bound=StrEnum)
 VAL_PICTURES = 50_000
 NAMED_SOURCES = {"imagenet-val": "bagnet33"}
 """Data sets that have a name (`./imagenet-val` is a folder all the same), and the model that each defaults to."""
+
+
+def prepare(
+    asked: SourceOptions,
+    models: Sequence[str],
+    weights: Sequence[str],
+    options: ModelOptions,
+    name: str | None,
+    out: PathLike | None,
+    observer: BuildObserver,
+    compute: Compute | Sequence[Compute] | None = None,
+) -> Prepared:
+    """Open the source, then the models.
+
+    Args:
+        asked, options: what of them.
+        models, weights: as for `open_models`; the default for a named data set is its own.
+        name, out: where the index is to be: by name, or in a folder; by default by a name from the source's.
+        observer: hears what is done.
+        compute: models that are open already.
+
+    Raises:
+        BagindexError: as for `open_source`, `open_models` and `class_ids`.
+        SettingsError: two places for the index.
+    """
+    if name is not None and out is not None:
+        raise SettingsError("give --name or --out, not both")
+    source = open_source(
+        asked.place,
+        data=asked.data,
+        split=asked.split,
+        layout=asked.layout,
+        labels=asked.labels,
+        follow_symlinks=asked.follow_symlinks,
+        observer=observer,
+    )
+    if out is not None:
+        directory = IndexDirectory(Path(out))
+    else:
+        directory = home.for_source(source.name, source.location) if name is None else home.named(name)
+    if compute is None:
+        if not models and not weights and (default := NAMED_SOURCES.get(os.fspath(asked.place))):
+            models = [default]
+        compute = open_models(models, weights, options, observer)
+    computes = compute if isinstance(compute, Sequence) else [compute]
+    return Prepared(directory, source, class_ids(source, computes[0].classes, asked.class_map), computes)
 
 
 def open_source(
