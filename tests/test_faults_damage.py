@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from faults import asking, damage, whole
+from faults import damage, whole
 from faults.common import Outcome
+from faults.trusting import blind, clumsy, credulous
 
 KINDS = 23
 """Kinds of file of the small index."""
@@ -30,26 +31,6 @@ def test_flipped_bits_are_found_in_every_kind_of_file(damage_folder: Path) -> No
 
 def test_files_in_the_place_of_others_are_noticed(damage_folder: Path) -> None:
     found_all(damage.misplaced(damage_folder, 6, 0), 6)
-
-
-def sizes(root: Path) -> str:
-    """Of all files that count."""
-    return str({path.name: path.stat().st_size for paths in whole.kinds(root).values() for path in paths})
-
-
-def blind(root: Path, _data: bool = True) -> list[str]:
-    """A `verify` that finds nothing but files that are empty."""
-    return [path.name for paths in whole.kinds(root).values() for path in paths if not path.stat().st_size]
-
-
-def credulous(root: Path) -> asking.Answers:
-    """Questions that answer from whatever is there."""
-    return {asking.OPENING: ("answer", sizes(root))}
-
-
-def clumsy(root: Path) -> asking.Answers:
-    """Questions that fail in no foreseen way."""
-    return {asking.OPENING: ("raised", "KeyError: 3") if blind(root) else ("answer", "")}
 
 
 def test_what_overlooks_damage_is_a_problem(damage_folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import time
@@ -16,6 +15,7 @@ from bagindex.service.settings import Settings
 from bagindex.store import CURRENT, IndexDirectory
 from faults.builders import builders
 from faults.readers import readers
+from faults.sabotage import without_lock
 from faults.served import Race, serve
 from faults.soak import SLACK, Sample, growing, sample, soak
 from faults.states import Expected, Progress, Reader, Step, begin
@@ -31,11 +31,6 @@ def test_builders(tmp_path: Path) -> None:
     assert outcome.counts["told to wait"] > 0
     assert outcome.counts["computed"] > 0
     assert outcome.counts["done"] > 0
-
-
-def without_lock() -> None:
-    """Everybody has the lock."""
-    fcntl.flock = lambda _descriptor, _operation: None  # type: ignore[assignment]
 
 
 def test_builders_without_a_lock_are_noticed(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
     python tests/benchmarks/gpu.py FOLDER [--images 2000] [--models bagnet9 bagnet17 bagnet33]
 
 On generated pictures, with random weights of 1,000 classes. For every model and precision: images per second forward
-alone and from files to committed shards with everything kept, the floating-point operations and bytes per second of the
-forward pass, and what the card reached on a large matrix product (in the same precision) and on a large copy in the
-same run. Prints a table and writes FOLDER/gpu.json; says so and ends well where there is no GPU.
+alone and, unless `--images 0`, from files to committed shards with everything kept, the floating-point operations and
+bytes per second of the forward pass, and what the card reached on a large matrix product (in the same precision) and on
+a large copy in the same run; and images per second of torchvision's ResNet-50 at the same batch size, beside which the
+paper puts its BagNets (section 4.1). Prints a table and writes FOLDER/gpu.json; says so and ends well where there is no
+GPU.
 """
 
 from __future__ import annotations
@@ -120,12 +122,33 @@ def forward(compute: Any) -> float:
         return per_second(lambda: compute._model(x), batch)
 
 
+def resnet50(precision: str, batch: int) -> float:
+    """Images per second of torchvision's ResNet-50 alone, as it is in evaluation, in a build's precision and layout."""
+    import torch
+    from torchvision.models import resnet50 as make
+
+    from bagindex.arithmetic import float32
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    model = make().eval().to("cuda", dtype, memory_format=torch.channels_last)
+    x = torch.randn(batch, 3, 224, 224, device="cuda").to(dtype).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), float32(precision == "tf32"):
+        return per_second(lambda: model(x), batch)
+
+
 def build(source: Path, weights: Path, images: int, precision: str, out: Path) -> float:
     """Images per second from the first file to the last committed shard."""
     from bagindex import Index
 
     index = Index.build(
-        source, layout="flat", weights=weights, classes="imagenet", limit=images, precision=precision, out=out
+        source,
+        layout="flat",
+        weights=weights,
+        classes="imagenet",
+        limit=images,
+        precision=precision,
+        out=out,
+        ann="none",
     )
     rate = index.build_report.images_per_second if index.build_report else None
     index.close()
@@ -151,7 +174,8 @@ def main() -> None:
     from bagindex.registry import ARCHITECTURES
 
     folder: Path = arguments.folder
-    make_pictures(folder / "pictures", arguments.images)
+    if arguments.images:
+        make_pictures(folder / "pictures", arguments.images)
     limits = {f"matrix product, {each}, TFLOP/s": round(product(each) / 1e12, 1) for each in PRECISIONS}
     limits |= {"copy, GB/s": round(copying() / 1e9), "disk, GB/s": round(disk(folder) / 1e9, 2)}
     print(torch.cuda.get_device_name(), limits, flush=True)
@@ -166,7 +190,9 @@ def main() -> None:
             compute = base.at(precision)
             flop, touched = work_of(compute)
             alone = forward(compute)
-            whole = build(folder / "pictures", weights, arguments.images, precision, folder / "index")
+            whole = arguments.images and build(
+                folder / "pictures", weights, arguments.images, precision, folder / "index"
+            )
             bytes_kept = compute.grid.patches * (compute.feature_size + 1000) * 2
             disk_bound = 0.8 * limits["disk, GB/s"] * 1e9 / bytes_kept
             build_goal = min(BUILD_GOAL, disk_bound) if precision == "bf16" else None
@@ -182,14 +208,17 @@ def main() -> None:
                     ),
                     "gb_per_s": round(alone * touched / 1e9),
                     "of_copy": round(alone * touched / 1e9 / limits["copy, GB/s"], 2),
-                    "build_per_s": round(whole),
+                    "build_per_s": round(whole) or None,
                     "build_goal": None if build_goal is None else round(build_goal),
-                    "val_minutes": round(VAL / whole / 60, 1),
+                    "val_minutes": round(VAL / whole / 60, 1) if whole else None,
                 }
             )
             print(rows[-1], flush=True)
+    beside = {each: round(resnet50(each, 64)) for each in PRECISIONS}
     print_table(rows)
+    print(f"ResNet-50, batch 64, images/s: {beside}")
     found = {"machine": machine() | {"gpu": torch.cuda.get_device_name()}, "limits": limits, "rows": rows}
+    found |= {"resnet50_per_s": beside}
     write_json(folder / "gpu.json", found)
 
 

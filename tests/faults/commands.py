@@ -52,7 +52,7 @@ class Fault:
         moment: of `MOMENTS`.
         call: at which call of its function.
         number: the signal.
-        delay: seconds between the two.
+        delay: seconds between the two; at 0, the call goes on when the signal is sent, and not before.
         memory: megabytes that its address space may grow by, from the beginning; nothing else happens then.
     """
 
@@ -217,7 +217,10 @@ def _arm(fault: Fault, sent: Path) -> None:
         nonlocal calls
         calls += 1
         if calls == fault.call:
-            threading.Thread(target=fire, daemon=True).start()
+            sending = threading.Thread(target=fire, daemon=True)
+            sending.start()
+            if not fault.delay:
+                sending.join()
         return real(*arguments, **more)
 
     setattr(owner, last, called)

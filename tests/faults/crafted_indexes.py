@@ -330,7 +330,7 @@ _RECORD_CASES: Mapping[str, Case] = {
     "a grid of 4,096 rows": Case(_index(_set(4096, *_MODEL, "grid", "rows")), ("open",)),
     "patches of 4,096 pixels": Case(_index(_set(4096, *_MODEL, "grid", "receptive_field")), ("open",)),
     "an input of 10^9 pixels": Case(_index(_set(10**9, "plan", "transform", "crop_height")), ("open",)),
-    "an input of 4,096 pixels": Case(_index(_set(4096, "plan", "transform", "crop_height")), ("open",)),
+    "an input of 4,096 pixels": Case(_index(_set(4096, "plan", "transform", "crop_height")), ("crops",)),
     "features of 10^6 dimensions": Case(_index(_set(10**6, *_MODEL, "feature_size")), ("similar",)),
     "classes numbered twice": Case(_index(_set(0, "plan", "classes", 1, "class_id")), ("open",)),
     "a class too few": Case(_index(lambda record: record["plan"]["classes"].pop()), ("open",)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import random
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from faults.common import Outcome
 from faults.forks import Conditions, Ended
 from faults.native import ANY, Arming, Fault, Kind
 from faults.replay import read_tree
+from faults.shares import drawn
 from faults.steps import STEPS, Life
 from faults.trials import Judge, Reference, attempt, begin, examine, references, survived
 
@@ -57,7 +57,7 @@ def failing(place: Path, trials: int, seed: int, judge: Judge | None = None) -> 
     """
     outcome = Outcome("a disk that is full, fails or turns read-only")
     judge = Judge() if judge is None else judge
-    for point in _draw(_all(_WAYS), trials, seed):
+    for point in drawn(_all(_WAYS), trials, seed):
         reference = references()[point.step]
         life = begin(reference, place)
         arming = Arming(str(life.folder.parent), Fault.FAIL, point.at, point.kinds, point.error, point.for_good)
@@ -75,7 +75,7 @@ def failing(place: Path, trials: int, seed: int, judge: Judge | None = None) -> 
 def short(place: Path, trials: int, seed: int) -> Outcome:
     """The system writes half of what it was asked to, as it may: at every write, or at `trials` drawn from all."""
     outcome = Outcome("a write that is done by half")
-    for point in _draw(_all([(Kind.WRITE, [(errno.EIO, False)])]), trials, seed):
+    for point in drawn(_all([(Kind.WRITE, [(errno.EIO, False)])]), trials, seed):
         reference = references()[point.step]
         life = begin(reference, place)
         arming = Arming(str(life.folder.parent), Fault.SHORT, point.at, Kind.WRITE)
@@ -127,10 +127,6 @@ def _all(ways: Sequence[tuple[Kind, Sequence[tuple[int, bool]]]]) -> list[_Point
             for at, (error, for_good) in zip(range(1, count + 1), itertools.cycle(errors), strict=False):
                 points.append(_Point(reference.step, at, kinds, error, for_good))
     return points
-
-
-def _draw(points: list[_Point], trials: int, seed: int) -> Sequence[_Point]:
-    return points if trials >= len(points) else random.Random(seed).sample(points, trials)
 
 
 def _said(ended: Ended, error: int) -> tuple[str, list[str]]:

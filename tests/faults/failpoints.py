@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from faults.common import Outcome
 from faults.forks import Conditions
 from faults.native import Arming, Fault, Kind
 from faults.replay import read_tree
+from faults.shares import drawn
 from faults.steps import STEPS
 from faults.trials import DISK, Judge, Reference, attempt, begin, is_temporary, references
 
@@ -62,10 +62,8 @@ def killed(place: Path, trials: int, seed: int, judge: Judge | None = None) -> O
         for at, operation in enumerate(reference.operations, start=1)
         for fault in _faults(operation.kind)
     ]
-    if trials < len(points):
-        points = random.Random(seed).sample(points, trials)
     judge = Judge() if judge is None else judge
-    for point in points:
+    for point in drawn(points, trials, seed):
         reference = references()[point.step]
         came, problems = _kill(reference, point, judge, place)
         outcome.trial(came, *(f"{point}: {problem}" for problem in problems))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -34,6 +35,11 @@ def raw_errors(step: str, life: Life) -> None:
     """A step that passes on whatever a library raises."""
     store.refusals = lambda _root: nullcontext()  # type: ignore[assignment]
     STEPS[step](life)
+
+
+def without_lock() -> None:
+    """From now on, everybody in this process has the lock."""
+    fcntl.flock = lambda _descriptor, _operation: None  # type: ignore[assignment]
 
 
 def without(reference: Reference, kind: Kind) -> Reference:
