@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from bagindex.weights import Checkpoint
 
 
+GPU_STREAMS = 2
+GPU_BATCH = 64
+"""Images at a time on a GPU, unless it is said."""
+
+
 @dataclass(frozen=True)
 class PatchOutput:
     """What a model says about a batch: `features` float32 [N, patches, D] and `logits` float32 [N, patches, C].
@@ -124,10 +129,10 @@ class BagNetCompute:
         _, _, right, bottom = patch_box(self.grid, self.grid.rows - 1, self.grid.cols - 1)
         self._seen = bottom, right
         self.weights_sha256 = checkpoint.sha256
-        self.workers = torch.get_num_threads() if device.type == "cpu" else 2
+        self.workers = torch.get_num_threads() if device.type == "cpu" else GPU_STREAMS
         self.candidates = candidates(device)
         # On a CPU, activations of more than two images fall out of the caches and the model slows down.
-        self.environment = _environment(device, batch_size or (2 if device.type == "cpu" else 64))
+        self.environment = _environment(device, batch_size or (2 if device.type == "cpu" else GPU_BATCH))
         self._checkpoint = checkpoint
         self._device = device
         self._elsewhere = elsewhere, batch_size

@@ -138,6 +138,7 @@ def test_a_worker_takes_more_memory_the_more_classes_and_models_there_are() -> N
     small = worker_memory({"few": few}, 4096)
     assert small < worker_memory({"many": many}, 4096) < worker_memory({"few": few, "many": many}, 4096)
     assert worker_memory({"many": many}, 64) < worker_memory({"many": many}, 4096)
+    assert worker_memory({"many": many}, 64) < worker_memory({"many": many}, 64, on_gpu=True)
 
 
 def test_each_file_is_heard_of_once_however_often_its_shard_is_begun() -> None:

@@ -34,6 +34,8 @@ _LOOK_SECONDS = 1.0
 _PATIENCE = 20.0
 """Seconds after which the person hears that there is no room in the cluster yet."""
 _END_SECONDS = 5.0
+_ENDS = {"low on memory": "its machine ran out of memory", "node has died": "its machine is gone"}
+"""What Ray says of a worker's end, and what a person is told."""
 
 
 class _LostError(Exception):
@@ -252,9 +254,8 @@ class Actors:
         except errors.RayTaskError as error:
             return error.cause if isinstance(error.cause, Exception) else error
         except (*lost, errors.ObjectLostError) as error:
-            if isinstance(error, errors.NodeDiedError) or "node" in type(error).__name__.lower():
-                return _LostError("its machine is gone")
-            return _LostError("its process ended")
+            text = str(error).lower()
+            return _LostError(next((said for words, said in _ENDS.items() if words in text), "its process ended"))
         except errors.RayError as error:
             raise EngineError(
                 f"Ray fails ({type(error).__name__}): see to it, and run the same command again; what is committed "

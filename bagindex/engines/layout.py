@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bagindex.compute import Compute
+from bagindex.compute import GPU_BATCH, GPU_STREAMS, Compute
 from bagindex.errors import EngineError
 from bagindex.text import bytes_text
 
@@ -70,21 +70,22 @@ def lay_out(nodes: Sequence[Node], workers: int | None, gpus: float | None, memo
     return Layout(workers, cpus, gpus, memory)
 
 
-def worker_memory(models: Mapping[str, Compute], images: int, cpus: int = _CPUS) -> int:
+def worker_memory(models: Mapping[str, Compute], images: int, on_gpu: bool = False) -> int:
     """Bytes that a worker takes, about: libraries, weights, what is in flight, and a shard's summaries.
 
     Args:
         models: those at work.
         images: of the largest shard.
-        cpus: cores that it has.
+        on_gpu: whether they run on a GPU, whose batches are larger.
     """
-    total = _LIBRARIES + cpus * _DECODER
+    total = _LIBRARIES + _CPUS * _DECODER
     for model in models.values():
         classes, patches = len(model.classes), model.grid.patches
         # Twice as many batches as there are threads that run them, and three that each file's writer has waiting.
-        batches = 2 * max(cpus, model.workers) + 3
+        batches = 2 * (GPU_STREAMS if on_gpu else _CPUS) + 3
+        size = max(model.environment.batch_size, GPU_BATCH if on_gpu else 1)
         evidence = 2 * patches * (model.feature_size + classes) + 16 * classes
-        total += 12 * model.parameters + batches * model.environment.batch_size * evidence + 16 * classes * images
+        total += 12 * model.parameters + batches * size * evidence + 16 * classes * images
     return total
 
 

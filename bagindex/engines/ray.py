@@ -77,7 +77,9 @@ class RayEngine:
             for found in (node["Resources"] for node in ray.nodes() if node["Alive"])
         ]
         files = len(job.source.entries)
-        return lay_out(nodes, self.workers, self.gpus, worker_memory(job.models, min(files, shard_size(files))))
+        on_gpu = self.gpus != 0 and any(node.gpus for node in nodes)
+        memory = worker_memory(job.models, min(files, shard_size(files)), on_gpu)
+        return lay_out(nodes, self.workers, self.gpus, memory)
 
 
 def _import() -> ModuleType:

@@ -4,8 +4,8 @@
 
 SOURCE and FILE are what `bagindex build` takes. Every round builds the same images with everything kept: in one
 process, with one worker of Ray's that has all cores, with two that share them, and with two of which one is killed
-in the middle. Images per second are from the time when the first worker is ready to the last committed shard; starting Ray
-and loading models is told on its own. Whether the files are the same, byte by byte, is checked each time. Prints a
+in the middle. Images per second are from the time when the first worker is ready to the last committed shard; starting
+Ray and loading models is told on its own. Whether the files are the same, byte by byte, is checked each time. Prints a
 table and writes FOLDER/engines.json.
 """
 
