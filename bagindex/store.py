@@ -6,11 +6,13 @@ parent fsynced. The rename is the commit: a shard exists whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import stat
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -50,6 +52,8 @@ _OUR_FILES = re.compile(
     r"index(-copy)?\.json|labels-[0-9a-f]{12}\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?"
 )
 _IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|model\.safetensors|evidence|features|derived")
+_TRIES = 50
+_WAIT_SECONDS = 0.1
 REMAKE = "run `bagindex repair`, and then the same `bagindex build` command again, which makes it anew"
 """What to do about a damaged shard."""
 RESTORE = "run `bagindex repair`, which puts a copy back"
@@ -353,10 +357,19 @@ def check_size(path: Path, size: int, advice: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    # A worker of a build that was killed may write there for a moment, until it hears of it.
+    for left in reversed(range(_TRIES)):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            if not left or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+            time.sleep(_WAIT_SECONDS)
+        else:
+            return
 
 
 def _is_ours(child: Path) -> bool:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from bagindex import Index
 from bagindex.archives import TarSource
 from bagindex.batches import PrecisionRefusedError
-from bagindex.build import BuildSettings, build
+from bagindex.build import BuildSettings, build, committed
 from bagindex.engines.engine import Heard, Hearing
 from bagindex.engines.layout import Layout, Node, lay_out, worker_memory
 from bagindex.engines.options import EngineKind, EngineOptions
@@ -23,15 +29,19 @@ from bagindex.engines.probe import Probe, this_machine
 from bagindex.engines.ray import RayEngine
 from bagindex.engines.schedule import LOSSES, Schedule
 from bagindex.errors import EngineError, SettingsError, SourceError
+from bagindex.evidence import Evidence
 from bagindex.images import Rejected
 from bagindex.locking import LOCK
-from bagindex.plan import Work, cut
+from bagindex.pipeline import Pipeline
+from bagindex.plan import Work, cut, owed
 from bagindex.profile import Profile
 from bagindex.sources import Entry, open_folder
 from bagindex.store import IndexDirectory
+from bagindex.tasks import Task, Tasks
 from bagindex_schemas.records import Comparison
 from bagindex_schemas.rejects import RejectCode
 from fakes import LinearCompute, MemorySource
+from test_build import contents
 
 GB = 10**9
 REJECTED = Rejected(RejectCode.EMPTY, "the file is empty")
@@ -247,6 +257,68 @@ def test_a_worker_ends_with_its_build(tmp_path: Path, ends: str) -> None:
 
 def test_this_machine_is_always_the_same() -> None:
     assert this_machine() == this_machine() != ""
+
+
+class Waiting(LinearCompute):
+    """Waits at its first batch until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__("ab")
+        self.begun, self.may = threading.Event(), threading.Event()
+
+    def run(self, pixels: NDArray[np.uint8]) -> Evidence:
+        """When it may."""
+        self.begun.set()
+        self.may.wait(30)
+        return super().run(pixels)
+
+
+def test_a_worker_that_outlives_its_build_can_do_nothing_to_the_next_one(tmp_path: Path) -> None:
+    directory, source, compute = IndexDirectory(tmp_path / "i"), MemorySource(["a"] * 4), Waiting()
+    settings = BuildSettings(shard_size=2, workers=1)
+    build(directory, source, {"a": 0}, LinearCompute("ab"), settings)
+    before = contents(directory.root)
+    shutil.rmtree(directory.root / "images" / "shard-00001")
+    shutil.rmtree(directory.root / "linear" / "shard-00001")
+    manifest = directory.manifest()
+    tasks = Tasks(directory, manifest, source)
+    ended: list[BaseException] = []
+
+    def orphan(task: Task) -> None:
+        try:
+            with Pipeline(directory, source, {"linear": compute}, settings.decoder, Profile()) as pipeline:
+                pipeline.run(manifest, task, lambda _entry, _rejected: None, lambda _files: None)
+        except OSError as error:
+            ended.append(error)
+
+    with directory.writing():  # by a build, which is killed
+        (owes,) = owed(manifest, ["linear"], committed(directory, manifest))
+        worker = threading.Thread(target=orphan, args=(tasks.begin(owes, 12345),))
+        worker.start()
+        assert compute.begun.wait(30)
+    assert len(list(directory.root.rglob("*.tmp-12345"))) == 2
+    build(directory, source, {"a": 0}, LinearCompute("ab"), replace(settings, restart=True))
+    compute.may.set()
+    worker.join(30)
+    assert [type(error) for error in ended] == [FileNotFoundError]
+    assert contents(directory.root) == before
+    assert not list(directory.root.rglob("*.tmp-*"))
+
+
+def test_a_folder_that_somebody_still_writes_into_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, remove = IndexDirectory(tmp_path / "i"), shutil.rmtree
+    left = [errno.ENOTEMPTY, errno.ENOENT]
+
+    def refused(path: Path) -> None:
+        if left:
+            raise OSError(left.pop(), "somebody was faster")
+        remove(path)
+
+    directory.begin_shard("images", 0, 17)
+    monkeypatch.setattr("bagindex.store.shutil.rmtree", refused)
+    with directory.writing():
+        assert not list(directory.root.rglob("*.tmp-*"))
+    assert not left
 
 
 def test_a_shard_of_another_index_is_not_committed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -316,6 +317,10 @@ def test_what_a_person_is_told_where_there_is_no_such_cluster(tmp_path: Path) ->
             IndexDirectory(tmp_path / "i"), SOURCE, CLASS_IDS, LinearCompute("ab"), SETTINGS,
             engine=RayEngine(print, address="127.0.0.1:1"),
         )  # fmt: skip
+    sealed = LinearCompute("ab")
+    sealed.lock = threading.Lock()  # type: ignore[attr-defined]
+    with pytest.raises(EngineError, match="cannot be sent to other processes"):
+        by_ray(tmp_path / "i", sealed)
     with pytest.raises(SettingsError, match="from 0 to 1"):
         RayEngine(print, gpus=2.0)
     assert not (tmp_path / "i" / "index.json").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import secrets
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -23,6 +24,7 @@ from bagindex.profile import Profile
 from bagindex.sources import Entry
 from bagindex.store import IndexDirectory
 from bagindex.tasks import Task, Tasks
+from bagindex.text import first_line
 from bagindex_schemas.records import AskedPrecision, Environment, IndexManifest
 
 if TYPE_CHECKING:
@@ -79,6 +81,9 @@ class Actors:
         layout: how many, and what each takes.
         profile: where the time goes.
         note: hears what a person should know.
+
+    Raises:
+        EngineError: a model or the source cannot be pickled.
     """
 
     def __init__(
@@ -94,7 +99,12 @@ class Actors:
         directory = IndexDirectory(job.directory.root.absolute())
         decoder = replace(job.decoder, workers=layout.cpus)
         equipment = Equipment(directory, job.source.reader(), job.models, decoder)
-        self._payload = ray.put(ray.cloudpickle.dumps(equipment))
+        try:
+            self._payload = ray.put(ray.cloudpickle.dumps(equipment))
+        except (TypeError, pickle.PicklingError) as error:
+            raise EngineError(
+                f"the model or the source cannot be sent to other processes ({first_line(error)}): give --engine local"
+            ) from error
         self._tasks: Tasks | None = None
         # Numbers that no other build has had: a folder in the making is nobody else's.
         self._attempts = count(secrets.randbits(60))
@@ -218,6 +228,8 @@ class Actors:
                 hand.hearing = hand.actor.hear.remote(hand.call.attempt)
         answers = {hand.answer: hand for hand in self._hands if hand.answer is not None}
         hearings = {hand.hearing: hand for hand in self._hands if hand.hearing is not None}
+        if not answers:
+            return []
         ready, _ = self._ray.wait([*answers, *hearings], num_returns=1, timeout=_LOOK_SECONDS)
         ended: list[tuple[_Call, object]] = []
         for reference in ready:
@@ -230,6 +242,7 @@ class Actors:
                 continue
             hand = answers[reference]
             call, hand.answer, hand.call = hand.call, None, None
+            hand.hearing = None  # it would be about this call, and come after the next one has begun
             if isinstance(found, _LostError):
                 self._replace(hand, found)
             elif call is None:
