@@ -14,6 +14,8 @@ from bagindex_cli import main
 from faults.trials import Judge
 
 pytest_plugins = ["browsing_page", "sites"]
+# Files run side by side: OpenMP's threads, which spin while they wait, would take each other's time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
