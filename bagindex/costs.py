@@ -92,6 +92,13 @@ class Cost:
         named = {name: tables.get(name, 0) for name in ("features", "similar", "evidence", "pixels")}
         return {**named, "summary": sum(tables.get(name, 0) for name in _SMALL)}
 
+    def writing(self, bytes_per_second: float) -> float:
+        """Images per second that the largest file allows, which one thread writes; evidence is written twice, once in
+        passing. Infinite where there is no such file.
+        """
+        largest = max(self.bytes["features"], 2 * self.bytes["evidence"])
+        return bytes_per_second * self.estimate.images / largest if largest else float("inf")
+
     def hours(self, images_per_second: float) -> float:
         """Of computing, at a rate of all devices together."""
         return self.estimate.images / images_per_second / 3600

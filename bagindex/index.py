@@ -250,7 +250,7 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
         compute: Compute | Sequence[Compute] | None = None,
     ) -> Planned:
         """See what `build` would write and how long it would take. Files are counted, some are decoded, and the models
-        run on a few; nothing is written.
+        run on a few; nothing stays written.
 
         Args:
             keep: one level, or several; by default all.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +27,9 @@ from bagindex.space import SAMPLED, mean_pixel_bytes
 from bagindex.stages import in_order
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import IndexManifest, Keep, Precision, Transform
+
+_BLOCK, _BLOCKS = 4_000_000, 16
+"""Bytes that are written to see how fast the disk is."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Planned:
         costs: of each model, at each keep level.
         speeds: of each model, in float32 and in what may be faster.
         decoding: images per second that are read and decoded.
+        writing: bytes per second that a thread hashes and writes there; None where nothing may be written yet.
     """
 
     means: Means
@@ -60,10 +67,12 @@ class Planned:
     costs: tuple[Cost, ...]
     speeds: tuple[Speed, ...]
     decoding: float
+    writing: float | None
 
     def hours(self, cost: Cost, speed: Speed) -> float:
-        """What the slower one takes on all devices: the model, or decoding beside it."""
-        return cost.hours(self.means.devices * min(speed.images_per_second, self.decoding))
+        """What the slowest takes of what is done beside each other, on each device: the model, decoding, writing."""
+        writing = float("inf") if self.writing is None else cost.writing(self.writing)
+        return cost.hours(self.means.devices * min(speed.images_per_second, self.decoding, writing))
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """A row for each model and keep level: bytes, hours, and where it is known, money."""
@@ -72,7 +81,7 @@ class Planned:
     def to_dict(self) -> dict[str, Any]:
         """All of it, in values that JSON knows."""
         found: dict[str, Any] = {"images": self.images, "shards": self.shards, "free": self.free}
-        found |= {"pixel_bytes": self.pixel_bytes, "decoding": self.decoding}
+        found |= {"pixel_bytes": self.pixel_bytes, "decoding": self.decoding, "writing": self.writing}
         speeds = [vars(each) for each in self.speeds]
         return found | {"costs": self.to_dicts(), "speeds": speeds, "questions": self.questions()}
 
@@ -117,7 +126,7 @@ def make(
     settings: BuildSettings,
     observer: BuildObserver | None = None,
 ) -> Planned:
-    """See what an index would cost. Nothing is written.
+    """See what an index would cost. Nothing stays written.
 
     Args:
         directory: where it would be.
@@ -152,6 +161,7 @@ def make(
         costs=tuple(costs),
         speeds=tuple(speeds),
         decoding=decoding,
+        writing=_write(directory.root),
     )
 
 
@@ -188,3 +198,21 @@ def _decode(source: Source, transform: Transform, settings: BuildSettings) -> tu
     if not inputs:
         raise SourceError(f"none of {len(entries)} files that were tried can be indexed ({reason})")
     return inputs, len(entries) / seconds
+
+
+def _write(folder: Path) -> float | None:
+    """Bytes per second of a file that is hashed, written, and on the disk, and then removed."""
+    while not folder.exists():
+        folder = folder.parent
+    block = np.random.default_rng(0).bytes(_BLOCK)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            started = time.perf_counter()
+            for _ in range(_BLOCKS):
+                hashlib.sha256(block)
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+            return _BLOCK * _BLOCKS / (time.perf_counter() - started)
+    except OSError:
+        return None

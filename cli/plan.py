@@ -97,7 +97,7 @@ def plan(
 ) -> None:
     """See what an index of your pictures would take, before it is made: bytes, hours, and what a question would read.
 
-    Files are counted, some are decoded, a batch is timed on the device, and the disk is looked at. Nothing is written.
+    Files are counted, some are decoded, a batch is timed on the device, and so is the disk. Nothing stays written.
 
         bagindex plan photos/validation --weights clothing-bagnet33.safetensors
     """
@@ -146,7 +146,10 @@ def _print(planned: Planned) -> None:
     )
     for speed in planned.speeds:
         print(f"{speed.model} in {speed.precision}: {speed.images_per_second:,.1f} images/s ({speed.device})")
-    print(f"reading and decoding: {planned.decoding:,.1f} images/s; the slower of the two is what hours are taken from")
+    print(f"reading and decoding: {planned.decoding:,.1f} images/s")
+    if planned.writing is not None:
+        print(f"writing and hashing: {bytes_text(planned.writing)}/s for each file")
+    print("hours are those of the slowest: at best, since all share the cores and the disk")
     if means.network is None and means.prices.gigabyte is None and means.prices.requests is None:
         return
     print()

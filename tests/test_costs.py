@@ -151,6 +151,9 @@ def test_hours_and_money() -> None:
     assert question.price(Prices(gigabyte=0.5, requests=0.1)) == pytest.approx(1.3)
     found = Cost("m", Keep.SUMMARY, Estimate(7200, 0, {"pixels": 36 * 10**9}, 0), ())
     assert found.hours(2.0) == 1
+    assert found.writing(1e9) == float("inf")
+    large = Cost("m", Keep.FEATURES, Estimate(1000, 0, {"features": 10**9, "evidence": 6 * 10**8}, 0), ())
+    assert large.writing(2.4e9) == 2000  # evidence, twice
     assert found.upload_hours(10**7) == 1
     assert found.month(Prices()) is None
     assert found.month(Prices(month=0.02)) == pytest.approx(0.72)
@@ -178,8 +181,10 @@ def test_planning_writes_nothing_and_says_what_a_build_says(
     assert {speed.precision for speed in planned.speeds} >= {"fp32"}
     assert all(speed.images_per_second > 0 for speed in planned.speeds)
     (row, *_) = planned.to_dicts()
-    slower = min(planned.speeds[0].images_per_second, planned.decoding)
-    assert row["hours_fp32"] == pytest.approx(48 / slower / 2 / 3600)
+    assert planned.writing is not None
+    writing = planned.costs[0].writing(planned.writing)
+    slowest = min(planned.speeds[0].images_per_second, planned.decoding, writing)
+    assert row["hours_fp32"] == pytest.approx(48 / slowest / 2 / 3600)
     assert row["price_fp32"] == pytest.approx(row["hours_fp32"] * 2 * 3)
     assert row["fits"]
     assert row["total"] == sum(row[name] for name in ("features", "similar", "evidence", "pixels", "summary"))
