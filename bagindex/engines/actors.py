@@ -22,7 +22,6 @@ from bagindex.plan import Work
 from bagindex.precision import Choice
 from bagindex.profile import Profile
 from bagindex.sources import Entry
-from bagindex.store import IndexDirectory
 from bagindex.tasks import Task, Tasks
 from bagindex.text import first_line
 from bagindex_schemas.records import AskedPrecision, Environment, IndexManifest
@@ -96,7 +95,7 @@ class Actors:
         self._probe = probe
         self._profile = profile
         self._note = note
-        directory = IndexDirectory(job.directory.root.absolute())
+        directory = replace(job.directory, root=job.directory.root.absolute())
         decoder = replace(job.decoder, workers=layout.cpus)
         equipment = Equipment(directory, job.source.reader(), job.models, decoder)
         try:
