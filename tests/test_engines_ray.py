@@ -247,7 +247,7 @@ def test_workers_end_when_their_build_is_killed_and_it_goes_on(tmp_path: Path, c
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
-def _until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+def _until(true: Callable[[], bool], seconds: float = 90.0) -> None:
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends, "it takes too long"
