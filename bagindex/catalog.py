@@ -25,6 +25,7 @@ from bagindex.errors import (
     OutdatedError,
     SettingsError,
 )
+from bagindex.plan import NATIVE_ROWS
 from bagindex.seal import read_plain, read_record, sealed
 from bagindex.standing import Standing, up_to
 from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256
@@ -45,8 +46,6 @@ from bagindex_schemas.records import CatalogRecord, FileRecord, Keep, ModelRecor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NATIVE_ROWS = 100_000_000
-"""A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
 _KEEP_CATALOGS = 2
 _CHUNK = 10_000
 """Rows of a stream that are fetched at a time."""

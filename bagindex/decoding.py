@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from bagindex.decoders import pool
 from bagindex.images import Picture, Rejected
 from bagindex.profile import Profile
-from bagindex.sources import Entry, Source, bounds_reading
+from bagindex.sources import Entry, Reader, bounds_reading
 from bagindex_schemas.records import Transform
 from bagindex_schemas.rejects import RejectCode
 
@@ -53,7 +53,7 @@ class Decoder:
     profile: Profile = field(default_factory=Profile, compare=False)
 
     def decode(
-        self, source: Source, entries: Sequence[Entry], transform: Transform
+        self, source: Reader, entries: Sequence[Entry], transform: Transform
     ) -> Iterator[tuple[Entry, Picture | Rejected]]:
         """Read and decode entries, in order, a bounded number ahead.
 

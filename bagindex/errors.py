@@ -47,6 +47,10 @@ class DecoderError(BagindexError):
     """The processes that decode pictures cannot be started."""
 
 
+class EngineError(BagindexError):
+    """What computes the shards of a build cannot be had, or is lost."""
+
+
 class TrainingError(BagindexError):
     """A training cannot go on."""
 

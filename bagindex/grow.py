@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from bagindex import catalog, plan
 from bagindex.build import BuildReport, BuildSettings, committed, finish
+from bagindex.computation import Computation
 from bagindex.compute import Compute
+from bagindex.engines.local import LocalEngine
 from bagindex.errors import SettingsError
 from bagindex.images import Rejected
 from bagindex.listing import Known, known_files, new_entries
 from bagindex.observer import BuildObserver
-from bagindex.profile import Profile
 from bagindex.sources import Entry, Source, describe
 from bagindex.space import check_space
 from bagindex.store import IMAGES, IndexDirectory
@@ -94,7 +95,9 @@ def update(
         check_space(directory, manifest, work, source, settings.decoder, observer)
         if manifest != directory.manifest():
             directory.write_manifest(manifest)
-        report = finish(directory, manifest, source, computes, work, settings, observer, Profile())
+        with Computation(directory, source, computes, settings, observer, work, LocalEngine()) as computation:
+            computation.run(manifest)
+        report = finish(directory, computation, list(computes))
     gone = tuple(sorted(map(path_text, missing)))
     return UpdateReport(report, len(new), tuple(changed), gone)
 

@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -55,7 +55,14 @@ class Entry:
         return path_text(self.path)
 
 
-class Source(Protocol):
+class Reader(Protocol):
+    """Reads files that a source has listed."""
+
+    def read(self, entry: Entry) -> bytes:
+        """The file's bytes; raises `Rejected` when they cannot be had."""
+
+
+class Source(Reader, Protocol):
     """Labelled image files."""
 
     @property
@@ -74,8 +81,8 @@ class Source(Protocol):
     def entries(self) -> Sequence[Entry]:
         """All files, in the order of image_id."""
 
-    def read(self, entry: Entry) -> bytes:
-        """The file's bytes; raises `Rejected` when they cannot be had."""
+    def reader(self) -> Reader:
+        """What reads the files and does not have the list of them, which may be long: for other processes."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,10 @@ class FolderSource:
     def location(self) -> str:
         """Hash of the folder's absolute path."""
         return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+
+    def reader(self) -> Reader:
+        """The same folder without the list of its files."""
+        return replace(self, entries=())
 
     def read(self, entry: Entry) -> bytes:
         """Read one file.
@@ -259,7 +270,7 @@ def left_out(name: bytes) -> bool:
     return name.startswith(b".") or name in _CLUTTER
 
 
-def bounds_reading(source: Source) -> bool:
+def bounds_reading(source: Reader) -> bool:
     """Whether a source sees to it by itself that reading comes to an end."""
     return bool(getattr(source, "bounded", False))
 

@@ -6,11 +6,13 @@ parent fsynced. The rename is the commit: a shard exists whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -56,6 +58,8 @@ _OUR_FILES = re.compile(
     r"index(-copy)?\.json|labels-[0-9a-f]{12}\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?"
 )
 _IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|model\.safetensors|evidence|features|derived")
+_TRIES = 50
+_WAIT_SECONDS = 0.1
 REMAKE = "run `bagindex repair`, and then the same `bagindex build` command again, which makes it anew"
 """What to do about a damaged shard."""
 RESTORE = "run `bagindex repair`, which puts a copy back"
@@ -241,9 +245,28 @@ class IndexDirectory:
             raise DamagedIndexError(f"{path} is damaged, its SHA-256 is not the recorded one: {REMAKE}")
         return path
 
-    def new_shard(self, series: str, shard: int) -> AbstractContextManager[Path]:
-        """A temporary folder for a shard's files; see `new_folder`."""
-        return self.new_folder(self.shard_path(series, shard), SHARD)
+    def begin_shard(self, series: str, shard: int, token: int | None = None) -> Path:
+        """Make a temporary folder for a shard's files; `commit_shard` makes them the shard.
+
+        Only the lock's holder makes such folders, and only it commits: whoever else writes into one, a worker in
+        another process say, can do no more than that, and nothing at all once the folder is gone.
+
+        Args:
+            series, shard: which.
+            token: a number that no other folder in the making has; by default this process's.
+        """
+        return self._begin(self.shard_path(series, shard), os.getpid() if token is None else token)
+
+    def commit_shard(self, series: str, shard: int, temporary: Path, plan_sha256: str) -> None:
+        """Make a shard of a folder that is complete.
+
+        Raises:
+            RuntimeError: what is in it is not whole, or is not this shard of this plan.
+        """
+        record = read_record(temporary / SHARD, ShardManifest, REMAKE)
+        if (record.shard, record.plan_sha256) != (shard, plan_sha256):
+            raise RuntimeError(f"{temporary} holds shard {record.shard} of another index")
+        self._commit(temporary, self.shard_path(series, shard), SHARD)
 
     @contextmanager
     def new_folder(self, final: Path, record: str) -> Iterator[Path]:
@@ -253,17 +276,12 @@ class IndexDirectory:
             final: where; there is nothing yet.
             record: the file that `complete` writes last.
         """
-        make_folder(final.parent, self.root)
-        temporary = final.with_name(f"{final.name}.tmp-{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+        temporary = self._begin(final, os.getpid())
         try:
             yield temporary
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        if not (temporary / record).is_file():
-            raise RuntimeError(f"{temporary} is left without {record}")
         self._commit(temporary, final, record)
 
     def complete(self, temporary: Path, record: ShardManifest | DerivedRecord, name: str = SHARD) -> None:
@@ -354,7 +372,19 @@ class IndexDirectory:
         """Keep out other writers that the lock does not know of."""
         return nullcontext()
 
+    def _begin(self, final: Path, token: int) -> Path:
+        make_folder(final.parent, self.root)
+        temporary = final.with_name(f"{final.name}.tmp-{token}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        return temporary
+
     def _commit(self, temporary: Path, final: Path, record: str) -> None:
+        if not (temporary / record).is_file():
+            raise RuntimeError(f"{temporary} is left without {record}")
+        self._put_folder(temporary, final, record)
+
+    def _put_folder(self, temporary: Path, final: Path, record: str) -> None:
         os.rename(temporary, final)
         fsync_folder(final.parent)
 
@@ -408,10 +438,19 @@ def check_size(path: Path, size: int, advice: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    # A worker of a build that was killed may write there for a moment, until it hears of it.
+    for left in reversed(range(_TRIES)):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            if not left or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+            time.sleep(_WAIT_SECONDS)
+        else:
+            return
 
 
 def _is_ours(child: Path) -> bool:

@@ -208,7 +208,7 @@ class RemoteDirectory(IndexDirectory):
             self._leases.remove(lease)
             lease.give_back()
 
-    def _commit(self, temporary: Path, final: Path, record: str) -> None:
+    def _put_folder(self, temporary: Path, final: Path, record: str) -> None:
         """Put a folder's files, and its record last, where there is none; then have it in the mirror."""
         folder = self.mirror.name(final)
         names = sorted(path.name for path in temporary.iterdir() if path.name != record)

@@ -64,6 +64,10 @@ class ObjectStore:
         self._made: Any = None
         self._s3 = place.protocol in ("s3", "s3a")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process has connections of its own."""
+        return ObjectStore, (self.place,)
+
     @property
     def conditional(self) -> bool:
         """Whether the store itself refuses to put an object that is there already, whoever else puts it."""

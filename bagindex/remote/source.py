@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bagindex.images import Rejected
 from bagindex.remote.objects import Listed, ObjectStore
 from bagindex.remote.places import parse
 from bagindex.remote.trouble import Absent, Conflict
-from bagindex.sources import MAX_BYTES, Entry, Layout, arrange, changed, left_out, source_name
+from bagindex.sources import MAX_BYTES, Entry, Layout, Reader, arrange, changed, left_out, source_name
 from bagindex_schemas.rejects import RejectCode
 
 
@@ -24,7 +24,7 @@ class RemoteSource:
     name: str
     entries: Sequence[Entry]
     labels_sha256: str | None
-    listed: Mapping[bytes, Listed] = field(repr=False)
+    listed: Mapping[bytes, Listed] | None = field(repr=False)
     bounded: bool = True
 
     @property
@@ -37,6 +37,10 @@ class RemoteSource:
         """Hash of the URL."""
         return hashlib.sha256(str(self.store.place).encode()).hexdigest()[:16]
 
+    def reader(self) -> Reader:
+        """The same place without the list of its objects, of which each is looked at again before it is read."""
+        return replace(self, entries=(), listed=None)
+
     def read(self, entry: Entry) -> bytes:
         """Read one object.
 
@@ -44,12 +48,14 @@ class RemoteSource:
             Rejected: it is gone, too large for a picture, or another than when it was listed.
             StoreError: the store cannot be reached, or refuses.
         """
-        listed = self.listed.get(entry.path)
+        name = entry.path.decode()
+        listed = self.store.find(name) if self.listed is None else self.listed.get(entry.path)
         if listed is None:
             raise Rejected(RejectCode.MISSING, "not there")
         if listed.size > MAX_BYTES:
             raise Rejected(RejectCode.TOO_LARGE, f"{listed.size:,} bytes are no picture's")
-        name = entry.path.decode()
+        if listed.size != entry.size:
+            raise changed(entry.size, listed.size)
         try:
             return self.store.read(name, 0, listed.size, listed.tag)
         except Absent:
