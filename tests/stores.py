@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -141,6 +142,7 @@ class _Proxy(ThreadingHTTPServer):
         self.store = store
         self.over = threading.Event()
         self.counting = threading.Lock()
+        self.one_at_a_time = threading.Lock()
         store.address = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -177,6 +179,12 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass_on  # noqa: N815
 
     def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        # moto looks at a condition and then puts; S3 does both at once.
+        conditional = "If-None-Match" in self.headers or (self.command == "PUT" and "If-Match" in self.headers)
+        with self.server.one_at_a_time if conditional else nullcontext():
+            return self._send(body)
+
+    def _send(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self.server.store.behind.removeprefix("http://"), timeout=30)
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}

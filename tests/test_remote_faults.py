@@ -257,8 +257,7 @@ def test_only_one_of_many_has_the_lease(store: Store) -> None:
         except LockedError:
             got.append(None)
 
-    lease_look = lease.LASTS
-    assert lease_look > 10  # none of them grows old here
+    assert lease.LASTS > 10  # none of them grows old here
     threads = [threading.Thread(target=take, args=(number,), daemon=True) for number in range(4)]
     for thread in threads:
         thread.start()

@@ -55,8 +55,8 @@ class BlockFile:
         if self.whole:
             return
         size = self._data.stat().st_size
-        for start in range(0, size, 16 * _LONGEST):
-            self.read([(start, min(start + 16 * _LONGEST, size))])
+        for start in range(0, size, 4 * _LONGEST):
+            self.read([(start, min(start + 4 * _LONGEST, size))])
         check()
         self.complete()
 

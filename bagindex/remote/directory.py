@@ -198,7 +198,9 @@ class RemoteDirectory(IndexDirectory):
             SettingsError: the place holds something else.
             StoreError: the store cannot be reached, or refuses.
         """
-        lease = Lease(self.mirror.store, f"{os.stat(self.root).st_ino}:{self.root}", self._say)
+        if not self.mirror.store.conditional:
+            self._say(f"{self.place}: this store does not refuse a second writer by itself, see that there is none")
+        lease = Lease(self.mirror.store, self.mirror.identity, self._say)
         self._leases.append(lease)
         try:
             self.mirror.sync()

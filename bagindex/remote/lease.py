@@ -85,7 +85,9 @@ class Lease:
         began = time.monotonic()
         while True:
             try:
-                return self._store.put(LEASE, self._holder.to_bytes(), new=True)
+                made = self._store.put(LEASE, self._holder.to_bytes(), new=True)
+                if self._store.conditional or self._store.find(LEASE) == made:
+                    return made
             except Conflict:
                 pass
             listed = self._store.find(LEASE)

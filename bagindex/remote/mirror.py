@@ -8,7 +8,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import re
+import secrets
 import shutil
 import threading
 import time
@@ -126,6 +128,15 @@ class Mirror:
     def _sync_quietly(self) -> None:
         with suppress(BagindexError, OSError):
             self.sync()
+
+    @property
+    def identity(self) -> str:
+        """What no other mirror has, on this computer or another, also if it is a copy of this one."""
+        path = self._folder / "identity"
+        with self._alone():
+            if not path.exists():
+                replace_file(path, secrets.token_hex(16).encode())
+            return f"{path.read_text()} {platform.node()} {path.stat().st_ino}"
 
     @property
     def objects(self) -> Mapping[str, Listed]:
@@ -278,7 +289,9 @@ def most_bytes() -> int:
 
 
 def shrink(folder: Path, most: int) -> None:
-    """Empty the files of mirrors that were read longest ago, until all take no more than `most` bytes."""
+    """Empty the files of mirrors that were read longest ago, until all take no more than `most` bytes, and no more than
+    half of what their disk has for them.
+    """
     found = []
     for sums in folder.glob("*/blocks/**/*"):
         mirror = folder / sums.relative_to(folder).parts[0]
@@ -287,6 +300,8 @@ def shrink(folder: Path, most: int) -> None:
             if sums.is_file() and data.suffix != ".json" and data.name != CURRENT:
                 found.append((sums.stat().st_mtime, data.stat().st_blocks * 512, data, sums))
     taken = sum(size for _, size, _, _ in found)
+    if found:  # never more than half of what the disk could give
+        most = min(most, (taken + shutil.disk_usage(folder).free) // 2)
     for read, size, data, sums in sorted(found):
         if taken <= most or time.time() - read < _FRESH:
             return
