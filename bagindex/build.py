@@ -19,7 +19,7 @@ from bagindex.errors import SettingsError
 from bagindex.listing import known_files, seen_changes
 from bagindex.observer import BuildObserver
 from bagindex.profile import StageTime
-from bagindex.sources import Entry, Reader, Source, describe
+from bagindex.sources import Entry, Reader, Source, bounds_reading, describe
 from bagindex.space import check_space
 from bagindex.store import IMAGES, WEIGHTS, IndexDirectory
 from bagindex_schemas.records import MODEL_NAME, AskedPrecision, IndexManifest, Keep, ModelRecord, Plan
@@ -135,6 +135,7 @@ def build(
     """
     observer = observer or BuildObserver()
     catalog.check_place(directory)
+    directory.say_to(observer.note)
     models = by_name(computes if isinstance(computes, Sequence) else [computes])
     source, wanted = planned(source, class_ids, next(iter(models.values())), settings)
     with directory.writing():
@@ -197,6 +198,7 @@ class _Part:
     def __init__(self, source: Source, limit: int) -> None:
         self._source = source
         self.kind, self.name, self.location = source.kind, source.name, source.location
+        self.bounded = bounds_reading(source)
         self.entries: Sequence[Entry] = [source.entries[i] for i in plan.spread(len(source.entries), limit)]
 
     def reader(self) -> Reader:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from bagindex.catalog_file import wal, without_bar, write
-from bagindex.durable import publish
 from bagindex.errors import (
     DamagedIndexError,
     IncompleteIndexError,
@@ -64,6 +63,7 @@ def update(directory: IndexDirectory, *, anew: bool = False) -> None:
 
     Readers go on with the one that they have open, and whoever comes gets the one in force.
     """
+    directory.refresh()  # workers may have committed shards by another mirror
     manifest = directory.manifest()
     digest, known = _in_force(directory)
     standing = Standing.of(directory, manifest, known)
@@ -80,14 +80,15 @@ def update(directory: IndexDirectory, *, anew: bool = False) -> None:
     numbers = _numbers(directory)
     name = f"catalog-{max(numbers, default=_LIFE * secrets.randbelow(_LIVES)) + 1}.duckdb"
     temporary = directory.root / f"{name}.tmp-{os.getpid()}"
+    directory.prepare(tables.listed)
     write(temporary, directory.root, statements(tables, state))
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     file_record = FileRecord(bytes=temporary.stat().st_size, sha256=file_sha256(temporary))
-    publish(temporary, directory.root / name)
+    directory.publish(temporary, name)
     directory.write_file(CURRENT, sealed(CatalogRecord(catalog=name, file=file_record)))
     for number in sorted(numbers)[: -(_KEEP_CATALOGS - 1)]:
-        (directory.root / f"catalog-{number}.duckdb").unlink()
+        directory.drop(directory.root / f"catalog-{number}.duckdb")
 
 
 def check_labels(directory: IndexDirectory, given: Relabelling) -> None:
@@ -97,7 +98,7 @@ def check_labels(directory: IndexDirectory, given: Relabelling) -> None:
         DamagedIndexError: they are not.
     """
     path = directory.inside(given.file)
-    if not path.is_file() or file_sha256(path) != given.sha256:
+    if not path.is_file() or file_sha256(directory.whole(path)) != given.sha256:
         raise DamagedIndexError(
             f"{path} is missing or damaged: give the labels again with `bagindex relabel --labels FILE`, or go back "
             "with --original"
@@ -111,7 +112,7 @@ def check_place(directory: IndexDirectory) -> None:
         SettingsError: its path has a backslash, which DuckDB takes for a slash.
     """
     if "\\" in str(directory.root.resolve()):
-        raise SettingsError(f"DuckDB cannot open files in {directory.root}, for the backslash in its path: move it")
+        raise SettingsError(f"DuckDB cannot open files in {directory.place}, for the backslash in its path: move it")
 
 
 def current(directory: IndexDirectory) -> Path:
@@ -143,7 +144,7 @@ def drop(directory: IndexDirectory) -> None:
 def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
     """Compare the catalog in force with its hash: how many files, and what is wrong."""
     path, record = current(directory), _current_record(directory)
-    if record.file is not None and file_sha256(path) != record.file.sha256:
+    if record.file is not None and directory.sha256(path) != record.file.sha256:
         return 1, [f"{path} is damaged, its SHA-256 is not the recorded one: {REMAKE}"]
     return 1, []
 
@@ -152,7 +153,7 @@ def _current_record(directory: IndexDirectory) -> CatalogRecord:
     path = directory.root / CURRENT
     if not path.is_symlink() and not path.exists():
         raise IncompleteIndexError(
-            f"the build of {directory.root} has not finished: run the same `bagindex build` command again"
+            f"the build of {directory.place} has not finished: run the same `bagindex build` command again"
         )
     with suppress(OSError):
         earlier = re.fullmatch(rb"(catalog-\d+\.duckdb)\n", read_plain(path, 1000))
@@ -187,7 +188,7 @@ class Catalog:
     def _open(self) -> None:
         directory = self.directory
         try:
-            self.connection = _connect(self.file)
+            self.connection = _connect(directory, self.file)
             without_bar(self.connection)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
@@ -200,6 +201,7 @@ class Catalog:
             predicted = [name for name in self.models if f"predictions/{name}" in native]
             check_tables(self.connection, self.manifest, predicted)
         except (duckdb.Error, ValueError) as error:
+            directory.raise_trouble()
             raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {REMAKE}") from None
         self.words: Mapping[str, str] = dict(words)
         self.listed = listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))
@@ -229,12 +231,12 @@ class Catalog:
             file = current(self.directory)
         except IncompleteIndexError:
             raise OutdatedError(
-                f"{self.directory.root} was removed or begun anew since it was opened: open it again when it is built"
+                f"{self.directory.place} was removed or begun anew since it was opened: open it again when it is built"
             ) from None
         except DamagedIndexError:  # which whoever opens it now is told
             return
         if _life(file) != self.life:
-            raise OutdatedError(f"{self.directory.root} was begun anew since it was opened: open it again")
+            raise OutdatedError(f"{self.directory.place} was begun anew since it was opened: open it again")
         self._seen = seen
 
     @contextmanager
@@ -246,11 +248,14 @@ class Catalog:
         """
         try:
             yield
-        except (DamagedIndexError, duckdb.IOException) as error:
+        except (DamagedIndexError, duckdb.Error) as error:
+            self.directory.raise_trouble()
+            if not isinstance(error, DamagedIndexError | duckdb.IOException):
+                raise
             self.check()
             if _stat(self.directory) != self._first:
                 raise OutdatedError(
-                    f"{self.directory.root} has changed since it was opened, and of its state then something is gone: "
+                    f"{self.directory.place} has changed since it was opened, and of its state then something is gone: "
                     f"open it again ({first_line(error)})"
                 ) from None
             raise
@@ -272,7 +277,7 @@ class Catalog:
                 yield self.connection
         except duckdb.Error as error:
             raise DamagedIndexError(
-                f"{self.directory.root} cannot be read ({first_line(error)}): run `bagindex verify`"
+                f"{self.directory.place} cannot be read ({first_line(error)}): run `bagindex verify`"
             ) from None
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -308,8 +313,8 @@ class Catalog:
                 self._bound.add(view)
                 with self.reading():
                     body = self._relations.view(view)
-                if body is not None:
-                    self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
+                    if body is not None:
+                        self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
         if calls(text):
             self._cover_macros()
 
@@ -354,7 +359,7 @@ class Catalog:
             return self._relations.files(series, table)
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+def _connect(directory: IndexDirectory, path: Path) -> duckdb.DuckDBPyConnection:
     """A connection that reads a catalog. Within a process, DuckDB opens a file with one configuration only."""
     # Without python_enable_replacements, a name in a query could mean one of our own Python variables.
     config: dict[str, str | bool | int | float | list[str]] = {
@@ -363,16 +368,17 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         "temp_directory": str(Path(tempfile.gettempdir()) / f"bagindex-spill-{os.getpid()}"),
         "max_temp_directory_size": "20GB",
     }
-    return duckdb.connect(path, read_only=True, config=config)
+    return directory.connect(path, config)
 
 
 def _in_force(directory: IndexDirectory) -> tuple[str | None, Collection[str]]:
     """The state that the catalog in force is of, and the models that it knows."""
     try:
-        with _connect(current(directory)) as connection:
+        with _connect(directory, current(directory)) as connection:
             (digest,) = connection.execute("SELECT digest FROM stored.state").fetchall()
             models = connection.execute("SELECT model FROM models").fetchall()
     except (IncompleteIndexError, DamagedIndexError, duckdb.Error, ValueError):
+        directory.raise_trouble()
         return None, ()
     return str(digest[0]), {str(row[0]) for row in models}
 

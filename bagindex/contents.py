@@ -39,7 +39,7 @@ def check_rows(directory: IndexDirectory, series: str, shard: int) -> Outcome:
     where = f"{series}/{directory.shard_path(series, shard).name}"
     problems = []
     for name in manifest.files:
-        found = pq.read_metadata(directory.shard_path(series, shard) / name).num_rows
+        found = pq.read_metadata(directory.readable(directory.shard_path(series, shard) / name)).num_rows
         if manifest.rows.get(name.removesuffix(".parquet")) != found:
             problems.append(f"{where}/{name} has {found} rows, which is not what its record says")
     return 0, problems
@@ -48,7 +48,8 @@ def check_rows(directory: IndexDirectory, series: str, shard: int) -> Outcome:
 def check_images(directory: IndexDirectory, manifest: IndexManifest, shard: int, series: str) -> Outcome:
     """5: the images and rejects of a shard are the files of the plan, and a series was computed from these images."""
     folder, span = directory.shard_path(IMAGES, shard), manifest.shards[shard]
-    images, rejects = _read(folder / "images.parquet", tables.IMAGES), _read(folder / "rejects.parquet", tables.REJECTS)
+    images = _read(directory.whole(folder / "images.parquet"), tables.IMAGES)
+    rejects = _read(directory.whole(folder / "rejects.parquet"), tables.REJECTS)
     ids, hashes = images["image_id"].to_pylist(), images["sha256"].to_pylist()
     problems = []
     if series == IMAGES:

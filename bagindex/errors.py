@@ -31,6 +31,10 @@ class DiskError(BagindexError):
     """The disk fails, or may not be written to."""
 
 
+class StoreError(BagindexError):
+    """An object store cannot be reached, or refuses."""
+
+
 class LockedError(BagindexError):
     """Another process is writing the index."""
 

@@ -71,6 +71,7 @@ def update(
         LockedError, SpaceError, TooManyRejectsError, EvidenceRangeError: as for `bagindex.build.build`.
     """
     observer = observer or BuildObserver()
+    directory.say_to(observer.note)
     with directory.writing():
         manifest = _trimmed(directory.manifest(), directory.committed(IMAGES))
         _check(directory, manifest, source, class_ids)

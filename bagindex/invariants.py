@@ -63,7 +63,7 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
     where = f"{record.name}/shard-{shard:05d}"
 
     def path_of(table: str) -> Path:
-        return directory.shard_path(record.series_of(table), shard) / f"{table}.parquet"
+        return directory.whole(directory.shard_path(record.series_of(table), shard) / f"{table}.parquet")
 
     schemas = {
         "predictions": tables.predictions(classes),

@@ -39,7 +39,9 @@ def known_files(directory: IndexDirectory, shards: Sequence[int]) -> dict[bytes,
     """What the committed image shards say of each path; of a path that comes again, the last."""
     known: dict[bytes, Known] = {}
     for shard in shards:
-        images, rejects = (directory.table_path(IMAGES, shard, table) for table in ("images", "rejects"))
+        images, rejects = (
+            directory.whole(directory.table_path(IMAGES, shard, table)) for table in ("images", "rejects")
+        )
         columns = ["image_id", "path", "path_bytes"]
         for row in pq.read_table(images, columns=[*columns, "bytes", "sha256"]).to_pylist():
             known[_path(row)] = Known(row["image_id"], row["bytes"], row["sha256"])

@@ -18,6 +18,7 @@ from bagindex.errors import LabelError, SettingsError, WeightsError
 from bagindex.labels import map_labels, read_class_map, read_classes
 from bagindex.observer import BuildObserver
 from bagindex.registry import ARCHITECTURES
+from bagindex.remote.places import is_url, local_path
 from bagindex.sources import Layout, Source, open_folder
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import LARGEST_INPUT, LARGEST_RESIZE, ClassRecord, IndexManifest, Transform
@@ -109,7 +110,7 @@ def prepare(
         observer=observer,
     )
     if out is not None:
-        directory = IndexDirectory(Path(out))
+        directory = home.at(out)
     else:
         directory = home.for_source(source.name, source.location) if name is None else home.named(name)
     if compute is None:
@@ -141,7 +142,14 @@ def open_source(
         if data is not None or split is not None:
             raise SettingsError(f"--data and --split go with a named data set: {', '.join(NAMED_SOURCES)}")
         listed = None if labels is None else Path(labels)
-        folder = open_folder(Path(place), layout=kind, labels=listed, follow_symlinks=follow_symlinks)
+        folder: Source
+        if is_url(place):
+            from bagindex.remote.source import open_remote
+
+            observer.note(f"listing {place}")
+            folder = open_remote(os.fspath(place), layout=kind, labels=listed)
+        else:
+            folder = open_folder(Path(local_path(place)), layout=kind, labels=listed, follow_symlinks=follow_symlinks)
         missing = sum(entry.label is None and entry.rejected is None for entry in folder.entries)
         if listed is not None and missing:
             observer.note(f"{missing:,} of {len(folder.entries):,} files have no label in {listed}")

@@ -6,7 +6,6 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -31,7 +30,7 @@ def stored_pixels(
     directory: IndexDirectory, shard: int, transform: Transform
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """All stored inputs of a committed shard: image_id and uint8 [height, width, RGB]."""
-    file = _PixelFile(directory.table_path(IMAGES, shard, "pixels"), transform)
+    file = _PixelFile(directory, shard, transform)
     with file:
         for group in range(file.groups):
             yield from file.group(group)
@@ -44,11 +43,11 @@ class _PixelFile:
         DamagedIndexError: the file cannot be read.
     """
 
-    def __init__(self, path: Path, transform: Transform) -> None:
-        self._path = path
+    def __init__(self, directory: IndexDirectory, shard: int, transform: Transform) -> None:
+        self._path = directory.table_path(IMAGES, shard, "pixels")
         self._shape = transform.crop_height, transform.crop_width, 3
         with self._readable():
-            self._file = open_checked(path, tables.PIXELS)
+            self._file = open_checked(directory.readable(self._path), tables.PIXELS)
             metadata = self._file.metadata
             self.groups = metadata.num_row_groups
             ids = [metadata.row_group(group).column(0).statistics for group in range(self.groups)]
@@ -154,7 +153,7 @@ class StoredPixels:
 
     def _file(self, shard: int) -> _PixelFile:
         if shard not in self._open:
-            self._open[shard] = _PixelFile(self._directory.table_path(IMAGES, shard, "pixels"), self._transform)
+            self._open[shard] = _PixelFile(self._directory, shard, self._transform)
             if len(self._open) > _OPEN:
                 self._open.popitem(last=False)[1].__exit__()
         self._open.move_to_end(shard)

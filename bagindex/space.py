@@ -54,8 +54,16 @@ def check_space(
     kept = manifest.plan.pixels and any(each.images for each in work)
     pixel_bytes = mean_pixel_bytes(_sample(manifest, source, decoder)) if kept else 0.0
     estimate = plan.estimate(manifest, work, pixel_bytes, weights, at_a_time)
-    free = directory.free_bytes() + (directory.size() if restart else 0)
+    free = directory.free_bytes() + (directory.size() if restart and not directory.elsewhere else 0)
     observer.planned(estimate, free)
+    if directory.elsewhere:
+        largest = max(plan.estimate(manifest, [each], pixel_bytes, weights).peak for each in work)
+        if largest > free:
+            raise SpaceError(
+                f"a shard takes {bytes_text(largest)} here until it is put, and {bytes_text(free)} are free at "
+                f"{directory.root}: make room, or set BAGINDEX_CACHE to a folder on another disk"
+            )
+        return
     if estimate.peak <= free:
         return
     names = {name for each in work for name, _ in each.series}

@@ -14,12 +14,13 @@ import shutil
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from bagindex.durable import fsync_folder, make_folder, replace_file
+from bagindex.durable import fsync_folder, make_folder, publish, replace_file
 from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
 from bagindex.locking import LOCK, hold
 from bagindex.refusals import refusals
@@ -33,6 +34,11 @@ from bagindex_schemas.records import (
     ModelRecord,
     ShardManifest,
 )
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from bagindex.arrays import Arrays
 
 IMAGES = "images"
 """The series of the shards that belong to no model."""
@@ -66,6 +72,68 @@ class IndexDirectory:
 
     root: Path
 
+    @property
+    def place(self) -> str:
+        """Where the index is, as a person says it."""
+        return str(self.root)
+
+    @property
+    def name(self) -> str:
+        """What the index is called."""
+        return self.root.name
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether what is written is on this disk for a while only, a shard at a time."""
+        return False
+
+    def whole(self, path: Path) -> Path:
+        """A file below the root, all of which is on this disk: of a remote index, parts may not be until then."""
+        return path
+
+    def readable(self, path: Path) -> Any:
+        """What PyArrow reads a file below the root by."""
+        return path
+
+    def sql_path(self, path: Path) -> str:
+        """What DuckDB reads a file below the root by, on a connection that `connect` made."""
+        return str(path)
+
+    def connect(self, path: Path, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        """A connection that reads a file of DuckDB below the root, and others by `sql_path`."""
+        import duckdb
+
+        return duckdb.connect(path, read_only=True, config=config)
+
+    def raise_trouble(self) -> None:
+        """Raise what kept DuckDB from reading, where it was not the file: DuckDB makes an error of its own of it.
+
+        Raises:
+            StoreError, OutdatedError: a file in an object store could not be read.
+        """
+
+    def arrays(self, path: Path, offsets: Sequence[int], shape: tuple[int, ...]) -> Arrays:
+        """Equal float16 arrays at known offsets of a file below the root."""
+        from bagindex.arrays import MappedArrays
+
+        return MappedArrays(path, offsets, shape)
+
+    def sha256(self, path: Path) -> str:
+        """SHA-256 of a file below the root, hexadecimal."""
+        return file_sha256(path)
+
+    def expect(self, *series: str) -> None:
+        """The records of all shards of some series will be read."""
+
+    def say_to(self, note: Callable[[str], None]) -> None:
+        """Who hears why a writer waits."""
+
+    def refresh(self) -> None:
+        """See what others have committed meanwhile, where that is not seen by itself."""
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """DuckDB will make a catalog of these files, by their paths."""
+
     def exists(self) -> bool:
         """Whether an index has been begun here."""
         return any((self.root / name).is_file() for name in (INDEX, COPY))
@@ -78,7 +146,7 @@ class IndexDirectory:
             DamagedIndexError: it is no record of this format.
         """
         if not self.exists():
-            raise IndexNotFoundError(f"no index at {self.root}: `bagindex list` shows what there is")
+            raise IndexNotFoundError(f"no index at {self.place}: `bagindex list` shows what there is")
         manifest = read_record(self.root / INDEX, IndexManifest, RESTORE)
         if manifest.format not in READABLE_FORMATS:
             raise DamagedIndexError(
@@ -114,6 +182,10 @@ class IndexDirectory:
         path = self.inside(name)
         make_folder(path.parent, self.root)
         replace_file(path, data)
+
+    def publish(self, temporary: Path, name: str) -> None:
+        """Put a finished file in its place directly below the root."""
+        publish(temporary, self.root / name)
 
     def shard_path(self, series: str, shard: int) -> Path:
         """The folder of a committed shard."""
@@ -154,6 +226,7 @@ class IndexDirectory:
         rows: Counter[str] = Counter()
         sizes: Counter[str] = Counter()
         for each in series:
+            self.expect(each)
             for shard in self.committed(each):
                 manifest = self.shard_manifest(each, shard)
                 rows.update(manifest.rows)
@@ -168,7 +241,7 @@ class IndexDirectory:
         """
         path = self.inside(record.name, WEIGHTS)
         check_size(path, record.file_bytes, REMAKE)
-        if file_sha256(path) != record.file_sha256:
+        if file_sha256(self.whole(path)) != record.file_sha256:
             raise DamagedIndexError(f"{path} is damaged, its SHA-256 is not the recorded one: {REMAKE}")
         return path
 
@@ -223,7 +296,7 @@ class IndexDirectory:
         fsync_folder(temporary)
 
     def free_bytes(self) -> int:
-        """Bytes that can still be written where the index is, or will be."""
+        """Bytes that can still be written on the disk where the index is, or will be."""
         folder = self.root
         while not folder.exists():
             folder = folder.parent
@@ -246,9 +319,10 @@ class IndexDirectory:
         with refusals(self.root):
             descriptor = hold(self.root)
             try:
-                self._sweep()
-                self._keep_copy()
-                yield
+                with self._alone():
+                    self._sweep()
+                    self._keep_copy()
+                    yield
             finally:
                 os.close(descriptor)
 
@@ -294,6 +368,10 @@ class IndexDirectory:
                     total += os.lstat(os.path.join(folder, name)).st_size
         return total
 
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep out other writers that the lock does not know of."""
+        return nullcontext()
+
     def _begin(self, final: Path, token: int) -> Path:
         make_folder(final.parent, self.root)
         temporary = final.with_name(f"{final.name}.tmp-{token}")
@@ -304,6 +382,9 @@ class IndexDirectory:
     def _commit(self, temporary: Path, final: Path, record: str) -> None:
         if not (temporary / record).is_file():
             raise RuntimeError(f"{temporary} is left without {record}")
+        self._put_folder(temporary, final, record)
+
+    def _put_folder(self, temporary: Path, final: Path, record: str) -> None:
         os.rename(temporary, final)
         fsync_folder(final.parent)
 

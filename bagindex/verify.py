@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
 import duckdb
@@ -22,13 +21,13 @@ from safetensors import SafetensorError
 
 from bagindex import catalog, catalog_check, contents, derived, invariants
 from bagindex.arrays import UNREADABLE
-from bagindex.errors import BagindexError, SettingsError
+from bagindex.errors import BagindexError, SettingsError, StoreError
 from bagindex.geometry import cut, patch_box
 from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.reading import StoredPixels
 from bagindex.registry import ARCHITECTURES
 from bagindex.seal import read_record
-from bagindex.store import COPY, IMAGES, INDEX, REMAKE, RESTORE, SHARD, WEIGHTS, IndexDirectory, file_sha256
+from bagindex.store import COPY, IMAGES, INDEX, REMAKE, RESTORE, SHARD, WEIGHTS, IndexDirectory
 from bagindex.text import first_line
 from bagindex_schemas.records import IndexManifest, ModelRecord, Relabelling, ShardRange
 
@@ -76,6 +75,8 @@ class Check:
         """Take in what `look` finds wrong, and say it; what goes wrong on the way is a finding too."""
         try:
             checked, problems = look(*args, **kwargs)
+        except StoreError:  # says nothing of what is there
+            raise
         except BagindexError as error:  # names the file
             checked, problems = 0, [str(error)]
         except _READING as error:
@@ -123,7 +124,7 @@ class _Checks:
 class VerifyReport:
     """All checks of an index; `shards` of its `of` shards were looked into."""
 
-    path: Path
+    path: str
     checks: tuple[Check, ...]
     shards: int
     of: int
@@ -165,6 +166,7 @@ def verify(
         SettingsError: the sample is no share.
         IndexNotFoundError: there is no index.
         DamagedIndexError: `index.json` cannot be read, so that nothing can be said.
+        StoreError: the object store of a remote index cannot be read.
     """
     if not 0 < sample <= 1:
         raise SettingsError("--sample is more than 0 and at most 100 percent")
@@ -186,7 +188,7 @@ def verify(
     damage.catalog = bool(checks.derived.run("catalog", catalog.check_current, directory))
     if not data:
         _check_meaning(directory, manifest, sound, checks, damage, steps)
-    return VerifyReport(directory.root, tuple(vars(checks).values()), len(chosen), count, damage)
+    return VerifyReport(directory.place, tuple(vars(checks).values()), len(chosen), count, damage)
 
 
 def _check_meaning(
@@ -273,6 +275,8 @@ def _check_numbers(model: _Model, shard: int, has_images: bool, checks: _Checks)
     where = f"{model.record.name}/shard-{shard:05d}"
     try:
         numbers = invariants.load(model.directory, model.record, shard, len(model.manifest.plan.classes))
+    except StoreError:
+        raise
     except _READING as error:
         problems = [f"{where}: {first_line(error)}"]
         checks.maxima.problems += problems
@@ -289,6 +293,8 @@ def _check_copy(directory: IndexDirectory, manifest: IndexManifest) -> Outcome:
     path = directory.root / COPY
     if manifest.format == 1 and not path.exists():
         return 0, []  # versions before format 2 made none
+    if path.exists():
+        directory.whole(path)
     if read_record(path, IndexManifest, RESTORE) != manifest:
         return 1, [f"{path} is not what {INDEX} is: {RESTORE}"]
     return 2, []
@@ -311,7 +317,7 @@ def _check_hashes(directory: IndexDirectory, series: str, shard: int) -> Outcome
     return len(recorded), [
         f"{series}/{folder.name}/{name} is damaged, its SHA-256 is not the recorded one: {REMAKE}"
         for name, record in recorded.items()
-        if file_sha256(folder / name) != record.sha256
+        if directory.sha256(folder / name) != record.sha256
     ]
 
 

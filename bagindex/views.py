@@ -113,7 +113,7 @@ class Relations:
         if name not in self.listed:
             raise DamagedIndexError(f"the catalog has no {name}: run `bagindex repair`, which makes it again")
         check_size(self.directory.inside(name), self.listed[name], advice)
-        return literal(str(self.base / name) if self.base else name)
+        return literal(self.directory.sql_path(self.base / name) if self.base else name)
 
 
 def statements(tables: Relations, state: str) -> Iterator[str]:

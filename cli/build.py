@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,7 +51,12 @@ def register(app: typer.Typer) -> None:
 
 def build(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A folder of pictures, or imagenet-val.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of pictures, here or in an object store, or imagenet-val.",
+            show_default=False,
+        ),
     ],
     model: ModelsOption = None,
     weights: WeightsOption = None,
@@ -154,13 +158,13 @@ def print_summary(index: Index, report: BuildReport) -> None:
     if report.rejects:
         codes = ", ".join(f"{count} {code}" for code, count in report.rejects.items())
         print(f"{sum(report.rejects.values()):,} files could not be indexed: {codes}")
-        print(f"  bagindex sql -i {shlex.quote(str(index.path))} 'FROM rejects' says which and why")
+        print(f"  bagindex sql -i {shlex.quote(index.place)} 'FROM rejects' says which and why")
     if not report.images:
         remark("nothing could be indexed: see the rejects")
     for series, tables in report.table_bytes.items():
         sizes = ", ".join(f"{table} {bytes_text(size)}" for table, size in tables.items() if size)
         print(f"{series}: {bytes_text(sum(tables.values()))} ({sizes})")
-    print(f"{bytes_text(index.info().bytes)} in all, in {index.path}")
+    print(f"{bytes_text(index.info().bytes)} in all, in {index.place}")
 
 
 def print_profile(report: BuildReport) -> None:

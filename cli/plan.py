@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -50,7 +49,7 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A folder of pictures, or imagenet-val.", show_default=False)
+        str, typer.Argument(metavar="SOURCE", help="A folder of pictures, or imagenet-val.", show_default=False)
     ],
     model: ModelsOption = None,
     weights: WeightsOption = None,

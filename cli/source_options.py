@@ -35,7 +35,12 @@ ClassesOption = Annotated[
 NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="The index's name; else from the source.")
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", metavar="PATH", help="The index's folder, instead of a name.")]
+OutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--out", metavar="PATH|URL", help="The index's folder, or its URL in an object store, instead of a name."
+    ),
+]
 PixelsOption = Annotated[
     bool, typer.Option("--pixels/--no-pixels", help="Keep the model's inputs, without which patches cannot be shown.")
 ]
