@@ -22,6 +22,7 @@ from bagindex.costs import Cost, Means, cost
 from bagindex.errors import SourceError
 from bagindex.images import Rejected
 from bagindex.observer import BuildObserver
+from bagindex.plan import Estimate
 from bagindex.sources import Source
 from bagindex.space import SAMPLED, mean_pixel_bytes
 from bagindex.stages import in_order
@@ -48,7 +49,7 @@ class Planned:
 
     Attributes:
         means: what there is to make it with, and what that costs.
-        directory: where it would be, and `free` the bytes that the disk has there.
+        directory: where it would be, and `free` the bytes that the disk has there, or that of a remote index's mirror.
         images: files to be indexed.
         shards: so many.
         pixel_bytes: what the pixels of one of them take, compressed, as was found on some.
@@ -59,7 +60,7 @@ class Planned:
     """
 
     means: Means
-    directory: Path
+    directory: IndexDirectory
     free: int
     images: int
     shards: int
@@ -100,10 +101,15 @@ class Planned:
                 rows.append(row)
         return rows
 
+    def _fits(self, estimate: Estimate) -> bool:
+        """A remote index has room; here, a shard at a time must fit."""
+        needed = estimate.peak // self.shards if self.directory.elsewhere else estimate.peak
+        return needed <= self.free
+
     def _row(self, cost: Cost) -> dict[str, Any]:
         means, estimate = self.means, cost.estimate
         row: dict[str, Any] = {"model": cost.model, "keep": str(cost.keep), "images": estimate.images}
-        row |= {**cost.bytes, "total": estimate.total, "scratch": estimate.scratch, "fits": estimate.peak <= self.free}
+        row |= {**cost.bytes, "total": estimate.total, "scratch": estimate.scratch, "fits": self._fits(estimate)}
         for speed in (each for each in self.speeds if each.model == cost.model):
             hours = self.hours(cost, speed)
             row[f"hours_{speed.precision}"] = hours
@@ -153,7 +159,7 @@ def make(
             speeds.append(measure(compute, precision, inputs))
     return Planned(
         means=means,
-        directory=directory.root,
+        directory=directory,
         free=directory.free_bytes(),
         images=len(source.entries),
         shards=len(wanted.shards),

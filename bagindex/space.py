@@ -57,7 +57,7 @@ def check_space(
     free = directory.free_bytes() + (directory.size() if restart and not directory.elsewhere else 0)
     observer.planned(estimate, free)
     if directory.elsewhere:
-        largest = max(plan.estimate(manifest, [each], pixel_bytes, weights).peak for each in work)
+        largest = at_a_time * max(plan.estimate(manifest, [each], pixel_bytes, weights).peak for each in work)
         if largest > free:
             raise SpaceError(
                 f"a shard takes {bytes_text(largest)} here until it is put, and {bytes_text(free)} are free at "

@@ -49,7 +49,12 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A folder of pictures, or imagenet-val.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of pictures, here or in an object store, or imagenet-val.",
+            show_default=False,
+        ),
     ],
     model: ModelsOption = None,
     weights: WeightsOption = None,
@@ -141,7 +146,7 @@ def _print(planned: Planned) -> None:
     _table(
         planned.to_dicts(),
         f"{planned.images:,} images in {planned.shards:,} shards, {bytes_text(planned.pixel_bytes)} of pixels each; "
-        f"{bytes_text(planned.free)} are free at {planned.directory}",
+        f"{bytes_text(planned.free)} are free at {planned.directory.root}",
     )
     for speed in planned.speeds:
         print(f"{speed.model} in {speed.precision}: {speed.images_per_second:,.1f} images/s ({speed.device})")
@@ -149,10 +154,9 @@ def _print(planned: Planned) -> None:
     if planned.writing is not None:
         print(f"writing and hashing: {bytes_text(planned.writing)}/s for each file")
     print("hours are those of the slowest: at best, since all share the cores and the disk")
-    if means.network is None and means.prices.gigabyte is None and means.prices.requests is None:
-        return
-    print()
-    _table(planned.questions(), "What questions read at least, were the index remote")
+    if planned.directory.elsewhere or (means.network, means.prices.gigabyte, means.prices.requests) != (None,) * 3:
+        print()
+        _table(planned.questions(), "What questions to a remote index read, at least")
 
 
 def _table(rows: list[dict[str, Any]], title: str) -> None:
