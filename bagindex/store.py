@@ -14,14 +14,14 @@ import shutil
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from bagindex.durable import fsync_folder, make_folder, publish, replace_file
 from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
+from bagindex.index_files import IndexFiles
 from bagindex.locking import LOCK, hold
 from bagindex.refusals import refusals
 from bagindex.seal import read_record, sealed
@@ -34,11 +34,6 @@ from bagindex_schemas.records import (
     ModelRecord,
     ShardManifest,
 )
-
-if TYPE_CHECKING:
-    import duckdb
-
-    from bagindex.arrays import Arrays
 
 IMAGES = "images"
 """The series of the shards that belong to no model."""
@@ -67,72 +62,12 @@ RESTORE = "run `bagindex repair`, which puts a copy back"
 
 
 @dataclass(frozen=True)
-class IndexDirectory:
+class IndexDirectory(IndexFiles):
     """The folder of one index. A `series` of shards is `images`, a model's name, or a model's name and a keep level."""
-
-    root: Path
-
-    @property
-    def place(self) -> str:
-        """Where the index is, as a person says it."""
-        return str(self.root)
-
-    @property
-    def name(self) -> str:
-        """What the index is called."""
-        return self.root.name
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether what is written is on this disk for a while only, a shard at a time."""
-        return False
-
-    def whole(self, path: Path) -> Path:
-        """A file below the root, all of which is on this disk: of a remote index, parts may not be until then."""
-        return path
-
-    def readable(self, path: Path) -> Any:
-        """What PyArrow reads a file below the root by."""
-        return path
-
-    def sql_path(self, path: Path) -> str:
-        """What DuckDB reads a file below the root by, on a connection that `connect` made."""
-        return str(path)
-
-    def connect(self, path: Path, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
-        """A connection that reads a file of DuckDB below the root, and others by `sql_path`."""
-        import duckdb
-
-        return duckdb.connect(path, read_only=True, config=config)
-
-    def raise_trouble(self) -> None:
-        """Raise what kept DuckDB from reading, where it was not the file: DuckDB makes an error of its own of it.
-
-        Raises:
-            StoreError, OutdatedError: a file in an object store could not be read.
-        """
-
-    def arrays(self, path: Path, offsets: Sequence[int], shape: tuple[int, ...]) -> Arrays:
-        """Equal float16 arrays at known offsets of a file below the root."""
-        from bagindex.arrays import MappedArrays
-
-        return MappedArrays(path, offsets, shape)
 
     def sha256(self, path: Path) -> str:
         """SHA-256 of a file below the root, hexadecimal."""
         return file_sha256(path)
-
-    def expect(self, *series: str) -> None:
-        """The records of all shards of some series will be read."""
-
-    def say_to(self, note: Callable[[str], None]) -> None:
-        """Who hears why a writer waits."""
-
-    def refresh(self) -> None:
-        """See what others have committed meanwhile, where that is not seen by itself."""
-
-    def prepare(self, names: Iterable[str]) -> None:
-        """DuckDB will make a catalog of these files, by their paths."""
 
     def exists(self) -> bool:
         """Whether an index has been begun here."""
