@@ -55,6 +55,7 @@ another had before the index was removed or begun anew: DuckDB takes a file for 
 the same path, whatever is in it.
 """
 _TRIES = 5
+UNFINISHED = "has not finished"
 REMAKE = "run `bagindex repair`, which makes the catalog again"
 
 
@@ -152,8 +153,15 @@ def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
 def _current_record(directory: IndexDirectory) -> CatalogRecord:
     path = directory.root / CURRENT
     if not path.is_symlink() and not path.exists():
+        manifest = directory.manifest()
+        series = (IMAGES, *manifest.series)
+        if all(len(directory.committed(each)) == len(manifest.shards) for each in series):
+            raise IncompleteIndexError(
+                f"{directory.place} has all of its shards and no catalog: wait for the build that is running, if there "
+                "is one, or run `bagindex repair`, which makes it"
+            )
         raise IncompleteIndexError(
-            f"the build of {directory.place} has not finished: run the same `bagindex build` command again"
+            f"the build of {directory.place} {UNFINISHED}: run the same `bagindex build` command again"
         )
     with suppress(OSError):
         earlier = re.fullmatch(rb"(catalog-\d+\.duckdb)\n", read_plain(path, 1000))

@@ -169,9 +169,8 @@ def _check(
 def _check_models(manifest: IndexManifest, computes: Mapping[str, Compute]) -> None:
     """Another process may have changed the models after they were opened here."""
     for name, record in manifest.models.items():
-        # Models of the index itself are read from the file that it keeps, which may be another than was given.
-        known = (record.weights_sha256, record.file_sha256)
-        if name not in computes or computes[name].weights_sha256 not in known:
+        # As they were given, or as the index keeps them, which is another file.
+        if name not in computes or computes[name].weights_sha256 not in (record.weights_sha256, record.file_sha256):
             raise SettingsError(f"the model {name} came to this index a moment ago: run the same command again")
 
 

@@ -11,7 +11,7 @@ import platformdirs
 
 from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
 from bagindex.remote.places import MIRRORED, is_url, local_path
-from bagindex.store import IndexDirectory
+from bagindex.store import COPY, IMAGES, INDEX, IndexDirectory
 from bagindex.text import some
 
 if TYPE_CHECKING:
@@ -125,6 +125,12 @@ def _given(which: str) -> IndexDirectory:
     for directory in (at(home() / which), at(which)):
         if directory.exists():
             return directory
+    for path in (home() / which, Path(which)):
+        if IndexDirectory(path).holds_series(IMAGES):
+            raise IndexNotFoundError(
+                f"{path} has shards, but neither {INDEX} nor {COPY}, without which nothing can be said of them: put "
+                "back a copy of one of them"
+            )
     known = some([directory.root.name for directory in all_indexes()]) or "none"
     raise IndexNotFoundError(f"there is no index {which}; by name there are: {known}")
 

@@ -93,6 +93,8 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
 
         directory, _ = home.find(which)
         report, again = repair(directory, agree, progress)
+        if not (again.ann or again.words):
+            return report
         with cls(directory) as index:
             for model, factory, metric in again.ann:
                 index.make_ann(factory, model=model, metric=metric)

@@ -82,7 +82,8 @@ def repair(
     """
     report = RepairReport(directory.place)
     with directory.writing():
-        _restore(directory, report)
+        if not _restore(directory, agree, report):
+            return report, Again()
         damage = verify(directory, progress).damage
         report.found = _listed(damage)
         report.left += damage.beyond
@@ -94,7 +95,8 @@ def repair(
     return report, again
 
 
-def _restore(directory: IndexDirectory, report: RepairReport) -> None:
+def _restore(directory: IndexDirectory, agree: Callable[[Sequence[str]], bool], report: RepairReport) -> bool:
+    """See to `index.json`: whether there is one, that the rest can be looked at by."""
     try:
         directory.manifest()
     except DamagedIndexError:
@@ -102,8 +104,13 @@ def _restore(directory: IndexDirectory, report: RepairReport) -> None:
         if not path.exists():
             raise
         read_record(path, IndexManifest, "put back a copy of your own, or build anew with --restart")
+        report.found = [f"{INDEX}, of which there is a sound copy; what else is damaged is seen by it"]
+        report.agreed = agree(report.found)
+        if not report.agreed:
+            return False
         directory.write_file(INDEX, directory.whole(path).read_bytes())
         report.restored.append(INDEX)
+    return True
 
 
 def _listed(damage: Damage) -> list[str]:

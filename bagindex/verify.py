@@ -138,7 +138,8 @@ class VerifyReport:
     @property
     def unfinished(self) -> bool:
         """Whether all that is wrong is that shards are not there: a build has not ended, or they were lost."""
-        return bool(self.problems) and all(_MISSING in problem for problem in self.problems)
+        said = (_MISSING, catalog.UNFINISHED)
+        return bool(self.problems) and all(any(each in problem for each in said) for problem in self.problems)
 
     @property
     def problems(self) -> list[str]:
@@ -185,7 +186,8 @@ def verify(
         for kind in derived.RECORDS:
             if checks.derived.run(f"{record.name}/{kind}", derived.check, directory, record.name, kind):
                 damage.derived.add((record.name, kind))
-    damage.catalog = bool(checks.derived.run("catalog", catalog.check_current, directory))
+    problems = checks.derived.run("catalog", catalog.check_current, directory)
+    damage.catalog = any(catalog.UNFINISHED not in problem for problem in problems)
     if not data:
         _check_meaning(directory, manifest, sound, checks, damage, steps)
     return VerifyReport(directory.place, tuple(vars(checks).values()), len(chosen), count, damage)
