@@ -11,8 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from bagindex import Index
 from bagindex.build import BuildSettings, build
@@ -454,18 +452,3 @@ def test_index_json_holds_no_absolute_path(tmp_path: Path) -> None:
     growing.labels[5] = "a"
     growing.update()
     assert str(tmp_path) not in json.dumps(json.loads((tmp_path / "i" / "index.json").read_text()))
-
-
-def test_an_index_grows_whatever_file_its_weights_came_in(planted_folder: Path, tmp_path: Path) -> None:
-    weights = tmp_path / "weights.safetensors"
-    with safe_open(str(planted_folder / "bagnet33.safetensors"), framework="np") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        save_file(tensors, weights, {**file.metadata(), "note": "other bytes than those that the index keeps"})
-    pictures = sorted((planted_folder / "pictures").rglob("*.*"))[:3]
-    for path in pictures[:2]:
-        copy = tmp_path / "pictures" / path.parent.name / path.name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copy)
-    index = Index.build(tmp_path / "pictures", weights=weights, out=tmp_path / "index", keep="summary")
-    shutil.copy(pictures[2], tmp_path / "pictures" / pictures[0].parent.name / "another.jpg")
-    assert index.update(tmp_path / "pictures").new == 1
