@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -247,29 +246,21 @@ def test_who_cannot_renew_the_lease_stops_writing(objects_of: ObjectStore, monke
     held.give_back()
 
 
-def test_only_one_of_many_has_the_lease(store: Store) -> None:
-    objects_of = ObjectStore(parse(store.url("index")))
-    got: list[Any] = []
+def test_only_one_of_many_has_the_lease(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_RENEWED", 0.1)
+    monkeypatch.setattr(lease, "_LOOK", 0.05)
+    place = ObjectStore(parse(store.url("index")))
+    place.find(LEASE)  # connected: all of them come at the same moment
 
-    def take(number: int) -> None:
+    def take(number: int) -> Lease | None:
         try:
-            got.append(Lease(objects_of, str(number)))
+            return Lease(place, str(number))
         except LockedError:
-            got.append(None)
+            return None
 
-    assert lease.LASTS > 10  # none of them grows old here
-    threads = [threading.Thread(target=take, args=(number,), daemon=True) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    until = time.monotonic() + 5
-    while not got and time.monotonic() < until:
-        time.sleep(0.01)
-    time.sleep(0.5)
-    assert len([each for each in got if each is not None]) == 1
-    for each in got:
-        if each is not None:
-            each._lost = True
-            each.give_back()
+    with ThreadPoolExecutor(4) as pool:
+        (held,) = [each for each in pool.map(take, range(4)) if each is not None]
+    held.give_back()
 
 
 def test_a_store_that_fails_costs_no_picture(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
