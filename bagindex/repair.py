@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bagindex import catalog, derived
+from bagindex import catalog, compact, derived
 from bagindex.durable import replace_file
 from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
@@ -110,6 +110,7 @@ def _restore(directory: IndexDirectory, report: RepairReport) -> None:
 
 def _listed(damage: Damage) -> list[str]:
     names = [f"{series}/shard-{shard:05d}" for series, shard in sorted(damage.shards)]
+    names += [f"{series}/{name}" for series, name in sorted(damage.merged)]
     names += [f"{model}/{WEIGHTS}" for model in sorted(damage.weights)]
     names += [f"{model}/derived/{kind}" for model, kind in sorted(damage.derived)]
     return names + ["the catalog"] * damage.catalog
@@ -127,6 +128,10 @@ def _mend(directory: IndexDirectory, damage: Damage, report: RepairReport) -> Ag
             factory = record.asked if isinstance(record, AnnRecord) else "auto"
             ann.append((model, factory, "cosine" if kind == derived.ANN else "l2"))
         derived.drop(directory, model, kind)
+    # What is sound of merged evidence is merged anew before anything of it is made again, and taken for what it was.
+    for series, name in sorted(damage.merged):
+        lost = {shard for each, shard in damage.shards if each == series}
+        compact.keep_sound(directory, manifest, series, name, lost)
     for series, shard in sorted(damage.shards):
         directory.drop(directory.shard_path(series, shard))
     for model in sorted(damage.weights):
@@ -142,7 +147,7 @@ def _mend(directory: IndexDirectory, damage: Damage, report: RepairReport) -> Ag
             f"the visual words of {model} are gone: `bagindex words --again` after it" for model, _ in words
         ]
         return Again()
-    if damage.catalog or damage.derived:
+    if damage.catalog or damage.derived or damage.merged:
         try:
             catalog.update(directory, anew=damage.catalog)
             report.remade.append("the catalog")
