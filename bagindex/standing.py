@@ -86,9 +86,9 @@ class Standing:
                     paths[EVIDENCE] = part.folder / EVIDENCE
                     sizes[EVIDENCE] = paths[EVIDENCE].stat().st_size
                 found.update({self._name(path): sizes[name] for name, path in paths.items()})
-        for folder in words.values():
-            for path in self.directory.inside(folder).glob("*.parquet"):
-                found[f"{folder}/{path.name}"] = path.stat().st_size
+        for place in words.values():
+            for path in self.directory.inside(place).glob("*.parquet"):
+                found[f"{place}/{path.name}"] = path.stat().st_size
         return found
 
     def digest(self, words: Mapping[str, str]) -> str:

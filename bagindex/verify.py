@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Set
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -288,9 +288,11 @@ def _check_merged(
     """
     sound = []
     for record in (each for each in manifest.models.values() if "evidence" in each.keep.tables):
-        series = record.series_of("evidence")
+        series, names = record.series_of("evidence"), []
+        with suppress(DamagedIndexError):  # a link in its place: each shard says so
+            names = directory.merged_names(series)
         merged = MergedEvidence(directory, series)
-        for name in directory.merged_names(series):
+        for name in names:
             try:
                 held = merged.live(name)
             except DamagedIndexError as error:
