@@ -14,12 +14,14 @@ from pathlib import Path
 
 from bagindex.errors import SourceError
 from bagindex.images import Rejected
-from bagindex.sources import MAX_BYTES, Entry
+from bagindex.sources import MAX_BYTES, Entry, Reader
 from bagindex.text import path_text
 from bagindex_schemas.rejects import RejectCode
 
 PositionedRead = Callable[[int, int], bytes]
 """(count, offset) to bytes, fewer at the end of the archive; like `os.pread` on a descriptor."""
+_Stamp = tuple[int, int]
+"""Size and time of the last change, in nanoseconds, by which an archive is known to be the one that was listed."""
 _MAX_HEADER = 2**16
 """Long names and PAX records are far smaller; a header that claims more is not read."""
 
@@ -72,6 +74,14 @@ class TarSource:
         self.entries: Sequence[Entry] = [Entry(m.path, m.size, rejected=m.rejected) for m in members]
         self._members = {member.path: member for member in members}
 
+    def reader(self) -> Reader:
+        """The archive itself: where its members lie is needed to read them. Another process opens it anew."""
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[Path, _Stamp], TarSource], tuple[Path, _Stamp]]:
+        """For other processes."""
+        return _opened_again, (self._path.absolute(), self._stamp)
+
     def read(self, entry: Entry) -> bytes:
         """The member's bytes.
 
@@ -97,10 +107,7 @@ class TarSource:
             offset += len(part)
         # Afterwards, so that what was changed while it was read is seen, too.
         if _stamp(os.fstat(self._descriptor)) != self._stamp:
-            raise SourceError(
-                f"{self._path} has changed since it was listed: put it back as it was and run the same command again, "
-                "or begin anew with --restart"
-            )
+            raise _changed(self._path)
         if offset < end:
             raise Rejected(RejectCode.TRUNCATED, "the archive ends before the file does")
         return b"".join(parts)
@@ -197,8 +204,22 @@ def _refusal(header: tarfile.TarInfo) -> Rejected | None:
     return None
 
 
-def _stamp(info: os.stat_result) -> tuple[int, int]:
+def _stamp(info: os.stat_result) -> _Stamp:
     return info.st_size, info.st_mtime_ns
+
+
+def _opened_again(path: Path, stamp: _Stamp) -> TarSource:
+    source = TarSource(path)
+    if source._stamp != stamp:
+        raise _changed(path)
+    return source
+
+
+def _changed(path: Path) -> SourceError:
+    return SourceError(
+        f"{path} has changed since it was listed: put it back as it was and run the same command again, "
+        "or begin anew with --restart"
+    )
 
 
 def _by_path(found: dict[bytes, Member]) -> list[Member]:

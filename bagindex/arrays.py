@@ -11,6 +11,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,22 @@ ONE_PAGE = {"data_page_size": 2**31 - 1, "max_rows_per_page": 2**31 - 1}
 """Options of a Parquet writer that put a row group's column into a single page."""
 
 
-def array_offsets(path: Path, column: int, bytes_per_row: int, schema: pa.Schema | None = None) -> tuple[int, ...]:
+class Arrays(Protocol):
+    """Equal float16 arrays in a file, one for each row group."""
+
+    def __len__(self) -> int:
+        """Number of arrays."""
+
+    def __getitem__(self, group: int) -> NDArray[np.float16]:
+        """The array of a row group."""
+
+    def rows(self, places: Sequence[tuple[int, int]]) -> NDArray[np.float16]:
+        """Rows of arrays, each as (array, row), float16 [places, ...]."""
+
+
+def array_offsets(
+    path: Path, column: int, bytes_per_row: int, schema: pa.Schema | None = None, file: Any = None
+) -> tuple[int, ...]:
     """Byte offset of a column's values in each row group: a page is its header, the levels, then the values.
 
     Args:
@@ -34,12 +50,13 @@ def array_offsets(path: Path, column: int, bytes_per_row: int, schema: pa.Schema
         column: its place among the columns.
         bytes_per_row: of its values.
         schema: what the columns must be.
+        file: what PyArrow reads it by, where that is not its path.
 
     Raises:
         ValueError: the columns are others, or by the footer they do not stand one after the other, from the file's
             beginning to the footer.
     """
-    metadata = pq.read_metadata(path)
+    metadata = pq.read_metadata(path if file is None else file)
     if schema is not None:
         check_schema(metadata.schema.to_arrow_schema(), schema)
     offsets: list[int] = []
@@ -60,9 +77,13 @@ def array_offsets(path: Path, column: int, bytes_per_row: int, schema: pa.Schema
     return tuple(offsets)
 
 
-def open_checked(path: Path, schema: pa.Schema) -> pq.ParquetFile:
+def open_checked(path: Any, schema: pa.Schema) -> pq.ParquetFile:
     """Open a Parquet file whose pages' checksums are looked at as they are read, if it has some: it costs little beside
     unpacking them.
+
+    Args:
+        path: where it is, or what PyArrow reads it by.
+        schema: what its columns must be.
 
     Raises:
         ValueError: it has other columns.
@@ -131,8 +152,8 @@ class MappedArrays:
         """The array of a row group; it stays in the file."""
         return np.frombuffer(self._map, np.float16, self._count, self._offsets[group]).reshape(self._shape)
 
-    def rows(self, groups: Sequence[int], row: int) -> NDArray[np.float16]:
-        """One row of each of some arrays, float16 [groups, ...]; read, not mapped.
+    def rows(self, places: Sequence[tuple[int, int]]) -> NDArray[np.float16]:
+        """Rows of arrays, each as (array, row), float16 [places, ...]; read, not mapped.
 
         A page fault makes the kernel read ahead, megabytes on some disks; of a row here and a row there that is nearly
         all for nothing.
@@ -140,9 +161,9 @@ class MappedArrays:
         Raises:
             ValueError: the file has become shorter.
         """
-        found = np.empty((len(groups), *self._shape[1:]), np.float16)
-        size = found[0].nbytes if len(groups) else 0
-        for place, group in enumerate(groups):
-            if os.preadv(self._file.fileno(), [found[place]], self._offsets[group] + row * size) != size:
+        found = np.empty((len(places), *self._shape[1:]), np.float16)
+        size = found[0].nbytes if len(places) else 0
+        for number, (group, row) in enumerate(places):
+            if os.preadv(self._file.fileno(), [found[number]], self._offsets[group] + row * size) != size:
                 raise ValueError(f"{self._path} has become too short for the arrays that it should hold")
         return found

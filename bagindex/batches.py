@@ -29,6 +29,10 @@ class PrecisionRefusedError(Exception):
         self.model = model
         self.comparison = comparison
 
+    def __reduce__(self) -> tuple[type[PrecisionRefusedError], tuple[str, Comparison]]:
+        """For other processes: an exception is pickled as its text, unless it says otherwise."""
+        return PrecisionRefusedError, (self.model, self.comparison)
+
 
 @dataclass
 class ShardModel:

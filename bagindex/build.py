@@ -5,23 +5,21 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bagindex import catalog, plan, precision
+from bagindex import catalog, plan
+from bagindex.computation import Computation
 from bagindex.compute import Compute
 from bagindex.decoding import Decoder, default_workers
-from bagindex.errors import SettingsError, TooManyRejectsError
-from bagindex.images import Rejected
+from bagindex.engines.engine import Engine
+from bagindex.engines.local import LocalEngine
+from bagindex.errors import SettingsError
 from bagindex.listing import known_files, seen_changes
 from bagindex.observer import BuildObserver
-from bagindex.pipeline import Pipeline
-from bagindex.profile import Profile, StageTime
-from bagindex.sources import Entry, Source, describe
+from bagindex.profile import StageTime
+from bagindex.sources import Entry, Reader, Source, bounds_reading, describe
 from bagindex.space import check_space
 from bagindex.store import IMAGES, WEIGHTS, IndexDirectory
 from bagindex_schemas.records import MODEL_NAME, AskedPrecision, IndexManifest, Keep, ModelRecord, Plan
@@ -111,6 +109,7 @@ def build(
     computes: Compute | Sequence[Compute],
     settings: BuildSettings,
     observer: BuildObserver | None = None,
+    engine: Engine | None = None,
 ) -> BuildReport:
     """Build an index, or go on with one; what is committed is not computed again.
 
@@ -124,6 +123,7 @@ def build(
         computes: the model, or several with the same transform and classes, for which each picture is decoded once.
         settings: how.
         observer: hears of the progress.
+        engine: where shards are computed; by default in this process.
 
     Raises:
         SettingsError: the folder holds an index of another source, transform, plan or weights, or a higher keep level.
@@ -131,74 +131,60 @@ def build(
         LockedError: another process is writing.
         TooManyRejectsError: more files than allowed cannot be indexed.
         EvidenceRangeError: a model gives values that cannot be stored.
+        EngineError: the engine has no workers, or loses them.
     """
     observer = observer or BuildObserver()
     catalog.check_place(directory)
-    models = _by_name(computes if isinstance(computes, Sequence) else [computes])
-    listed = len(source.entries)
-    if settings.limit is not None:
-        source = _Part(source, settings.limit)
-    files = len(source.entries)
-    first = next(iter(models.values()))
-    wanted = Plan(
-        source=describe(source, listed),
-        transform=first.transform,
-        classes=first.classes,
-        labels=dict(class_ids),
-        pixels=settings.pixels,
-        shards=plan.cut(files, settings.shard_size or plan.shard_size(files)),
-    )
+    directory.say_to(observer.note)
+    models = by_name(computes if isinstance(computes, Sequence) else [computes])
+    source, wanted = planned(source, class_ids, next(iter(models.values())), settings)
     with directory.writing():
         fresh = settings.restart or not directory.exists()
         had = None if fresh else directory.manifest()
         manifest = IndexManifest(plan=wanted, models={}) if had is None else _check_same(directory, had, wanted, source)
         weights: dict[str, bytes] = {}
         for name, compute in models.items():
-            record, weights[name] = _model_record(compute, settings)
-            manifest = _with_model(manifest, record, observer)
+            record, weights[name] = model_record(compute, settings)
+            manifest = _with_model(manifest, record)
         # What lies in the folder of a model that index.json does not know is left from a removal that was cut off.
         work = plan.owed(manifest, list(models), {} if had is None else committed(directory, had))
         new = [name for name in weights if had is None or name not in had.models]
         taken = sum(len(weights[name]) for name in new)
-        check_space(directory, manifest, work, source, settings.decoder, observer, taken, settings.restart)
-        profile = Profile()
-        fresh_models = {name: models[name] for name in new}
-        manifest = _with_precision(manifest, fresh_models, source, work, settings, observer, profile)
-        if fresh:
-            directory.clear()
-        for name in new:
-            directory.remove_series(name)
-        for name, data in weights.items():
-            if not directory.inside(name, WEIGHTS).exists():  # new, or dropped by a repair
-                directory.write_file(f"{name}/{WEIGHTS}", data)
-                manifest = _with_file(manifest, name, data)
-        weights.clear()  # large, and the build may be long
-        if manifest != had:
-            directory.write_manifest(manifest)
-        return finish(directory, manifest, source, models, work, settings, observer, profile)
+        engine = engine or LocalEngine()
+        with Computation(directory, source, models, settings, observer, work, engine) as computation:
+            manifest = computation.with_environments(manifest, new)
+            check_space(
+                directory,
+                manifest,
+                work,
+                source,
+                settings.decoder,
+                observer,
+                taken,
+                settings.restart,
+                computation.at_a_time,
+            )
+            manifest = computation.with_precision(manifest, new)
+            if fresh:
+                directory.clear()
+            for name in new:
+                directory.remove_series(name)
+            for name, data in weights.items():
+                if not directory.inside(name, WEIGHTS).exists():  # new, or dropped by a repair
+                    directory.write_file(f"{name}/{WEIGHTS}", data)
+                    manifest = _with_file(manifest, name, data)
+            weights.clear()  # large, and the build may be long
+            if manifest != had:
+                directory.write_manifest(manifest)
+            computation.run(manifest)
+        return finish(directory, computation, list(models))
 
 
-def finish(
-    directory: IndexDirectory,
-    manifest: IndexManifest,
-    source: Source,
-    models: Mapping[str, Compute],
-    work: Sequence[plan.Work],
-    settings: BuildSettings,
-    observer: BuildObserver,
-    profile: Profile,
-) -> BuildReport:
-    """Do the work that is owed, bring the catalog up to date, and say what was done. The caller holds the lock."""
-    rejects = _RejectLimit(directory, settings.max_rejects)
-    decoder = replace(settings.decoder, profile=profile)
-    with Pipeline(
-        directory, manifest, source, models, decoder, profile, rejects.count, observer.advanced, observer.note
-    ) as pipeline:
-        for each in work:
-            pipeline.run(each)
-    seconds = profile.seconds
+def finish(directory: IndexDirectory, computation: Computation, models: Sequence[str]) -> BuildReport:
+    """Bring the catalog up to date, and say what was done. The caller holds the lock."""
+    seconds = computation.profile.seconds
     catalog.update(directory)
-    return _report(directory, list(models), pipeline.computed, seconds, profile.times(seconds))
+    return _report(directory, models, computation.computed, seconds, computation.profile.times(seconds))
 
 
 def committed(directory: IndexDirectory, manifest: IndexManifest) -> dict[str, list[int]]:
@@ -212,31 +198,22 @@ class _Part:
     def __init__(self, source: Source, limit: int) -> None:
         self._source = source
         self.kind, self.name, self.location = source.kind, source.name, source.location
+        self.bounded = bounds_reading(source)
         self.entries: Sequence[Entry] = [source.entries[i] for i in plan.spread(len(source.entries), limit)]
+
+    def reader(self) -> Reader:
+        return self._source.reader()
 
     def read(self, entry: Entry) -> bytes:
         return self._source.read(entry)
 
 
-class _RejectLimit:
-    """Stops the build when more files than allowed, in all shards together, cannot be indexed."""
+def by_name(computes: Sequence[Compute]) -> dict[str, Compute]:
+    """The models by name.
 
-    def __init__(self, directory: IndexDirectory, most: int | None) -> None:
-        self._most = most
-        self._found = directory.totals(IMAGES)[0]["rejects"]
-
-    def count(self, entry: Entry, rejected: Rejected) -> None:
-        self._found += 1
-        if self._most is not None and self._found > self._most:
-            allowed = f"no more than {self._most} such files are" if self._most else "no such file is"
-            raise TooManyRejectsError(
-                f"{entry.text} cannot be indexed ({rejected.code}: {rejected.message}), and {allowed} allowed: mend or "
-                "remove it, or build without --strict and --max-errors; what is committed stays"
-            )
-
-
-def _by_name(computes: Sequence[Compute]) -> dict[str, Compute]:
-    """The models by name, if they can share an index."""
+    Raises:
+        SettingsError: they cannot share an index.
+    """
     models: dict[str, Compute] = {}
     for compute in computes:
         first = next(iter(models.values()), compute)
@@ -253,8 +230,35 @@ def _by_name(computes: Sequence[Compute]) -> dict[str, Compute]:
     return models
 
 
-def _model_record(compute: Compute, settings: BuildSettings) -> tuple[ModelRecord, bytes]:
-    """A model's entry for index.json, and its weights as a file."""
+def planned(
+    source: Source, class_ids: Mapping[str, int | None], model: Compute, settings: BuildSettings
+) -> tuple[Source, Plan]:
+    """What of a source is indexed, and the plan of its index.
+
+    Args:
+        source, class_ids, settings: as for `build`.
+        model: any of the index's.
+    """
+    listed = len(source.entries)
+    if settings.limit is not None:
+        source = _Part(source, settings.limit)
+    files = len(source.entries)
+    return source, Plan(
+        source=describe(source, listed),
+        transform=model.transform,
+        classes=model.classes,
+        labels=dict(class_ids),
+        pixels=settings.pixels,
+        shards=plan.cut(files, settings.shard_size or plan.shard_size(files)),
+    )
+
+
+def model_record(compute: Compute, settings: BuildSettings) -> tuple[ModelRecord, bytes]:
+    """A model's entry for index.json, and its weights as a file.
+
+    Raises:
+        SettingsError: a model cannot be called so.
+    """
     if not re.fullmatch(MODEL_NAME, compute.name) or compute.name == IMAGES:
         raise SettingsError(f"a model cannot be called {compute.name!r}: use small letters, digits, - and _")
     weights = compute.to_safetensors()
@@ -299,8 +303,8 @@ _OTHER_SETTINGS = (
 )
 
 
-def _with_model(manifest: IndexManifest, record: ModelRecord, observer: BuildObserver) -> IndexManifest:
-    """The manifest with a model added, or with its keep level raised; say so when it runs under other settings."""
+def _with_model(manifest: IndexManifest, record: ModelRecord) -> IndexManifest:
+    """The manifest with a model added, or with its keep level raised."""
     known = manifest.models.get(record.name)
     if known is None:
         return manifest.model_copy(update={"models": {**manifest.models, record.name: record}})
@@ -313,58 +317,9 @@ def _with_model(manifest: IndexManifest, record: ModelRecord, observer: BuildObs
         differences.append(f"--precision {known.precision_asked} then, {record.precision_asked} now")
     if differences:
         raise SettingsError(_OTHER_SETTINGS.format("; ".join(differences)))
-    before, now = (
-        known.environment.model_dump(exclude={"precision"}),
-        record.environment.model_dump(exclude={"precision"}),
-    )
-    if before != now:
-        changes = [f"{key} {before[key]} then, {now[key]} now" for key in before if before[key] != now[key]]
-        observer.note(
-            f"going on under other settings ({'; '.join(changes)}): new shards record theirs, "
-            "and may differ in the last digits from what the first settings would have given"
-        )
     if record.keep != known.keep:
         known = known.model_copy(update={"levels": (*known.levels, record.keep)})
     return manifest.model_copy(update={"models": {**manifest.models, record.name: known}})
-
-
-def _with_precision(
-    manifest: IndexManifest,
-    computes: Mapping[str, Compute],
-    source: Source,
-    work: Sequence[plan.Work],
-    settings: BuildSettings,
-    observer: BuildObserver,
-    profile: Profile,
-) -> IndexManifest:
-    """The manifest with the precision that each of some new models runs in."""
-
-    def inputs(count: int) -> Iterator[NDArray[np.uint8]]:
-        chosen = np.random.default_rng(0).choice(len(source.entries), count, replace=False)
-        sample = [source.entries[i] for i in sorted(chosen)]
-        for _, picture in settings.decoder.decode(source, sample, manifest.plan.transform):
-            if not isinstance(picture, Rejected):
-                yield picture.pixels
-
-    models = dict(manifest.models)
-    for name, compute in computes.items():
-        images = sum(each.span.count for each in work if name in dict(each.series))
-        with compute.pool() as pool:
-            started = profile.seconds
-            chosen = precision.choose(compute, settings.precision, images, inputs, pool, observer.compared)
-            if chosen.comparisons:
-                profile.clock("compare precisions").add(profile.seconds - started)
-        found = {
-            "precision": chosen.precision,
-            "precision_reason": chosen.reason,
-            "comparisons": chosen.comparisons,
-            "environment": compute.environment.model_copy(update={"precision": chosen.precision}),
-        }
-        models[name] = models[name].model_copy(update=found)
-        if chosen.comparisons:
-            compared = "; ".join(map(str, chosen.comparisons))
-            observer.note(f"{name} computes in {chosen.precision}, {chosen.reason} ({compared})")
-    return manifest.model_copy(update={"models": models})
 
 
 def _report(

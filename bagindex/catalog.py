@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from bagindex.catalog_file import wal, without_bar, write
-from bagindex.durable import publish
 from bagindex.errors import (
     DamagedIndexError,
     IncompleteIndexError,
     OutdatedError,
     SettingsError,
 )
+from bagindex.plan import NATIVE_ROWS
 from bagindex.seal import read_plain, read_record, sealed
 from bagindex.standing import Standing, up_to
 from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256
@@ -49,8 +49,6 @@ from bagindex_schemas.records import CatalogRecord, FileRecord, Keep, ModelRecor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NATIVE_ROWS = 100_000_000
-"""A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table."""
 _KEEP_CATALOGS = 2
 _CHUNK = 10_000
 """Rows of a stream that are fetched at a time."""
@@ -60,6 +58,7 @@ another had before the index was removed or begun anew: DuckDB takes a file for 
 the same path, whatever is in it.
 """
 _TRIES = 5
+UNFINISHED = "has not finished"
 REMAKE = "run `bagindex repair`, which makes the catalog again"
 
 
@@ -68,6 +67,7 @@ def update(directory: IndexDirectory, *, anew: bool = False) -> None:
 
     Readers go on with the one that they have open, and whoever comes gets the one in force.
     """
+    directory.refresh()  # workers may have committed shards by another mirror
     manifest = directory.manifest()
     digest, known = _in_force(directory)
     standing = Standing.of(directory, manifest, known)
@@ -84,14 +84,15 @@ def update(directory: IndexDirectory, *, anew: bool = False) -> None:
     numbers = _numbers(directory)
     name = f"catalog-{max(numbers, default=_LIFE * secrets.randbelow(_LIVES)) + 1}.duckdb"
     temporary = directory.root / f"{name}.tmp-{os.getpid()}"
+    directory.prepare(tables.listed)
     write(temporary, directory.root, statements(tables, state))
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     file_record = FileRecord(bytes=temporary.stat().st_size, sha256=file_sha256(temporary))
-    publish(temporary, directory.root / name)
+    directory.publish(temporary, name)
     directory.write_file(CURRENT, sealed(CatalogRecord(catalog=name, file=file_record)))
     for number in sorted(numbers)[: -(_KEEP_CATALOGS - 1)]:
-        (directory.root / f"catalog-{number}.duckdb").unlink()
+        directory.drop(directory.root / f"catalog-{number}.duckdb")
 
 
 def check_labels(directory: IndexDirectory, given: Relabelling) -> None:
@@ -101,7 +102,7 @@ def check_labels(directory: IndexDirectory, given: Relabelling) -> None:
         DamagedIndexError: they are not.
     """
     path = directory.inside(given.file)
-    if not path.is_file() or file_sha256(path) != given.sha256:
+    if not path.is_file() or file_sha256(directory.whole(path)) != given.sha256:
         raise DamagedIndexError(
             f"{path} is missing or damaged: give the labels again with `bagindex relabel --labels FILE`, or go back "
             "with --original"
@@ -115,7 +116,7 @@ def check_place(directory: IndexDirectory) -> None:
         SettingsError: its path has a backslash, which DuckDB takes for a slash.
     """
     if "\\" in str(directory.root.resolve()):
-        raise SettingsError(f"DuckDB cannot open files in {directory.root}, for the backslash in its path: move it")
+        raise SettingsError(f"DuckDB cannot open files in {directory.place}, for the backslash in its path: move it")
 
 
 def current(directory: IndexDirectory) -> Path:
@@ -147,7 +148,7 @@ def drop(directory: IndexDirectory) -> None:
 def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
     """Compare the catalog in force with its hash: how many files, and what is wrong."""
     path, record = current(directory), _current_record(directory)
-    if record.file is not None and file_sha256(path) != record.file.sha256:
+    if record.file is not None and directory.sha256(path) != record.file.sha256:
         return 1, [f"{path} is damaged, its SHA-256 is not the recorded one: {REMAKE}"]
     return 1, []
 
@@ -155,8 +156,15 @@ def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
 def _current_record(directory: IndexDirectory) -> CatalogRecord:
     path = directory.root / CURRENT
     if not path.is_symlink() and not path.exists():
+        manifest = directory.manifest()
+        series = (IMAGES, *manifest.series)
+        if all(len(directory.committed(each)) == len(manifest.shards) for each in series):
+            raise IncompleteIndexError(
+                f"{directory.place} has all of its shards and no catalog: wait for the build that is running, if there "
+                "is one, or run `bagindex repair`, which makes it"
+            )
         raise IncompleteIndexError(
-            f"the build of {directory.root} has not finished: run the same `bagindex build` command again"
+            f"the build of {directory.place} {UNFINISHED}: run the same `bagindex build` command again"
         )
     with suppress(OSError):
         earlier = re.fullmatch(rb"(catalog-\d+\.duckdb)\n", read_plain(path, 1000))
@@ -191,7 +199,7 @@ class Catalog:
     def _open(self) -> None:
         directory = self.directory
         try:
-            self.connection = _connect(self.file)
+            self.connection = _connect(directory, self.file)
             without_bar(self.connection)
             rows = self.connection.execute("SELECT model, keep FROM models").fetchall()
             tables = self.connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'stored'")
@@ -204,6 +212,7 @@ class Catalog:
             predicted = [name for name in self.models if f"predictions/{name}" in native]
             check_tables(self.connection, self.manifest, predicted)
         except (duckdb.Error, ValueError) as error:
+            directory.raise_trouble()
             raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {REMAKE}") from None
         self.words: Mapping[str, str] = dict(words)
         self.listed = listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))
@@ -232,19 +241,19 @@ class Catalog:
             file = current(self.directory)
         except IncompleteIndexError:
             raise OutdatedError(
-                f"{self.directory.root} was removed or begun anew since it was opened: open it again when it is built"
+                f"{self.directory.place} was removed or begun anew since it was opened: open it again when it is built"
             ) from None
         except DamagedIndexError:  # which whoever opens it now is told
             return
         if _life(file) != self.life:
-            raise OutdatedError(f"{self.directory.root} was begun anew since it was opened: open it again")
+            raise OutdatedError(f"{self.directory.place} was begun anew since it was opened: open it again")
         self._seen = seen
         self._follow(file)
 
     def _follow(self, file: Path) -> None:
         """Read evidence from where it is now, if it was merged since: it is the same."""
         try:
-            with _connect(file) as other:
+            with _connect(self.directory, file) as other:
                 now = {str(name): int(size) for name, size in other.execute("FROM stored.files").fetchall()}
         except duckdb.Error:  # which whoever opens it now is told
             return
@@ -270,11 +279,14 @@ class Catalog:
         """
         try:
             yield
-        except (DamagedIndexError, duckdb.IOException) as error:
+        except (DamagedIndexError, duckdb.Error) as error:
+            self.directory.raise_trouble()
+            if not isinstance(error, DamagedIndexError | duckdb.IOException):
+                raise
             self.check()
             if _stat(self.directory) != self._first:
                 raise OutdatedError(
-                    f"{self.directory.root} has changed since it was opened, and of its state then something is gone: "
+                    f"{self.directory.place} has changed since it was opened, and of its state then something is gone: "
                     f"open it again ({first_line(error)})"
                 ) from None
             raise
@@ -296,7 +308,7 @@ class Catalog:
                 yield self.connection
         except duckdb.Error as error:
             raise DamagedIndexError(
-                f"{self.directory.root} cannot be read ({first_line(error)}): run `bagindex verify`"
+                f"{self.directory.place} cannot be read ({first_line(error)}): run `bagindex verify`"
             ) from None
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -332,8 +344,8 @@ class Catalog:
                 self._bound.add(view)
                 with self.reading():
                     body = self._relations.view(view)
-                if body is not None:
-                    self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
+                    if body is not None:
+                        self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
         if calls(text):
             self._cover_macros()
 
@@ -378,7 +390,7 @@ class Catalog:
             return self._relations.files(series, table)
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+def _connect(directory: IndexDirectory, path: Path) -> duckdb.DuckDBPyConnection:
     """A connection that reads a catalog. Within a process, DuckDB opens a file with one configuration only."""
     # Without python_enable_replacements, a name in a query could mean one of our own Python variables.
     config: dict[str, str | bool | int | float | list[str]] = {
@@ -387,16 +399,17 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         "temp_directory": str(Path(tempfile.gettempdir()) / f"bagindex-spill-{os.getpid()}"),
         "max_temp_directory_size": "20GB",
     }
-    return duckdb.connect(path, read_only=True, config=config)
+    return directory.connect(path, config)
 
 
 def _in_force(directory: IndexDirectory) -> tuple[str | None, Collection[str]]:
     """The state that the catalog in force is of, and the models that it knows."""
     try:
-        with _connect(current(directory)) as connection:
+        with _connect(directory, current(directory)) as connection:
             (digest,) = connection.execute("SELECT digest FROM stored.state").fetchall()
             models = connection.execute("SELECT model FROM models").fetchall()
     except (IncompleteIndexError, DamagedIndexError, duckdb.Error, ValueError):
+        directory.raise_trouble()
         return None, ()
     return str(digest[0]), {str(row[0]) for row in models}
 

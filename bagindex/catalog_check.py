@@ -37,6 +37,7 @@ def check(opened: Catalog) -> tuple[int, list[str]]:
             if made != source:
                 problems.append(f"catalog: {table} of {series} is not what the shards hold: {REMAKE}")
     except duckdb.Error as error:
+        opened.directory.raise_trouble()
         problems.append(f"catalog: {first_line(error)}: {REMAKE}")
     return rows, problems
 

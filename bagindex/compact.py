@@ -94,11 +94,16 @@ def compact(
 
     Raises:
         UnknownModelError, NotKeptError: there is no such model, or nothing to merge.
-        SettingsError: the build has not finished.
+        SettingsError: the build has not finished, or the index is in an object store.
         SpaceError, DiskError: the disk is too small, or fails.
         DamagedIndexError: evidence is not what was written.
         LockedError: another process is writing.
     """
+    if directory.elsewhere:
+        raise SettingsError(
+            f"{directory.place} is in an object store, where evidence is not merged: compact an index on a disk, and "
+            "put it there then"
+        )
     if dry_run:
         return _planned(directory, directory.manifest(), model)
     directory.manifest()
@@ -218,7 +223,7 @@ def _planned(directory: IndexDirectory, manifest: IndexManifest, model: str | No
         for span in cut(rows, ROWS):
             found = {folders[shard] for shard in span}
             (folder,) = found if len(found) == 1 else (None,)
-            held = len(read(folder).shards) if folder else 0
+            held = len(read(directory, folder).shards) if folder else 0
             now += 1
             if len(span) > 1 and held != len(span) and any(rows[shard] for shard in span):
                 size = sum(manifests[shard].files[EVIDENCE].bytes for shard in span)
@@ -256,7 +261,7 @@ def _patches(directory: IndexDirectory, record: ModelRecord, shard: int) -> NDAr
     """Ids of the patches of a shard, in order."""
     path = directory.table_path(IMAGES, shard, "images")
     try:
-        with open_checked(path, tables.IMAGES) as file:
+        with open_checked(directory.readable(path), tables.IMAGES) as file:
             ids = file.read(columns=["image_id"])["image_id"].to_numpy()
     except UNREADABLE as error:
         raise DamagedIndexError(f"{path} is damaged ({first_line(error)}): {REMAKE}") from None
@@ -272,7 +277,7 @@ class _Source:
         manifest = directory.shard_manifest(series, shard)
         part = merged.part(shard, manifest)
         folder = part.folder if part else directory.shard_path(series, shard)
-        self._path = folder / EVIDENCE
+        self._path = directory.whole(folder / EVIDENCE)
         self._own = manifest.files[EVIDENCE].sha256
         self._shard, self._rows, self._part = shard, rows, part
         try:

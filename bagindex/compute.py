@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
     from bagindex.evidence import Evidence
     from bagindex.weights import Checkpoint
+
+
+GPU_STREAMS = 2
+GPU_BATCH = 64
+"""Images at a time on a GPU, unless it is said."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,15 @@ class BagNetCompute:
         transform: Transform,
         device: torch.device,
         batch_size: int | None = None,
+        elsewhere: str = "auto",
     ) -> None:
+        """
+        Args:
+            name, checkpoint, classes, transform: the model.
+            device: where it runs.
+            batch_size: images at a time; by default what suits the device.
+            elsewhere: where it runs when it is sent to another process, as for `find_device`.
+        """
         import torch
 
         from bagindex.inference import FoldedBagNet
@@ -116,16 +129,21 @@ class BagNetCompute:
         _, _, right, bottom = patch_box(self.grid, self.grid.rows - 1, self.grid.cols - 1)
         self._seen = bottom, right
         self.weights_sha256 = checkpoint.sha256
-        self.workers = torch.get_num_threads() if device.type == "cpu" else 2
+        self.workers = torch.get_num_threads() if device.type == "cpu" else GPU_STREAMS
         self.candidates = candidates(device)
         # On a CPU, activations of more than two images fall out of the caches and the model slows down.
-        self.environment = _environment(device, batch_size or (2 if device.type == "cpu" else 64))
+        self.environment = _environment(device, batch_size or (2 if device.type == "cpu" else GPU_BATCH))
         self._checkpoint = checkpoint
         self._device = device
+        self._elsewhere = elsewhere, batch_size
         self._float32 = self._model = FoldedBagNet(model).to(device).to(memory_format=torch.channels_last)
         self._linear = model.fc.to(device).requires_grad_(False)
         self._mean = torch.tensor(transform.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(transform.std, device=device).view(1, 3, 1, 1)
+
+    def __reduce__(self) -> tuple[Callable[..., BagNetCompute], tuple[object, ...]]:
+        """For other processes, which load it anew, in float32, on a device of their own."""
+        return _elsewhere, (self.name, self._checkpoint, self.classes, self.transform, *self._elsewhere)
 
     def at(self, precision: Precision) -> Self:
         """The same model in another precision; what can be shared is.
@@ -187,6 +205,17 @@ class BagNetCompute:
         from bagindex.weights import to_safetensors
 
         return to_safetensors(self._checkpoint, self.classes, self.transform)
+
+
+def _elsewhere(
+    name: str,
+    checkpoint: Checkpoint,
+    classes: tuple[ClassRecord, ...],
+    transform: Transform,
+    device: str,
+    batch_size: int | None,
+) -> BagNetCompute:
+    return BagNetCompute(name, checkpoint, classes, transform, find_device(device), batch_size, device)
 
 
 _worker = threading.local()

@@ -41,7 +41,7 @@ def check_rows(directory: IndexDirectory, series: str, shard: int) -> Outcome:
     where = f"{series}/{directory.shard_path(series, shard).name}"
     problems = []
     for name in own_files(directory, series, shard):
-        found = pq.read_metadata(directory.shard_path(series, shard) / name).num_rows
+        found = pq.read_metadata(directory.readable(directory.shard_path(series, shard) / name)).num_rows
         if manifest.rows.get(name.removesuffix(".parquet")) != found:
             problems.append(f"{where}/{name} has {found} rows, which is not what its record says")
     return 0, problems
@@ -50,7 +50,8 @@ def check_rows(directory: IndexDirectory, series: str, shard: int) -> Outcome:
 def check_images(directory: IndexDirectory, manifest: IndexManifest, shard: int, series: str) -> Outcome:
     """5: the images and rejects of a shard are the files of the plan, and a series was computed from these images."""
     folder, span = directory.shard_path(IMAGES, shard), manifest.shards[shard]
-    images, rejects = _read(folder / "images.parquet", tables.IMAGES), _read(folder / "rejects.parquet", tables.REJECTS)
+    images = _read(directory.whole(folder / "images.parquet"), tables.IMAGES)
+    rejects = _read(directory.whole(folder / "rejects.parquet"), tables.REJECTS)
     ids, hashes = images["image_id"].to_pylist(), images["sha256"].to_pylist()
     problems = []
     if series == IMAGES:
@@ -74,8 +75,8 @@ def check_images(directory: IndexDirectory, manifest: IndexManifest, shard: int,
 def check_merged(directory: IndexDirectory, manifest: IndexManifest, record: ModelRecord, name: str) -> Outcome:
     """What shards share of evidence has a row group for each class, with the patches of each shard, in order."""
     series, size = record.series_of("evidence"), record.grid.patches
-    where, path = f"{series}/{name}", directory.inside(series, name) / EVIDENCE
-    found, classes = read(path.parent), len(manifest.plan.classes)
+    where, path = f"{series}/{name}", directory.whole(directory.inside(series, name) / EVIDENCE)
+    found, classes = read(directory, path.parent), len(manifest.plan.classes)
     live = MergedEvidence(directory, series).live(name)
     if array_offsets(path, 2, 2, tables.EVIDENCE) != found.offsets or found.plan_sha256 != manifest.plan.digest():
         return 0, [f"{where} is not what its record says"]
@@ -90,8 +91,8 @@ def check_merged(directory: IndexDirectory, manifest: IndexManifest, record: Mod
             problems.append(f"{where} has patches of other shards than its record says")
         if each.shard in live:
             folder = directory.shard_path(record.series_of("predictions"), each.shard)
-            images = pq.read_table(folder / "predictions.parquet", columns=["image_id"])["image_id"].to_numpy()
-            if not np.array_equal(ids, patch_ids(record.grid, images)):
+            images = pq.read_table(directory.whole(folder / "predictions.parquet"), columns=["image_id"])
+            if not np.array_equal(ids, patch_ids(record.grid, images["image_id"].to_numpy())):
                 problems.append(f"{where} has not the patches of shard {each.shard}, each once, in order")
     return place * classes, problems if place == len(patches) else [f"{where} has other rows than its record says"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from bagindex.decoders import pool
 from bagindex.images import Picture, Rejected
 from bagindex.profile import Profile
-from bagindex.sources import Entry, Source
+from bagindex.sources import Entry, Reader, bounds_reading
 from bagindex_schemas.records import Transform
 from bagindex_schemas.rejects import RejectCode
 
@@ -43,9 +43,9 @@ class _Job:
 class Decoder:
     """Reads in `workers` threads, each of which has a process decode what it has read; see `bagindex.decoders`.
 
-    A picture that takes longer than `timeout` seconds to be read, or to be decoded, is rejected. A thread that does not
-    come back from reading cannot be stopped: it is left to itself and another one takes its place. Threads are daemons,
-    which do not keep the process alive.
+    A picture that takes longer than `timeout` seconds to be decoded, or to be read where the source does not see to
+    that itself, is rejected. A thread that does not come back from reading cannot be stopped: it is left to itself and
+    another one takes its place. Threads are daemons, which do not keep the process alive.
     """
 
     workers: int
@@ -53,7 +53,7 @@ class Decoder:
     profile: Profile = field(default_factory=Profile, compare=False)
 
     def decode(
-        self, source: Source, entries: Sequence[Entry], transform: Transform
+        self, source: Reader, entries: Sequence[Entry], transform: Transform
     ) -> Iterator[tuple[Entry, Picture | Rejected]]:
         """Read and decode entries, in order, a bounded number ahead.
 
@@ -61,6 +61,8 @@ class Decoder:
             DecoderError: no process can be started.
         """
         todo: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        # A network that is down for a while must not cost pictures.
+        timeout = float("inf") if bounds_reading(source) else self.timeout
         over = threading.Event()
         decoding = self.profile.clock("decode", self.workers)
         reading = self.profile.clock("read", self.workers, shares=decoding)
@@ -107,23 +109,23 @@ class Decoder:
                 todo.put(job)
                 if len(waiting) > self.workers * _AHEAD:
                     first = waiting.popleft()
-                    yield first.entry, self._result(first, start)
+                    yield first.entry, self._result(first, start, timeout)
             while waiting:
                 first = waiting.popleft()
-                yield first.entry, self._result(first, start)
+                yield first.entry, self._result(first, start, timeout)
         finally:
             over.set()
             for _ in range(self.workers):
                 todo.put(None)
 
-    def _result(self, job: _Job, replace: Callable[[], None]) -> Picture | Rejected:
+    def _result(self, job: _Job, replace: Callable[[], None], timeout: float) -> Picture | Rejected:
         while True:
             try:
-                return job.future.result(timeout=min(_LOOK, self.timeout))
+                return job.future.result(timeout=min(_LOOK, timeout))
             except FutureTimeoutError:
                 if job.future.done():
                     raise  # the reader's own
-                late = job.started is not None and time.monotonic() - job.started > self.timeout
+                late = job.started is not None and time.monotonic() - job.started > timeout
                 if late and job.future.cancel():
                     replace()
-                    return Rejected(RejectCode.DECODER_TIMEOUT, f"not read within {self.timeout:g} seconds")
+                    return Rejected(RejectCode.DECODER_TIMEOUT, f"not read within {timeout:g} seconds")

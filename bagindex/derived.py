@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TypeVar
 from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
 from bagindex.shards import hash_files
-from bagindex.store import IndexDirectory, check_sizes, file_sha256
+from bagindex.store import IndexDirectory, check_sizes
 from bagindex_schemas.derived import AnnRecord, DerivedRecord, WordsRecord
 from bagindex_schemas.records import FileRecord, ModelRecord
 
@@ -109,7 +108,7 @@ def check(directory: IndexDirectory, model: str, kind: str) -> tuple[int, list[s
     return 1 + len(made.files), [
         f"{folder / name} is damaged, its SHA-256 is not the recorded one: make it again with `{REMAKE[kind]}`"
         for name, file in made.files.items()
-        if file_sha256(folder / name) != file.sha256
+        if directory.sha256(folder / name) != file.sha256
     ]
 
 
@@ -131,7 +130,7 @@ def making(directory: IndexDirectory, model: str, kind: str) -> Iterator[Path]:
         yield temporary
     kept = _KEEP.get(kind, 1) - 1
     for number in numbers[: len(numbers) - kept]:
-        shutil.rmtree(_folder(directory, model, kind, number))
+        directory.drop(_folder(directory, model, kind, number))
 
 
 def complete(directory: IndexDirectory, temporary: Path, kind: str, record: _RecordType) -> _RecordType:

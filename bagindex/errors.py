@@ -31,6 +31,10 @@ class DiskError(BagindexError):
     """The disk fails, or may not be written to."""
 
 
+class StoreError(BagindexError):
+    """An object store cannot be reached, or refuses."""
+
+
 class LockedError(BagindexError):
     """Another process is writing the index."""
 
@@ -41,6 +45,10 @@ class TooManyRejectsError(BagindexError):
 
 class DecoderError(BagindexError):
     """The processes that decode pictures cannot be started."""
+
+
+class EngineError(BagindexError):
+    """What computes the shards of a build cannot be had, or is lost."""
 
 
 class TrainingError(BagindexError):

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from bagindex import catalog, plan
 from bagindex.build import BuildReport, BuildSettings, committed, finish
+from bagindex.computation import Computation
 from bagindex.compute import Compute
+from bagindex.engines.local import LocalEngine
 from bagindex.errors import SettingsError
 from bagindex.images import Rejected
 from bagindex.listing import Known, known_files, new_entries
 from bagindex.observer import BuildObserver
-from bagindex.profile import Profile
 from bagindex.sources import Entry, Source, describe
 from bagindex.space import check_space
 from bagindex.store import IMAGES, IndexDirectory
@@ -70,6 +71,7 @@ def update(
         LockedError, SpaceError, TooManyRejectsError, EvidenceRangeError: as for `bagindex.build.build`.
     """
     observer = observer or BuildObserver()
+    directory.say_to(observer.note)
     with directory.writing():
         manifest = _trimmed(directory.manifest(), directory.committed(IMAGES))
         _check(directory, manifest, source, class_ids)
@@ -93,7 +95,9 @@ def update(
         check_space(directory, manifest, work, source, settings.decoder, observer)
         if manifest != directory.manifest():
             directory.write_manifest(manifest)
-        report = finish(directory, manifest, source, computes, work, settings, observer, Profile())
+        with Computation(directory, source, computes, settings, observer, work, LocalEngine()) as computation:
+            computation.run(manifest)
+        report = finish(directory, computation, list(computes))
     gone = tuple(sorted(map(path_text, missing)))
     return UpdateReport(report, len(new), tuple(changed), gone)
 
@@ -165,7 +169,8 @@ def _check(
 def _check_models(manifest: IndexManifest, computes: Mapping[str, Compute]) -> None:
     """Another process may have changed the models after they were opened here."""
     for name, record in manifest.models.items():
-        if name not in computes or computes[name].weights_sha256 != record.weights_sha256:
+        # As they were given, or as the index keeps them, which is another file.
+        if name not in computes or computes[name].weights_sha256 not in (record.weights_sha256, record.file_sha256):
             raise SettingsError(f"the model {name} came to this index a moment ago: run the same command again")
 
 

@@ -5,17 +5,53 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
-from bagindex.store import IndexDirectory
+from bagindex.remote.places import MIRRORED, is_url, local_path
+from bagindex.store import COPY, IMAGES, INDEX, IndexDirectory
 from bagindex.text import some
+
+if TYPE_CHECKING:
+    from bagindex.remote.mirror import Mirror
 
 
 def home() -> Path:
-    """`BAGINDEX_HOME`, else the platform's folder for data."""
-    return Path(os.environ.get("BAGINDEX_HOME") or platformdirs.user_data_path("bagindex"))
+    """`BAGINDEX_HOME`, else the platform's folder for data.
+
+    Raises:
+        SettingsError: it is a URL.
+    """
+    found = os.environ.get("BAGINDEX_HOME") or platformdirs.user_data_path("bagindex")
+    if is_url(found):
+        raise SettingsError(f"BAGINDEX_HOME is a folder, not {found}: name an index in an object store by its URL")
+    return Path(found)
+
+
+def at(place: str | os.PathLike[str]) -> IndexDirectory:
+    """The index at a path or URL, which may not be there yet.
+
+    Raises:
+        SettingsError, StoreError: it is a URL of an object store that cannot be reached, or of none.
+    """
+    path = Path(local_path(place))
+    mirror = None if is_url(place) else mirror_of(path)
+    if mirror is None and not is_url(place):
+        return IndexDirectory(path)
+    from bagindex.remote.directory import RemoteDirectory
+
+    return RemoteDirectory.at(os.fspath(place)) if mirror is None else RemoteDirectory.of(mirror)
+
+
+def mirror_of(root: Path) -> Mirror | None:
+    """The mirror of a remote index that this folder is; None where it is none."""
+    if not (root.parent / MIRRORED).is_file():
+        return None
+    from bagindex.remote.mirror import mirror_at
+
+    return mirror_at(root)
 
 
 def named(name: str) -> IndexDirectory:
@@ -79,9 +115,22 @@ def _location(directory: IndexDirectory) -> str | None:
 
 
 def _given(which: str) -> IndexDirectory:
-    for directory in (IndexDirectory(home() / which), IndexDirectory(Path(which))):
+    if is_url(which):
+        directory = at(which)
+        if not directory.exists():
+            raise IndexNotFoundError(
+                f"there is no index at {which}: make one with `bagindex build SOURCE --out {which}`"
+            )
+        return directory
+    for directory in (at(home() / which), at(which)):
         if directory.exists():
             return directory
+    for path in (home() / which, Path(which)):
+        if IndexDirectory(path).holds_series(IMAGES):
+            raise IndexNotFoundError(
+                f"{path} has shards, but neither {INDEX} nor {COPY}, without which nothing can be said of them: put "
+                "back a copy of one of them"
+            )
     known = some([directory.root.name for directory in all_indexes()]) or "none"
     raise IndexNotFoundError(f"there is no index {which}; by name there are: {known}")
 

@@ -22,7 +22,7 @@ import platformdirs
 from bagindex.archives import TarSource, list_members
 from bagindex.errors import SourceError
 from bagindex.labels import read_classes, read_csv_rows
-from bagindex.sources import Entry, Layout, Source, open_folder
+from bagindex.sources import Entry, Layout, Reader, Source, open_folder
 from bagindex.synsets import read_synsets
 from bagindex.text import path_text, some
 
@@ -52,6 +52,10 @@ class ImageNetSource:
     def location(self) -> str:
         """Hash of the archive's or the pictures' folder's absolute path."""
         return self.origin.location
+
+    def reader(self) -> Reader:
+        """What reads the pictures, without the list of them."""
+        return self.origin.reader()
 
     def read(self, entry: Entry) -> bytes:
         """The picture's bytes; raises `Rejected` when they cannot be had."""

@@ -61,6 +61,10 @@ class Rejected(Exception):  # noqa: N818 (not an error: the build goes on)
         self.code = code
         self.message = message
 
+    def __reduce__(self) -> tuple[type[Rejected], tuple[RejectCode, str]]:
+        """For other processes: an exception is pickled as its text, unless it says otherwise."""
+        return Rejected, (self.code, self.message)
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
 from bagindex.browsing import BrowseQuestions
-from bagindex.errors import SettingsError
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
 from bagindex.questions import Questions
@@ -24,8 +23,10 @@ if TYPE_CHECKING:
     from bagindex.build import BuildReport
     from bagindex.compact import Compacted
     from bagindex.compute import Compute
+    from bagindex.costs import Means
     from bagindex.grow import UpdateReport
     from bagindex.info import IndexSummary
+    from bagindex.planning import Planned
     from bagindex.repair import RepairReport
     from bagindex_schemas.derived import AnnRecord
 
@@ -93,6 +94,8 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
 
         directory, _ = home.find(which)
         report, again = repair(directory, agree, progress)
+        if not (again.ann or again.words):
+            return report
         with cls(directory) as index:
             for model, factory, metric in again.ann:
                 index.make_ann(factory, model=model, metric=metric)
@@ -130,6 +133,9 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
         precision: str = "auto",
         batch_size: int | None = None,
         workers: int | None = None,
+        engine: str = "local",
+        address: str | None = None,
+        gpus_per_worker: float | None = None,
         decoder_timeout: float = 60.0,
         ann: str | None = None,
         ann_memory: int | None = None,
@@ -166,7 +172,11 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
             precision: `fp32`, `tf32`, `bf16`, `fp16`, or `auto`: float32, unless a faster one gives the same evidence
                 on a sample of the images; see `bagindex.precision`.
             batch_size: images that the model takes at a time; by default what suits the device.
-            workers: threads that decode; by default one per core, at most 16.
+            workers: threads that decode; by default one per core, at most 16. With Ray: its workers, by default as many
+                as there is memory for, and GPUs.
+            engine: where shards are computed: `local`, in this process, or `ray`; see `bagindex.engines`.
+            address: of a running Ray cluster; by default `RAY_ADDRESS`, else Ray is started on this machine.
+            gpus_per_worker: the part of a GPU that a worker of Ray's takes, 0 to 1; by default 1 where there are any.
             decoder_timeout: seconds after which a picture that is still being decoded is rejected.
             ann, ann_memory: the index for similar patches, where features are kept; see `make_ann`.
             observer: hears of the progress.
@@ -179,59 +189,108 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
             BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.open_folder`.
         """
         from bagindex.build import BuildSettings, build
+        from bagindex.engines.options import EngineKind, EngineOptions
         from bagindex.precision import parse as parse_precision
-        from bagindex.prepare import (
-            NAMED_SOURCES,
-            ModelOptions,
-            choice,
-            class_ids,
-            open_models,
-            open_source,
-        )
+        from bagindex.prepare import ModelOptions, SourceOptions, choice, prepare
         from bagindex.similarity.making import AnnSettings
 
-        if name is not None and out is not None:
-            raise SettingsError("give --name or --out, not both")
         observer = observer or BuildObserver()
+        asked = EngineOptions(choice(EngineKind, engine, "--engine"), address, workers, gpus_per_worker, device)
         settings = BuildSettings(
             keep=choice(Keep, keep, "--keep"),
             pixels=pixels,
             limit=limit,
             max_rejects=0 if strict else max_errors,
             restart=restart,
-            workers=workers,
+            workers=asked.decoders,
             decoder_timeout=decoder_timeout,
             precision=parse_precision(precision),
         )
         checked = AnnSettings.of(ann or "auto", ann_memory)
-        opened = open_source(
-            source,
-            data=data,
-            split=split,
-            layout=layout,
-            labels=labels,
-            follow_symlinks=follow_symlinks,
-            observer=observer,
+        place = asked.open(observer.note)
+        found = prepare(
+            SourceOptions(source, data, split, layout, labels, class_map, follow_symlinks),
+            _several(model),
+            _several(weights),
+            ModelOptions(classes, _pair(image_size), asked.device, batch_size, allow_hash, asked.elsewhere),
+            name,
+            out,
+            observer,
+            compute,
         )
-        if out is not None:
-            directory = IndexDirectory(Path(out))
-        elif name is not None:
-            directory = home.named(name)
-        else:
-            directory = home.for_source(opened.name, opened.location)
-        if compute is None:
-            size = (image_size, image_size) if isinstance(image_size, int) else image_size
-            options = ModelOptions(classes, size, device, batch_size, allow_hash)
-            if not model and not weights:
-                model = NAMED_SOURCES.get(os.fspath(source))
-            compute = open_models(_several(model), _several(weights), options, observer)
-        computes = compute if isinstance(compute, Sequence) else [compute]
-        meaning = class_ids(opened, computes[0].classes, class_map)
-        report = build(directory, opened, meaning, computes, settings, observer)
-        index = cls(directory)
+        report = build(found.directory, found.source, found.class_ids, found.computes, settings, observer, place)
+        index = cls(found.directory)
         index.build_report = report
         index._relate(ann, checked.memory, observer)
         return index
+
+    @classmethod
+    def plan(
+        cls,
+        source: PathLike,
+        *,
+        model: str | Sequence[str] | None = None,
+        weights: PathLike | Sequence[PathLike] | None = None,
+        allow_hash: str | None = None,
+        classes: str | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        data: PathLike | None = None,
+        split: str | None = None,
+        layout: str = "auto",
+        labels: PathLike | None = None,
+        class_map: PathLike | None = None,
+        follow_symlinks: bool = False,
+        name: str | None = None,
+        out: PathLike | None = None,
+        keep: str | Sequence[str] | None = None,
+        pixels: bool = True,
+        limit: int | None = None,
+        device: str = "auto",
+        batch_size: int | None = None,
+        workers: int | None = None,
+        means: Means | None = None,
+        observer: BuildObserver | None = None,
+        compute: Compute | Sequence[Compute] | None = None,
+    ) -> Planned:
+        """See what `build` would write and how long it would take. Files are counted, some are decoded, and the models
+        run on a few; nothing stays written.
+
+        Args:
+            keep: one level, or several; by default all.
+            means: with what it would be made, and what that costs; by default one such device.
+            source and the others: as for `build`.
+
+        Raises:
+            BagindexError: as for `build`, as far as it can be known before.
+        """
+        from bagindex.build import BuildSettings
+        from bagindex.costs import Means
+        from bagindex.planning import make
+        from bagindex.prepare import ModelOptions, SourceOptions, choice, prepare
+
+        observer = observer or BuildObserver()
+        levels = [choice(Keep, each, "--keep") for each in _several(keep)] or list(Keep)
+        found = prepare(
+            SourceOptions(source, data, split, layout, labels, class_map, follow_symlinks),
+            _several(model),
+            _several(weights),
+            ModelOptions(classes, _pair(image_size), device, batch_size, allow_hash),
+            name,
+            out,
+            observer,
+            compute,
+        )
+        settings = BuildSettings(pixels=pixels, limit=limit, workers=workers)
+        return make(
+            found.directory,
+            found.source,
+            found.class_ids,
+            found.computes,
+            levels,
+            means or Means(),
+            settings,
+            observer,
+        )
 
     def update(
         self,
@@ -450,3 +509,7 @@ def _several(given: PathLike | Sequence[PathLike] | None) -> list[str]:
     if given is None:
         return []
     return [os.fspath(each) for each in ([given] if isinstance(given, str | os.PathLike) else given)]
+
+
+def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (size, size) if isinstance(size, int) else size

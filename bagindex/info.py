@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bagindex import derived, output
@@ -57,7 +56,7 @@ class IndexInfo:
     """An index: where it came from, how far its build is, and how large it is."""
 
     name: str
-    path: Path
+    path: str
     source: str
     complete: bool
     shards: int
@@ -83,7 +82,7 @@ class IndexInfo:
                 "problems": list(model.problems),
             }
             models.append({**model.record.model_dump(mode="json"), "keep": model.record.keep.value, **counts})
-        return {**vars(self), "path": str(self.path), "transform": self.transform.model_dump(), "models": models}
+        return {**vars(self), "transform": self.transform.model_dump(), "models": models}
 
 
 @dataclass(frozen=True)
@@ -96,12 +95,12 @@ class IndexSummary:
     keeps: tuple[str, ...]
     bytes: int
     state: str
-    path: Path
+    path: str
 
 
 def summarise_index(directory: IndexDirectory) -> IndexSummary:
     """Look at an index that may be in any state."""
-    name, path = directory.root.name, directory.root
+    name, path = directory.name, directory.place
     try:
         found = describe_index(directory)
     except DamagedIndexError:
@@ -138,8 +137,8 @@ def describe_index(directory: IndexDirectory) -> IndexInfo:
     planned = len(manifest.shards)
     shards = [len(directory.committed(IMAGES)), *(model.shards for model in models)]
     return IndexInfo(
-        name=directory.root.name,
-        path=directory.root,
+        name=directory.name,
+        path=directory.place,
         source=manifest.source.name,
         complete=bool(models) and all(count == planned for count in shards),
         shards=planned,

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bagindex.arrays import MappedArrays, check_schema
+from bagindex.arrays import Arrays, MappedArrays, check_schema
 from bagindex.evidence import rounding_error
 from bagindex.geometry import patch_ids
 from bagindex.merged import evidence_path, open_evidence
@@ -51,7 +51,7 @@ class ShardNumbers:
     max_logit: NDArray[np.float32]
     max_patch: NDArray[np.int64]
     mean_logit: NDArray[np.float32]
-    evidence: MappedArrays | None
+    evidence: Arrays | None
     features: MappedArrays | None
 
 
@@ -64,7 +64,7 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
     where = f"{record.name}/shard-{shard:05d}"
 
     def path_of(table: str) -> Path:
-        return directory.shard_path(record.series_of(table), shard) / f"{table}.parquet"
+        return directory.whole(directory.shard_path(record.series_of(table), shard) / f"{table}.parquet")
 
     schemas = {
         "predictions": tables.predictions(classes),
@@ -85,8 +85,8 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
     evidence = features = None
     if "evidence" in record.keep.tables and n:
         series = record.series_of("evidence")
-        path = evidence_path(directory, series, shard)
-        if path == path_of("evidence"):  # the order of what shards share is looked at once
+        path = directory.whole(evidence_path(directory, series, shard))
+        if path.parent == directory.shard_path(series, shard):  # the order of what shards share is looked at once
             check_evidence_order(path, where, patch_ids(record.grid, image_ids), classes)
         evidence = open_evidence(directory, series, shard, (n * patches,))
     if "features" in record.keep.tables and n:

@@ -9,6 +9,7 @@ from functools import cached_property
 import pyarrow.parquet as pq
 
 from bagindex.errors import SourceError
+from bagindex.plan import Work
 from bagindex.sources import Entry, Source
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import path_text, some
@@ -38,13 +39,20 @@ def known_files(directory: IndexDirectory, shards: Sequence[int]) -> dict[bytes,
     """What the committed image shards say of each path; of a path that comes again, the last."""
     known: dict[bytes, Known] = {}
     for shard in shards:
-        images, rejects = (directory.table_path(IMAGES, shard, table) for table in ("images", "rejects"))
+        images, rejects = (
+            directory.whole(directory.table_path(IMAGES, shard, table)) for table in ("images", "rejects")
+        )
         columns = ["image_id", "path", "path_bytes"]
         for row in pq.read_table(images, columns=[*columns, "bytes", "sha256"]).to_pylist():
             known[_path(row)] = Known(row["image_id"], row["bytes"], row["sha256"])
         for row in pq.read_table(rejects, columns=[*columns, "bytes", "code"]).to_pylist():
             known[_path(row)] = Known(row["image_id"], row["bytes"], code=RejectCode(row["code"]))
     return known
+
+
+def known_images(directory: IndexDirectory, shard: int) -> list[tuple[bytes, Known]]:
+    """The images of a committed shard and their paths, in order."""
+    return [(path, found) for path, found in known_files(directory, [shard]).items() if found.code is None]
 
 
 def seen_changes(known: Mapping[bytes, Known], source: Source, all_known: bool) -> str:
@@ -87,8 +95,24 @@ class Listing:
             raise SourceError("the source has changed since it was listed: run `bagindex update` again")
         return found
 
+    def needed(self, work: Work) -> Sequence[Entry]:
+        """The files that are to be read for what a shard owes; of committed images, none where pixels are kept.
+
+        Raises:
+            SourceError: which they were cannot be told any more, or one is gone.
+        """
+        if work.images:
+            return self.entries(work.shard)
+        if self._manifest.plan.pixels:
+            return ()
+        known = known_images(self._directory, work.shard)
+        missing = [path for path, _ in known if path not in self._by_path]
+        if missing:
+            raise SourceError(f"{path_text(missing[0])} is gone since it was indexed: put it back, or use --restart")
+        return [self._by_path[path] for path, _ in known]
+
     @cached_property
-    def by_path(self) -> Mapping[bytes, Entry]:
+    def _by_path(self) -> Mapping[bytes, Entry]:
         """The source's files by their paths."""
         return {entry.path: entry for entry in self._source.entries}
 

@@ -35,6 +35,8 @@ def hold(root: Path) -> int:
         except FileNotFoundError:  # who removed the index took the folder away in this moment
             continue
         except OSError as error:
+            if error.errno in (errno.EMLINK, errno.ELOOP):
+                raise SettingsError(f"{root / LOCK} is a link, as in a copy made of links: remove it") from None
             raise SettingsError(f"cannot write to {root}: {error.strerror}; give --out another place") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,7 +64,7 @@ def _open(path: Path) -> int:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(descriptor)
-        raise OSError(errno.EMLINK, f"{path.name} is a link to another file, remove it")
+        raise OSError(errno.EMLINK, "it is a link")
     return descriptor
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bagindex.arrays import MappedArrays, array_offsets
+from bagindex.arrays import Arrays, array_offsets
 from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
 from bagindex.store import EVIDENCE, REMAKE, IndexDirectory, check_sizes, merged_range
@@ -84,7 +84,7 @@ class MergedEvidence:
         folder = self._directory.inside(self._series, name)
         committed = set(self._directory.committed(self._series))
         found = {}
-        for shard in sorted(committed.intersection(each.shard for each in read(folder).shards)):
+        for shard in sorted(committed.intersection(each.shard for each in read(self._directory, folder).shards)):
             part = self.part(shard, self._directory.shard_manifest(self._series, shard))
             if part is not None and part.folder == folder:
                 found[shard] = part
@@ -94,7 +94,7 @@ class MergedEvidence:
         if name not in self._records:
             folder = self._directory.inside(self._series, name)
             try:
-                self._records[name] = read(folder)
+                self._records[name] = read(self._directory, folder)
             except DamagedIndexError:
                 if folder.exists():
                     raise
@@ -102,21 +102,23 @@ class MergedEvidence:
         return self._records[name]
 
 
-def is_sound(part: Part) -> bool:
+def is_sound(directory: IndexDirectory, part: Part) -> bool:
     """Whether a shard's part of merged evidence is what was merged."""
     digest = hashlib.sha256()
-    with (part.folder / EVIDENCE).open("rb") as file:
+    with directory.whole(part.folder / EVIDENCE).open("rb") as file:
         for offset in part.offsets:
             digest.update(os.pread(file.fileno(), 2 * part.shard.rows, offset))
     return digest.hexdigest() == part.shard.values_sha256
 
 
-def read(folder: Path) -> MergedManifest:
+def read(directory: IndexDirectory, folder: Path) -> MergedManifest:
     """The record of merged evidence, its file's size checked.
 
     Raises:
         DamagedIndexError: it cannot be read, or the file has another size.
     """
+    if os.path.lexists(folder / RECORD):
+        directory.whole(folder / RECORD)
     record = read_record(folder / RECORD, MergedManifest, REMAKE)
     check_sizes(folder, record.files, REMAKE)
     return record
@@ -141,7 +143,7 @@ def evidence_path(directory: IndexDirectory, series: str, shard: int) -> Path:
     return (part.folder if part else directory.shard_path(series, shard)) / EVIDENCE
 
 
-def open_evidence(directory: IndexDirectory, series: str, shard: int, shape: Sequence[int]) -> MappedArrays:
+def open_evidence(directory: IndexDirectory, series: str, shard: int, shape: Sequence[int]) -> Arrays:
     """A shard's evidence, an array of a shape for each class, of float16.
 
     Raises:
@@ -151,10 +153,11 @@ def open_evidence(directory: IndexDirectory, series: str, shard: int, shape: Seq
     part = MergedEvidence(directory, series).part(shard, directory.shard_manifest(series, shard))
     if part is None:
         path = directory.shard_path(series, shard) / EVIDENCE
-        return MappedArrays(path, array_offsets(path, 2, 2, tables.EVIDENCE), tuple(shape))
+        offsets = array_offsets(path, 2, 2, tables.EVIDENCE, directory.readable(path))
+        return directory.arrays(path, offsets, tuple(shape))
     if part.shard.rows != np.prod(shape):
         raise ValueError(f"it has {part.shard.rows} patches of shard {shard}, not {np.prod(shape)}")
-    return MappedArrays(part.folder / EVIDENCE, part.offsets, tuple(shape))
+    return directory.arrays(part.folder / EVIDENCE, part.offsets, tuple(shape))
 
 
 def own_files(directory: IndexDirectory, series: str, shard: int) -> dict[str, FileRecord]:

@@ -55,8 +55,18 @@ class Opened:
 
     @property
     def path(self) -> Path:
-        """The index's folder."""
+        """The index's folder; of a remote index, the one that mirrors it."""
         return self._directory.root
+
+    @property
+    def place(self) -> str:
+        """The index's folder, or the URL of a remote index."""
+        return self._directory.place
+
+    @property
+    def name(self) -> str:
+        """What the index is called: the last part of its place."""
+        return self._directory.name
 
     @property
     def classes(self) -> tuple[ClassRecord, ...]:
@@ -112,7 +122,7 @@ class Opened:
 
     def __repr__(self) -> str:
         """Path and models."""
-        return f"Index({str(self.path)!r}, models={list(self.models)})"
+        return f"Index({self.place!r}, models={list(self.models)})"
 
     def _repr_html_(self) -> str:
         from bagindex.info import info_html
@@ -120,7 +130,7 @@ class Opened:
         try:
             return info_html(self.info())
         except BagindexError as error:
-            return output.to_html([], [], self.path.name, str(error))
+            return output.to_html([], [], self.name, str(error))
 
     @property
     def _catalog(self) -> Catalog:

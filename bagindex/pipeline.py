@@ -1,76 +1,71 @@
-"""One shard of an index: read -> models -> write, committed whole."""
+"""One shard of an index: read -> models -> write. Whatever the engine, this is what makes one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Self
 
-from bagindex.batches import Batch, Inputs, PrecisionRefusedError, ShardModel, batches
+import numpy as np
+from numpy.typing import NDArray
+
+from bagindex.batches import Batch, Inputs, ShardModel, batches
 from bagindex.compute import Compute
 from bagindex.decoding import Decoder
 from bagindex.errors import SourceError
 from bagindex.images import Rejected
-from bagindex.listing import Listing
 from bagindex.plan import Work
-from bagindex.precision import shard_sample
+from bagindex.precision import Choice, choose, shard_sample
 from bagindex.profile import Profile
 from bagindex.reading import reread, stored_pixels
 from bagindex.shards import ImageRow, ImagesWriter, Writer, Written, hash_files
-from bagindex.sources import Entry, Source
+from bagindex.sources import Entry, Reader
 from bagindex.stages import Stage, in_order
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.tables import table_writers
-from bagindex_schemas.records import Environment, IndexManifest, Precision, ShardManifest
+from bagindex.tasks import Task
+from bagindex_schemas.records import (
+    AskedPrecision,
+    Environment,
+    IndexManifest,
+    ModelRecord,
+    Plan,
+    Precision,
+    ShardManifest,
+)
 
 
 class Pipeline:
-    """Computes and commits shards of one index.
+    """Computes shards of one index.
 
     Reading and decoding, the models, and writing run beside each other: decoders a few pictures ahead, a worker for
     each core or stream, and a thread for each file.
 
     Args:
-        directory: the index; the caller holds its lock.
-        manifest: its `index.json`, as it is on disk.
-        source: the images.
+        directory: the index; it is not locked here.
+        reader: reads the images' files.
         computes: the models at work, by name, in float32.
         decoder: decodes pictures.
         profile: where the time goes, the decoder's too.
-        rejected: hears of each file that is not indexed; may raise to stop the build.
-        advanced: hears of each file that is dealt with.
-        note: hears what a person should know.
     """
 
     def __init__(
         self,
         directory: IndexDirectory,
-        manifest: IndexManifest,
-        source: Source,
+        reader: Reader,
         computes: Mapping[str, Compute],
         decoder: Decoder,
         profile: Profile,
-        rejected: Callable[[Entry, Rejected], None],
-        advanced: Callable[[int], None],
-        note: Callable[[str], None],
     ) -> None:
-        self.computed = 0
         self._directory = directory
-        self._manifest = manifest
-        self._plan = manifest.plan
-        self._plan_digest = manifest.plan.digest()
-        self._labels = manifest.labels
-        self._source = source
-        self._listing = Listing(directory, manifest, source)
+        self._reader = reader
         self._computes = computes
-        self._decoder = decoder
+        self._decoder = replace(decoder, profile=profile)
         self._profile = profile
-        self._rejected = rejected
-        self._advanced = advanced
-        self._note = note
         self._workers = max(compute.workers for compute in computes.values())
         self._open = ExitStack()
         self._pool: Executor = self._open.enter_context(next(iter(computes.values())).pool())
@@ -84,30 +79,55 @@ class Pipeline:
         """Stop its threads."""
         self._open.close()
 
-    def run(self, work: Work) -> None:
-        """Compute and commit what is missing of one shard: each picture is decoded once, whatever the models.
+    def choose(
+        self, name: str, asked: AskedPrecision, images: int, sample: Sequence[Entry], progress: Callable[[int], None]
+    ) -> Choice:
+        """The precision of a model for so many images; see `bagindex.engines.engine.Workers.choose`."""
+        compute = self._computes[name]
+        # What is compared is no part of the shards' stages.
+        decoder = replace(self._decoder, profile=Profile())
 
-        A shard whose own images show that a precision gives other evidence is done again in float32, and so is what
-        follows.
+        def inputs(_count: int) -> Iterator[NDArray[np.uint8]]:
+            for _, picture in decoder.decode(self._reader, sample, compute.transform):
+                if not isinstance(picture, Rejected):
+                    yield picture.pixels
+
+        return choose(compute, asked, images, inputs, self._pool, lambda done, _total: progress(done))
+
+    def run(
+        self,
+        manifest: IndexManifest,
+        task: Task,
+        rejected: Callable[[Entry, Rejected], None],
+        advanced: Callable[[int], None],
+    ) -> int:
+        """Compute what is missing of one shard into the task's folders: each picture is decoded once, whatever the
+        models. They are complete then, and not committed.
+
+        Args:
+            manifest: `index.json`.
+            task: the shard.
+            rejected: hears of each file that is not indexed; may raise to stop.
+            advanced: hears of each file that is dealt with.
+
+        Returns:
+            How many images were computed.
+
+        Raises:
+            PrecisionRefusedError: the shard's own images show that a precision gives other evidence than float32.
+            BagindexError: the source, the index or the values are not what they should be.
         """
-        try:
-            self.computed += self._run(work, self._rejected, self._advanced)
-        except PrecisionRefusedError as refused:
-            self._fall_back(refused)
-            self.computed += self._run(work, lambda _entry, _rejected: None, lambda _files: None)
-
-    def _run(self, work: Work, rejected: Callable[[Entry, Rejected], None], advanced: Callable[[int], None]) -> int:
+        plan, work = manifest.plan, task.work
         with ExitStack() as stack:
-            # The stack is left in reverse order: images are committed first, so that no model's shard lacks them.
-            models, outputs = self._models(work, stack)
+            models, outputs = self._models(manifest, task, stack)
             if work.images:
-                folder = stack.enter_context(self._directory.new_shard(IMAGES, work.shard))
-                images = stack.enter_context(closing(ImagesWriter(folder, self._plan.pixels)))
+                folder = task.folders[IMAGES]
+                images = stack.enter_context(closing(ImagesWriter(folder, plan.pixels)))
                 stage = stack.enter_context(Stage(self._profile.clock("write images")))
                 outputs.append((_Output(folder, [(stage, images)]), None))
-                inputs = self._fresh_inputs(work, images, stage, rejected, advanced)
+                inputs = self._fresh_inputs(manifest, task, images, stage, rejected, advanced)
             else:
-                inputs = self._committed_inputs(work.shard, advanced)
+                inputs = self._committed_inputs(plan, task, advanced)
             count = self._feed(inputs, models)
             for model in models:
                 model.check(work.shard)
@@ -115,26 +135,26 @@ class Pipeline:
                 output.finish()
             if work.images:
                 digest = images.images_sha256
-                self._check_unchanged(work.shard, digest)
+                self._check_unchanged(manifest, work.shard, digest)
             else:
                 digest = self._directory.shard_manifest(IMAGES, work.shard).images_sha256
             with self._profile.clock("commit").busy(work.span.count):
                 for output, environment in outputs:
-                    self._complete(output, work, digest, environment)
-                stack.close()
+                    self._complete(plan, output, work, digest, environment)
             return count
 
     def _models(
-        self, work: Work, stack: ExitStack
+        self, manifest: IndexManifest, task: Task, stack: ExitStack
     ) -> tuple[list[ShardModel], list[tuple[_Output, Environment | None]]]:
         """The models at work on a shard, and the files for what they give."""
         outputs: list[tuple[_Output, Environment | None]] = []
         models: dict[str, ShardModel] = {}
+        work = task.work
         for name, series in work.series:
-            record, classes = self._manifest.models[name], len(self._plan.classes)
+            record, classes = manifest.models[name], len(manifest.plan.classes)
             if name not in models:
-                models[name] = self._model(work, name)
-            folder = stack.enter_context(self._directory.new_shard(series, work.shard))
+                models[name] = self._model(record, work)
+            folder = task.folders[series]
             writers = []
             for table, writer in table_writers(folder, record, classes, record.series[series], work.span.count):
                 stack.enter_context(closing(writer))
@@ -144,9 +164,9 @@ class Pipeline:
             models[name].writers += writers
         return list(models.values()), outputs
 
-    def _model(self, work: Work, name: str) -> ShardModel:
+    def _model(self, record: ModelRecord, work: Work) -> ShardModel:
         """A model in the precision of its shard's other series, which must agree, or else of new shards."""
-        record = self._manifest.models[name]
+        name = record.name
         precision, fresh = record.precision, True
         for series in record.series:
             if (name, series) not in work.series:
@@ -176,71 +196,55 @@ class Pipeline:
             batch.model.take(batch, evidence)
         return count
 
-    def _fall_back(self, refused: PrecisionRefusedError) -> None:
-        """Go on in float32, now and when the build goes on another time."""
-        record = self._manifest.models[refused.model]
-        reason = f"{record.precision} gave other evidence in shard {refused.comparison.shard}"
-        changed = record.model_copy(
-            update={
-                "precision": "fp32",
-                "precision_reason": reason,
-                "comparisons": (*record.comparisons, refused.comparison),
-            }
-        )
-        self._manifest = self._manifest.model_copy(update={"models": {**self._manifest.models, refused.model: changed}})
-        self._directory.write_manifest(self._manifest)
-        self._note(
-            f"{refused.model}: {refused.comparison}; this shard is done again in float32, and so is what follows"
-        )
-
     def _fresh_inputs(
         self,
-        work: Work,
+        manifest: IndexManifest,
+        task: Task,
         writer: ImagesWriter,
         stage: Stage,
         rejected: Callable[[Entry, Rejected], None],
         advanced: Callable[[int], None],
     ) -> Inputs:
         """Decode a shard's files: every one becomes an image, and goes on to the models, or a reject."""
-        entries = self._listing.entries(work.shard)
-        decoded = self._decoder.decode(self._source, entries, self._plan.transform)
-        for image_id, (entry, picture) in enumerate(decoded, start=work.span.first):
+        labels = manifest.labels
+        decoded = self._decoder.decode(self._reader, task.entries, manifest.plan.transform)
+        for image_id, (entry, picture) in enumerate(decoded, start=task.work.span.first):
             if isinstance(picture, Rejected):
                 stage.put(partial(writer.reject, image_id, entry.path, entry.size, picture), 1)
                 rejected(entry, picture)
             else:
-                label = None if entry.label is None else self._labels[entry.label]
+                label = None if entry.label is None else labels[entry.label]
                 row = ImageRow(image_id, entry.path, label, picture.bytes, picture.sha256, picture.placement)
                 stage.put(partial(writer.add, row, picture.pixels), 1)
                 yield image_id, picture.pixels
             advanced(1)
 
-    def _committed_inputs(self, shard: int, advanced: Callable[[int], None]) -> Inputs:
-        transform = self._plan.transform
-        if self._plan.pixels:
+    def _committed_inputs(self, plan: Plan, task: Task, advanced: Callable[[int], None]) -> Inputs:
+        shard, transform = task.work.shard, plan.transform
+        if plan.pixels:
             inputs = stored_pixels(self._directory, shard, transform)
         else:
-            inputs = reread(self._directory, shard, self._listing, self._source, transform, self._decoder)
+            inputs = reread(self._directory, shard, task.entries, self._reader, transform, self._decoder)
         for image_id, pixels in inputs:
             yield image_id, pixels
             advanced(1)
 
-    def _check_unchanged(self, shard: int, images_sha256: str) -> None:
+    def _check_unchanged(self, manifest: IndexManifest, shard: int, images_sha256: str) -> None:
         """A lost images shard may be made again only from the same pictures as the models' shards were."""
-        for series in self._manifest.series:
+        for series in manifest.series:
             if shard in self._directory.committed(series):
                 known = self._directory.shard_manifest(series, shard).images_sha256
                 if known != images_sha256:
                     raise SourceError("the source has changed since it was indexed: begin anew with --restart")
 
     def _complete(
-        self, output: _Output, work: Work, images_sha256: str, environment: Environment | None = None
+        self, plan: Plan, output: _Output, work: Work, images_sha256: str, environment: Environment | None = None
     ) -> None:
         written = output.written
         manifest = ShardManifest(
             kind="images" if environment is None else "model",
             shard=work.shard,
-            plan_sha256=self._plan_digest,
+            plan_sha256=plan.digest(),
             span=work.span,
             images_sha256=images_sha256,
             rows=dict(written.rows),

@@ -10,6 +10,10 @@ from bagindex_schemas.records import IndexManifest, Plan, ShardRange, Transform
 
 FULL_SHARD = 4096
 """Images of a full shard. A query pays for each row group of a class, so shards are large."""
+NATIVE_ROWS = 100_000_000
+"""A model's image_evidence of up to so many rows (about 9 bytes each) becomes a native table of the catalog."""
+EXACT = 30_000
+"""Up to so many patches, a FAISS index is not worth its bytes: all features are looked at in some 30 ms."""
 _SMALL_SHARD = 64
 _UPDATE = ": `bagindex update` adds new ones"
 _RELABEL = " (`bagindex relabel` gives other labels)"
@@ -100,7 +104,7 @@ class Estimate:
     patches: int
     tables: Mapping[str, int]
     scratch: int
-    """Bytes of the largest shard's scratch files, which are gone at the end."""
+    """Bytes of the scratch files of the shards that are computed at a time, which are gone at the end."""
 
     @property
     def total(self) -> int:
@@ -113,13 +117,22 @@ class Estimate:
         return self.total + self.scratch
 
 
-def estimate(manifest: IndexManifest, work: Sequence[Work], pixel_bytes: float, weights: int) -> Estimate:
-    """Bytes that the work will write, weights and catalog included; the small tables' rates per row were measured.
+def estimate(
+    manifest: IndexManifest, work: Sequence[Work], pixel_bytes: float, weights: int, at_a_time: int = 1
+) -> Estimate:
+    """Bytes that the work will write, weights, FAISS indexes and catalog included.
 
-    `pixel_bytes` is what the pixels of one image take, compressed; `weights` what the files of new models take.
+    The small tables' rates per row were measured.
+
+    Args:
+        manifest, work: what is to be done.
+        pixel_bytes: what the pixels of one image take, compressed.
+        weights: what the files of new models take.
+        at_a_time: so many shards are computed at a time.
     """
     plan, classes = manifest.plan, len(manifest.plan.classes)
     tables: Counter[str] = Counter()
+    described: Counter[str] = Counter()
     patches = scratch = 0
     for each in work:
         count, spilled = each.span.count, 0
@@ -140,9 +153,20 @@ def estimate(manifest: IndexManifest, work: Sequence[Work], pixel_bytes: float, 
                 spilled += 2 * logits
             if "features" in stored:
                 tables["features"] += int(count * (600 + 2.0024 * model.grid.patches * model.feature_size))
-        scratch = max(scratch, spilled)
+                described[name] += count * model.grid.patches
+        scratch = max(scratch, at_a_time * spilled)
     tables["weights"] = weights
+    for name, count in described.items():
+        tables["similar"] += similar_bytes(count, manifest.models[name].feature_size)
     # The catalog is written anew, with what is there already.
     files = sum(span.count for span in manifest.shards)
-    tables["catalog"] = 1_500_000 + files * (60 + 12 * classes * len(manifest.models))
+    native = 12 * classes if files * classes <= NATIVE_ROWS else 0
+    tables["catalog"] = 1_500_000 + files * (60 + native * len(manifest.models))
     return Estimate(sum(each.span.count for each in work), patches, tables, scratch)
+
+
+def similar_bytes(patches: int, dimensions: int) -> int:
+    """Bytes of the FAISS index that `auto` makes: a code and an id for each patch, and the middles of the lists."""
+    if patches <= EXACT:
+        return 0
+    return int(patches * (dimensions / 8 + 16) + 4 * dimensions * (patches / 2) ** 0.5)

@@ -49,6 +49,11 @@ class Choice:
     comparisons: tuple[Comparison, ...] = ()
 
 
+def sample_size(asked: AskedPrecision, images: int) -> int:
+    """How many images are compared, if any are."""
+    return SAMPLE if asked == "auto" else min(SAMPLE, max(_FEW, images // 128), images)
+
+
 def choose(
     compute: Compute,
     asked: AskedPrecision,
@@ -75,7 +80,7 @@ def choose(
         return Choice("fp32", "as asked")
     if asked != "auto":
         # Nothing depends on it but what is recorded, and it should cost next to nothing.
-        sample = min(SAMPLE, max(_FEW, images // 128), images)
+        sample = sample_size(asked, images)
         (tally,), _ = _compare(compute, [asked], inputs(sample), pool, lambda done: progress(done, sample))
         if tally.overflow is not None:
             raise tally.overflow

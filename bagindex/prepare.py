@@ -12,12 +12,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
-from bagindex import official
+from bagindex import home, official
 from bagindex.compute import BagNetCompute, Compute, find_device
 from bagindex.errors import LabelError, SettingsError, WeightsError
 from bagindex.labels import map_labels, read_class_map, read_classes
 from bagindex.observer import BuildObserver
 from bagindex.registry import ARCHITECTURES
+from bagindex.remote.places import is_url, local_path
 from bagindex.sources import Layout, Source, open_folder
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import LARGEST_INPUT, LARGEST_RESIZE, ClassRecord, IndexManifest, Transform
@@ -31,6 +32,7 @@ class ModelOptions:
         classes: a class list file, or `imagenet`; by default the checkpoint's own.
         image_size: height and width of the input; the resize keeps its proportion to the crop.
         allow_hash: a SHA-256 that official weights may have instead of their own.
+        elsewhere: the models run in other processes, on that device; here they are only looked at, on the CPU.
     """
 
     classes: str | None = None
@@ -38,13 +40,85 @@ class ModelOptions:
     device: str = "auto"
     batch_size: int | None = None
     allow_hash: str | None = None
+    elsewhere: bool = False
 
 
 PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What is indexed; see `bagindex.Index.build`."""
+
+    place: PathLike
+    data: PathLike | None = None
+    split: str | None = None
+    layout: str = "auto"
+    labels: PathLike | None = None
+    class_map: PathLike | None = None
+    follow_symlinks: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An index's place, source, classes of the source's labels, and models."""
+
+    directory: IndexDirectory
+    source: Source
+    class_ids: Mapping[str, int | None]
+    computes: Sequence[Compute]
+
+
 _Choice = TypeVar("_Choice", bound=StrEnum)
 VAL_PICTURES = 50_000
 NAMED_SOURCES = {"imagenet-val": "bagnet33"}
 """Data sets that have a name (`./imagenet-val` is a folder all the same), and the model that each defaults to."""
+
+
+def prepare(
+    asked: SourceOptions,
+    models: Sequence[str],
+    weights: Sequence[str],
+    options: ModelOptions,
+    name: str | None,
+    out: PathLike | None,
+    observer: BuildObserver,
+    compute: Compute | Sequence[Compute] | None = None,
+) -> Prepared:
+    """Open the source, then the models.
+
+    Args:
+        asked, options: what of them.
+        models, weights: as for `open_models`; the default for a named data set is its own.
+        name, out: where the index is to be: by name, or in a folder; by default by a name from the source's.
+        observer: hears what is done.
+        compute: models that are open already.
+
+    Raises:
+        BagindexError: as for `open_source`, `open_models` and `class_ids`.
+        SettingsError: two places for the index.
+    """
+    if name is not None and out is not None:
+        raise SettingsError("give --name or --out, not both")
+    source = open_source(
+        asked.place,
+        data=asked.data,
+        split=asked.split,
+        layout=asked.layout,
+        labels=asked.labels,
+        follow_symlinks=asked.follow_symlinks,
+        observer=observer,
+    )
+    if out is not None:
+        directory = home.at(out)
+    else:
+        directory = home.for_source(source.name, source.location) if name is None else home.named(name)
+    if compute is None:
+        if not models and not weights and (default := NAMED_SOURCES.get(os.fspath(asked.place))):
+            models = [default]
+        compute = open_models(models, weights, options, observer)
+    computes = compute if isinstance(compute, Sequence) else [compute]
+    return Prepared(directory, source, class_ids(source, computes[0].classes, asked.class_map), computes)
 
 
 def open_source(
@@ -68,7 +142,14 @@ def open_source(
         if data is not None or split is not None:
             raise SettingsError(f"--data and --split go with a named data set: {', '.join(NAMED_SOURCES)}")
         listed = None if labels is None else Path(labels)
-        folder = open_folder(Path(place), layout=kind, labels=listed, follow_symlinks=follow_symlinks)
+        folder: Source
+        if is_url(place):
+            from bagindex.remote.source import open_remote
+
+            observer.note(f"listing {place}")
+            folder = open_remote(os.fspath(place), layout=kind, labels=listed)
+        else:
+            folder = open_folder(Path(local_path(place)), layout=kind, labels=listed, follow_symlinks=follow_symlinks)
         missing = sum(entry.label is None and entry.rejected is None for entry in folder.entries)
         if listed is not None and missing:
             observer.note(f"{missing:,} of {len(folder.entries):,} files have no label in {listed}")
@@ -141,7 +222,7 @@ def open_models(
     # Only now: importing torch takes seconds.
     from bagindex.weights import read_checkpoint
 
-    device = find_device(options.device)
+    device = find_device("cpu" if options.elsewhere else options.device)
     computes: list[Compute] = []
     for name, file in zip_longest(names, files):
         checkpoint = read_checkpoint(file, name)
@@ -153,7 +234,9 @@ def open_models(
             checkpoint.transform or Transform(resize=256, crop_height=224, crop_width=224), options.image_size
         )
         architecture = checkpoint.architecture.name
-        computes.append(BagNetCompute(architecture, checkpoint, classes, transform, device, options.batch_size))
+        computes.append(
+            BagNetCompute(architecture, checkpoint, classes, transform, device, options.batch_size, options.device)
+        )
     return computes
 
 

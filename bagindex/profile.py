@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -55,6 +55,17 @@ class Clock:
             self.images += images
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a clock has measured in another process; `shares` is a stage's name."""
+
+    stage: str
+    threads: int
+    shares: str | None
+    seconds: float
+    images: int
+
+
 _ORDER = ("compare", "read", "decode", "run", "write", "commit")
 """First words of the stages' names, as a picture goes through them."""
 
@@ -66,14 +77,37 @@ class Profile:
         self._clocks: dict[str, Clock] = {}
         self._started = time.perf_counter()
 
+    def begin(self) -> None:
+        """The work begins now."""
+        self._started = time.perf_counter()
+
     @property
     def seconds(self) -> float:
-        """Since the profile was made."""
+        """Since the work began."""
         return time.perf_counter() - self._started
 
     def clock(self, stage: str, threads: int = 1, shares: Clock | None = None) -> Clock:
         """The clock of a stage; `shares`: that of the stage whose threads do this one's work too."""
         return self._clocks.setdefault(stage, Clock(stage, threads, shares))
+
+    def take(self) -> list[Spent]:
+        """What was measured since the last time; the clocks begin anew."""
+        clocks, self._clocks = self._clocks, {}
+        return [
+            Spent(each.stage, each.threads, each.shares.stage if each.shares else None, each.seconds, each.images)
+            for each in clocks.values()
+        ]
+
+    def merge(self, spent: Iterable[Spent], processes: int) -> None:
+        """Add what was measured in one of so many processes that do the same."""
+        found = {each.stage: each for each in spent}
+
+        def clock(each: Spent) -> Clock:
+            shares = clock(found[each.shares]) if each.shares else None
+            return self.clock(each.stage, each.threads * processes, shares)
+
+        for each in found.values():
+            clock(each).add(each.seconds, each.images)
 
     def times(self, seconds: float) -> tuple[StageTime, ...]:
         """What was measured in a build that took so long; stages in the order of the work."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -16,11 +15,10 @@ from bagindex.arrays import UNREADABLE, open_checked
 from bagindex.decoding import Decoder
 from bagindex.errors import DamagedIndexError, NotKeptError, SourceError
 from bagindex.images import Rejected
-from bagindex.listing import Listing, known_files
-from bagindex.sources import Source
+from bagindex.listing import known_images
+from bagindex.sources import Entry, Reader
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.stored import damaged
-from bagindex.text import path_text
 from bagindex_schemas import tables
 from bagindex_schemas.records import IndexManifest, Transform
 
@@ -32,7 +30,7 @@ def stored_pixels(
     directory: IndexDirectory, shard: int, transform: Transform
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """All stored inputs of a committed shard: image_id and uint8 [height, width, RGB]."""
-    file = _PixelFile(directory.table_path(IMAGES, shard, "pixels"), transform)
+    file = _PixelFile(directory, shard, transform)
     with file:
         for group in range(file.groups):
             yield from file.group(group)
@@ -45,11 +43,11 @@ class _PixelFile:
         DamagedIndexError: the file cannot be read.
     """
 
-    def __init__(self, path: Path, transform: Transform) -> None:
-        self._path = path
+    def __init__(self, directory: IndexDirectory, shard: int, transform: Transform) -> None:
+        self._path = directory.table_path(IMAGES, shard, "pixels")
         self._shape = transform.crop_height, transform.crop_width, 3
         with self._readable():
-            self._file = open_checked(path, tables.PIXELS)
+            self._file = open_checked(directory.readable(self._path), tables.PIXELS)
             metadata = self._file.metadata
             self.groups = metadata.num_row_groups
             ids = [metadata.row_group(group).column(0).statistics for group in range(self.groups)]
@@ -86,19 +84,26 @@ class _PixelFile:
 
 
 def reread(
-    directory: IndexDirectory, shard: int, listing: Listing, source: Source, transform: Transform, decoder: Decoder
+    directory: IndexDirectory,
+    shard: int,
+    entries: Sequence[Entry],
+    reader: Reader,
+    transform: Transform,
+    decoder: Decoder,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """The inputs of a committed shard whose pixels are not stored, decoded from the source again.
+
+    Args:
+        directory, shard: which.
+        entries: the files of its images, in order; see `bagindex.listing.Listing.needed`.
+        reader: reads them.
+        transform, decoder: how they are decoded.
 
     Raises:
         SourceError: a picture is not what it was when its shard was committed.
     """
-    known = [(path, found) for path, found in known_files(directory, [shard]).items() if found.code is None]
-    missing = [path for path, _ in known if path not in listing.by_path]
-    if missing:
-        raise SourceError(f"{path_text(missing[0])} is gone since it was indexed: put it back, or use --restart")
-    decoded = decoder.decode(source, [listing.by_path[path] for path, _ in known], transform)
-    for (_, found), (entry, picture) in zip(known, decoded, strict=True):
+    decoded = decoder.decode(reader, entries, transform)
+    for (_, found), (entry, picture) in zip(known_images(directory, shard), decoded, strict=True):
         if isinstance(picture, Rejected) or picture.sha256 != found.sha256:
             raise SourceError(f"{entry.text} has changed since it was indexed: put it back, or use --restart")
         yield found.image_id, picture.pixels
@@ -148,7 +153,7 @@ class StoredPixels:
 
     def _file(self, shard: int) -> _PixelFile:
         if shard not in self._open:
-            self._open[shard] = _PixelFile(self._directory.table_path(IMAGES, shard, "pixels"), self._transform)
+            self._open[shard] = _PixelFile(self._directory, shard, self._transform)
             if len(self._open) > _OPEN:
                 self._open.popitem(last=False)[1].__exit__()
         self._open.move_to_end(shard)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bagindex import catalog, compact, derived
-from bagindex.durable import replace_file
 from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
 from bagindex.store import COPY, IMAGES, INDEX, WEIGHTS, IndexDirectory
@@ -28,7 +26,7 @@ class RepairReport:
     """What was found in an index, and what was done.
 
     Attributes:
-        path: the index.
+        path: the index's folder, or its URL.
         found: what is damaged, and is dropped by a repair; relative to the index.
         agreed: whether it was dropped.
         restored: records that were put back from their copy, or whose copy was made again.
@@ -37,7 +35,7 @@ class RepairReport:
         owed: shards that are not there, and that the same build makes.
     """
 
-    path: Path
+    path: str
     found: list[str] = field(default_factory=list)
     agreed: bool = True
     restored: list[str] = field(default_factory=list)
@@ -82,9 +80,10 @@ def repair(
         DamagedIndexError: neither `index.json` nor its copy can be read.
         LockedError: another process is writing.
     """
-    report = RepairReport(directory.root)
+    report = RepairReport(directory.place)
     with directory.writing():
-        _restore(directory, report)
+        if not _restore(directory, agree, report):
+            return report, Again()
         damage = verify(directory, progress).damage
         report.found = _listed(damage)
         report.left += damage.beyond
@@ -96,7 +95,8 @@ def repair(
     return report, again
 
 
-def _restore(directory: IndexDirectory, report: RepairReport) -> None:
+def _restore(directory: IndexDirectory, agree: Callable[[Sequence[str]], bool], report: RepairReport) -> bool:
+    """See to `index.json`: whether there is one, that the rest can be looked at by."""
     try:
         directory.manifest()
     except DamagedIndexError:
@@ -104,8 +104,13 @@ def _restore(directory: IndexDirectory, report: RepairReport) -> None:
         if not path.exists():
             raise
         read_record(path, IndexManifest, "put back a copy of your own, or build anew with --restart")
-        replace_file(directory.root / INDEX, path.read_bytes())
+        report.found = [f"{INDEX}, of which there is a sound copy; what else is damaged is seen by it"]
+        report.agreed = agree(report.found)
+        if not report.agreed:
+            return False
+        directory.write_file(INDEX, directory.whole(path).read_bytes())
         report.restored.append(INDEX)
+    return True
 
 
 def _listed(damage: Damage) -> list[str]:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -55,7 +55,14 @@ class Entry:
         return path_text(self.path)
 
 
-class Source(Protocol):
+class Reader(Protocol):
+    """Reads files that a source has listed."""
+
+    def read(self, entry: Entry) -> bytes:
+        """The file's bytes; raises `Rejected` when they cannot be had."""
+
+
+class Source(Reader, Protocol):
     """Labelled image files."""
 
     @property
@@ -74,8 +81,8 @@ class Source(Protocol):
     def entries(self) -> Sequence[Entry]:
         """All files, in the order of image_id."""
 
-    def read(self, entry: Entry) -> bytes:
-        """The file's bytes; raises `Rejected` when they cannot be had."""
+    def reader(self) -> Reader:
+        """What reads the files and does not have the list of them, which may be long: for other processes."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,10 @@ class FolderSource:
     def location(self) -> str:
         """Hash of the folder's absolute path."""
         return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+
+    def reader(self) -> Reader:
+        """The same folder without the list of its files."""
+        return replace(self, entries=())
 
     def read(self, entry: Entry) -> bytes:
         """Read one file.
@@ -147,23 +158,46 @@ def open_folder(
         what = "is not a folder" if root.exists() else "does not exist"
         raise SourceError(f"the source {root} {what}: give a folder of pictures")
     root = root.resolve()
-    found = sorted(_walk(os.fsencode(root), follow_symlinks), key=lambda entry: entry.path)
+    found = list(_walk(os.fsencode(root), follow_symlinks))
+    own = None if labels is None else os.path.relpath(labels.resolve(), root)
+    layout, entries, digest = arrange(found, layout, labels, str(root), own)
+    return FolderSource(root, layout, source_name(root.name, root.parent.name), entries, follow_symlinks, digest)
+
+
+def arrange(
+    found: Sequence[Entry], layout: Layout, labels: Path | None, where: str, own: str | None = None
+) -> tuple[Layout, Sequence[Entry], str | None]:
+    """Give the files of a source their order and their labels.
+
+    Args:
+        found: the files, without labels.
+        layout, labels: see `open_folder`.
+        where: what the source is called in errors.
+        own: where the file of labels is among the source's, if it is.
+
+    Returns:
+        The layout, the entries by their paths, and the SHA-256 of the file of labels.
+
+    Raises:
+        SourceError: no files, or a layout that can be read in two ways.
+    """
+    found = sorted(found, key=lambda entry: entry.path)
     digest: str | None = None
     if labels is not None:
         if layout is Layout.FOLDERS:
             raise SourceError("labels come from the CSV file or from the folders: give one of the two")
         layout = Layout.FLAT
-        found, digest = _label_by_file(root, found, labels)
+        found, digest = _label_by_file(found, labels, own)
     elif layout is Layout.AUTO:
-        layout = _guess_layout(root, found)
+        layout = _guess_layout(where, found)
     if layout is Layout.FOLDERS:
         # A link or a folder that cannot be listed may stand for a whole class: it is rejected, not left out.
         loose, found = len(found), [_label_by_folder(e) for e in found if b"/" in e.path or e.rejected]
         if loose and not found:
-            raise SourceError(f"no folders of classes in {root}: its {loose} files lie flat, give --layout flat")
+            raise SourceError(f"no folders of classes in {where}: its {loose} files lie flat, give --layout flat")
     if not found:
-        raise SourceError(f"no files in {root}: give a folder of pictures")
-    return FolderSource(root, layout, _source_name(root), found, follow_symlinks, digest)
+        raise SourceError(f"no files in {where}: give a folder of pictures")
+    return layout, found, digest
 
 
 def describe(source: Source, listed: int | None = None) -> SourceRecord:
@@ -208,7 +242,7 @@ def _walk(root: bytes, follow: bool) -> Iterator[Entry]:
             yield Entry(folder, 0, rejected=_reject(error))
             continue
         for child in children:
-            if child.name.startswith(b".") or child.name in _CLUTTER:
+            if left_out(child.name):
                 continue
             path = os.path.join(folder, child.name)
             if child.is_symlink() and not follow:
@@ -231,6 +265,16 @@ def _walk(root: bytes, follow: bool) -> Iterator[Entry]:
                 yield _refused(path, RejectCode.NOT_REGULAR, "not a regular file")
 
 
+def left_out(name: bytes) -> bool:
+    """Whether a file or folder of that name is none of a source's."""
+    return name.startswith(b".") or name in _CLUTTER
+
+
+def bounds_reading(source: Reader) -> bool:
+    """Whether a source sees to it by itself that reading comes to an end."""
+    return bool(getattr(source, "bounded", False))
+
+
 def _refused(path: bytes, code: RejectCode, message: str) -> Entry:
     return Entry(path, 0, rejected=Rejected(code, message))
 
@@ -247,12 +291,12 @@ def _reject(error: OSError) -> Rejected:
     return Rejected(RejectCode.IO_ERROR, error.strerror or str(error))
 
 
-def _guess_layout(root: Path, entries: Sequence[Entry]) -> Layout:
+def _guess_layout(where: str, entries: Sequence[Entry]) -> Layout:
     loose = sum(b"/" not in e.path and e.path.lower().endswith(_PICTURE_ENDINGS) for e in entries)
     nested = sum(b"/" in e.path for e in entries)
     if loose and nested:
         raise SourceError(
-            f"{root} holds both pictures and folders: say --layout folders (labels from the folders' names; "
+            f"{where} holds both pictures and folders: say --layout folders (labels from the folders' names; "
             "loose files are left out) or --layout flat (no labels)"
         )
     return Layout.FOLDERS if nested else Layout.FLAT
@@ -263,7 +307,7 @@ def _label_by_folder(entry: Entry) -> Entry:
     return Entry(entry.path, entry.size, path_text(folder) if below else None, entry.rejected)
 
 
-def _label_by_file(root: Path, found: Sequence[Entry], labels: Path) -> tuple[list[Entry], str]:
+def _label_by_file(found: Sequence[Entry], labels: Path, own: str | None) -> tuple[list[Entry], str]:
     # A text has no way to write bytes that are not UTF-8, so such files are found by their `\\xNN` text.
     by_text = {entry.text: entry for entry in found}
     labelled: list[Entry] = []
@@ -271,16 +315,16 @@ def _label_by_file(root: Path, found: Sequence[Entry], labels: Path) -> tuple[li
         missing = f"listed in {labels.name}, but not there"
         entry = by_text.get(text) or _refused(text.encode(), RejectCode.MISSING, missing)
         labelled.append(Entry(entry.path, entry.size, label, entry.rejected))
-    listing_file = os.path.relpath(labels.resolve(), root)
     listed = {entry.path for entry in labelled}
-    rest = [entry for entry in found if entry.path not in listed and entry.text != listing_file]
+    rest = [entry for entry in found if entry.path not in listed and entry.text != own]
     entries = sorted([*labelled, *rest], key=lambda entry: entry.path)
     return entries, hashlib.sha256(labels.read_bytes()).hexdigest()
 
 
-def _source_name(root: Path) -> str:
+def source_name(name: str, parent: str) -> str:
+    """A short name for a source in a folder of that name, below a parent."""
     generic = {"val", "validation", "valid", "train", "test", "images", "imgs", "pictures", "photos", "data"}
-    name = root.name or "root"
-    if name.lower() in generic and root.parent.name:
-        name = f"{root.parent.name}-{name}"
+    name = name or "root"
+    if name.lower() in generic and parent:
+        name = f"{parent}-{name}"
     return path_text(os.fsencode(name))

@@ -6,19 +6,22 @@ parent fsynced. The rename is the commit: a shard exists whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import stat
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bagindex.durable import fsync_folder, make_folder, replace_file
+from bagindex.durable import fsync_folder, make_folder, publish, replace_file
 from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
+from bagindex.index_files import IndexFiles
 from bagindex.locking import LOCK, hold
 from bagindex.refusals import refusals
 from bagindex.seal import read_record, sealed
@@ -55,6 +58,8 @@ _OUR_FILES = re.compile(
 _MERGED = re.compile(r"merged-(\d{5,6})-(\d{5,6})-(\d{1,9})")
 """A folder of merged evidence: its first and last shard, and the how manieth of its series it is."""
 _IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|merged-\d{5}|model\.safetensors|evidence|features|derived")
+_TRIES = 50
+_WAIT_SECONDS = 0.1
 REMAKE = "run `bagindex repair`, and then the same `bagindex build` command again, which makes it anew"
 """What to do about a damaged shard."""
 RESTORE = "run `bagindex repair`, which puts a copy back"
@@ -62,10 +67,12 @@ RESTORE = "run `bagindex repair`, which puts a copy back"
 
 
 @dataclass(frozen=True)
-class IndexDirectory:
+class IndexDirectory(IndexFiles):
     """The folder of one index. A `series` of shards is `images`, a model's name, or a model's name and a keep level."""
 
-    root: Path
+    def sha256(self, path: Path) -> str:
+        """SHA-256 of a file below the root, hexadecimal."""
+        return file_sha256(path)
 
     def exists(self) -> bool:
         """Whether an index has been begun here."""
@@ -79,7 +86,7 @@ class IndexDirectory:
             DamagedIndexError: it is no record of this format.
         """
         if not self.exists():
-            raise IndexNotFoundError(f"no index at {self.root}: `bagindex list` shows what there is")
+            raise IndexNotFoundError(f"no index at {self.place}: `bagindex list` shows what there is")
         manifest = read_record(self.root / INDEX, IndexManifest, RESTORE)
         if manifest.format not in READABLE_FORMATS:
             raise DamagedIndexError(
@@ -115,6 +122,10 @@ class IndexDirectory:
         path = self.inside(name)
         make_folder(path.parent, self.root)
         replace_file(path, data)
+
+    def publish(self, temporary: Path, name: str) -> None:
+        """Put a finished file in its place directly below the root."""
+        publish(temporary, self.root / name)
 
     def shard_path(self, series: str, shard: int) -> Path:
         """The folder of a committed shard."""
@@ -169,6 +180,7 @@ class IndexDirectory:
         rows: Counter[str] = Counter()
         sizes: Counter[str] = Counter()
         for each in series:
+            self.expect(each)
             for shard in self.committed(each):
                 manifest = self.shard_manifest(each, shard)
                 rows.update(manifest.rows)
@@ -186,13 +198,32 @@ class IndexDirectory:
         """
         path = self.inside(record.name, WEIGHTS)
         check_size(path, record.file_bytes, REMAKE)
-        if file_sha256(path) != record.file_sha256:
+        if file_sha256(self.whole(path)) != record.file_sha256:
             raise DamagedIndexError(f"{path} is damaged, its SHA-256 is not the recorded one: {REMAKE}")
         return path
 
-    def new_shard(self, series: str, shard: int) -> AbstractContextManager[Path]:
-        """A temporary folder for a shard's files; see `new_folder`."""
-        return self.new_folder(self.shard_path(series, shard), SHARD)
+    def begin_shard(self, series: str, shard: int, token: int | None = None) -> Path:
+        """Make a temporary folder for a shard's files; `commit_shard` makes them the shard.
+
+        Only the lock's holder makes such folders, and only it commits: whoever else writes into one, a worker in
+        another process say, can do no more than that, and nothing at all once the folder is gone.
+
+        Args:
+            series, shard: which.
+            token: a number that no other folder in the making has; by default this process's.
+        """
+        return self._begin(self.shard_path(series, shard), os.getpid() if token is None else token)
+
+    def commit_shard(self, series: str, shard: int, temporary: Path, plan_sha256: str) -> None:
+        """Make a shard of a folder that is complete.
+
+        Raises:
+            RuntimeError: what is in it is not whole, or is not this shard of this plan.
+        """
+        record = read_record(temporary / SHARD, ShardManifest, REMAKE)
+        if (record.shard, record.plan_sha256) != (shard, plan_sha256):
+            raise RuntimeError(f"{temporary} holds shard {record.shard} of another index")
+        self._commit(temporary, self.shard_path(series, shard), SHARD)
 
     @contextmanager
     def new_folder(self, final: Path, record: str) -> Iterator[Path]:
@@ -202,19 +233,13 @@ class IndexDirectory:
             final: where; there is nothing yet.
             record: the file that `complete` writes last.
         """
-        make_folder(final.parent, self.root)
-        temporary = final.with_name(f"{final.name}.tmp-{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+        temporary = self._begin(final, os.getpid())
         try:
             yield temporary
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        if not (temporary / record).is_file():
-            raise RuntimeError(f"{temporary} is left without {record}")
-        os.rename(temporary, final)
-        fsync_folder(final.parent)
+        self._commit(temporary, final, record)
 
     def complete(
         self, temporary: Path, record: ShardManifest | MergedManifest | DerivedRecord, name: str = SHARD
@@ -230,7 +255,7 @@ class IndexDirectory:
         fsync_folder(temporary)
 
     def free_bytes(self) -> int:
-        """Bytes that can still be written where the index is, or will be."""
+        """Bytes that can still be written on the disk where the index is, or will be."""
         folder = self.root
         while not folder.exists():
             folder = folder.parent
@@ -253,9 +278,10 @@ class IndexDirectory:
         with refusals(self.root):
             descriptor = hold(self.root)
             try:
-                self._sweep()
-                self._keep_copy()
-                yield
+                with self._alone():
+                    self._sweep()
+                    self._keep_copy()
+                    yield
             finally:
                 os.close(descriptor)
 
@@ -300,6 +326,26 @@ class IndexDirectory:
                 with suppress(FileNotFoundError):
                     total += os.lstat(os.path.join(folder, name)).st_size
         return total
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep out other writers that the lock does not know of."""
+        return nullcontext()
+
+    def _begin(self, final: Path, token: int) -> Path:
+        make_folder(final.parent, self.root)
+        temporary = final.with_name(f"{final.name}.tmp-{token}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        return temporary
+
+    def _commit(self, temporary: Path, final: Path, record: str) -> None:
+        if not (temporary / record).is_file():
+            raise RuntimeError(f"{temporary} is left without {record}")
+        self._put_folder(temporary, final, record)
+
+    def _put_folder(self, temporary: Path, final: Path, record: str) -> None:
+        os.rename(temporary, final)
+        fsync_folder(final.parent)
 
     def _sweep(self) -> None:
         # Only the lock's holder writes, so every temporary name is a dead process's.
@@ -369,10 +415,19 @@ def check_size(path: Path, size: int, advice: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    # A worker of a build that was killed may write there for a moment, until it hears of it.
+    for left in reversed(range(_TRIES)):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            if not left or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+            time.sleep(_WAIT_SECONDS)
+        else:
+            return
 
 
 def _is_ours(child: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bagindex.arrays import UNREADABLE, MappedArrays
+from bagindex.arrays import UNREADABLE, Arrays
 from bagindex.catalog import Catalog
 from bagindex.errors import DamagedIndexError, NotKeptError, QueryError
 from bagindex.geometry import patch_ids
@@ -58,7 +58,7 @@ class StoredPatches:
         ends = [span.first + span.count for span in spans]
         self._firsts: list[int] = [0, *np.searchsorted(self.image_ids, ends).tolist()]
         """Place of each shard's first image, and one beyond the last."""
-        self._maps: dict[int, MappedArrays] = {}
+        self._maps: dict[int, Arrays] = {}
 
     @property
     def patches(self) -> int:
@@ -81,7 +81,7 @@ class StoredPatches:
             raise QueryError("there is no such image, or it could not be indexed")
         return places
 
-    def _map(self, shard: int) -> MappedArrays:
+    def _map(self, shard: int) -> Arrays:
         if shard not in self._maps:
             with self._catalog.reading():
                 path = self._path(shard)
@@ -92,7 +92,7 @@ class StoredPatches:
             self._maps[shard] = opened
         return self._maps[shard]
 
-    def _open(self, shard: int, path: Path) -> MappedArrays:
+    def _open(self, shard: int, path: Path) -> Arrays:
         raise NotImplementedError
 
     def _path(self, shard: int) -> Path:
@@ -127,8 +127,14 @@ class StoredFeatures(StoredPatches):
         images, cells = np.divmod(patch_ids, self.patches)
         places = self.places(images)
         found = np.empty((len(patch_ids), self.record.feature_size), np.float16)
-        for i, (place, cell) in enumerate(zip(places.tolist(), cells.tolist(), strict=True)):
-            found[i] = self.of_image(place)[cell]
+        shards = np.searchsorted(self._firsts, places, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            here = np.flatnonzero(shards == shard)
+            rows = zip((places[here] - self._firsts[shard]).tolist(), cells[here].tolist(), strict=True)
+            try:
+                found[here] = self._map(shard).rows(list(rows))
+            except (OSError, ValueError) as error:
+                raise damaged(self._path(shard), error) from None
         return found
 
     def blocks(
@@ -143,11 +149,11 @@ class StoredFeatures(StoredPatches):
             ids = patch_ids(self.record.grid, self.image_ids[np.asarray(part, np.int64)])
             yield ids, np.concatenate([self.of_image(place) for place in part])
 
-    def _open(self, shard: int, path: Path) -> MappedArrays:
+    def _open(self, shard: int, path: Path) -> Arrays:
         offsets = self._directory.shard_manifest(self._series, shard).feature_offsets or ()
         if len(offsets) != self._size(shard):
             raise ValueError(f"it has the features of {len(offsets)} images, not of {self._size(shard)}")
-        return MappedArrays(path, offsets, (self.patches, self.record.feature_size))
+        return self._directory.arrays(path, offsets, (self.patches, self.record.feature_size))
 
 
 class StoredEvidence(StoredPatches):
@@ -169,14 +175,14 @@ class StoredEvidence(StoredPatches):
         shard, i = self._locate(place)
         arrays = self._map(shard)
         try:
-            return arrays.rows(range(len(arrays)) if class_ids is None else class_ids, i)
+            return arrays.rows([(each, i) for each in (range(len(arrays)) if class_ids is None else class_ids)])
         except (OSError, ValueError) as error:
             raise damaged(self._path(shard), error) from None
 
     def _path(self, shard: int) -> Path:
         return evidence_path(self._directory, self._series, shard)
 
-    def _open(self, shard: int, path: Path) -> MappedArrays:
+    def _open(self, shard: int, path: Path) -> Arrays:
         arrays = open_evidence(self._directory, self._series, shard, (self._size(shard), self.patches))
         if len(arrays) != self._classes:
             raise ValueError(f"it has the evidence for {len(arrays)} classes, not for {self._classes}")

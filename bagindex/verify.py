@@ -12,7 +12,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
 import duckdb
@@ -22,14 +21,14 @@ from safetensors import SafetensorError
 
 from bagindex import catalog, catalog_check, contents, derived, invariants
 from bagindex.arrays import UNREADABLE
-from bagindex.errors import BagindexError, DamagedIndexError, SettingsError
+from bagindex.errors import BagindexError, DamagedIndexError, SettingsError, StoreError
 from bagindex.geometry import cut, patch_box
 from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.merged import RECORD, MergedEvidence, is_sound, own_files, read
 from bagindex.reading import StoredPixels
 from bagindex.registry import ARCHITECTURES
 from bagindex.seal import read_record
-from bagindex.store import COPY, EVIDENCE, IMAGES, INDEX, REMAKE, RESTORE, SHARD, WEIGHTS, IndexDirectory, file_sha256
+from bagindex.store import COPY, EVIDENCE, IMAGES, INDEX, REMAKE, RESTORE, SHARD, WEIGHTS, IndexDirectory
 from bagindex.text import first_line
 from bagindex_schemas.records import IndexManifest, ModelRecord, Relabelling, ShardRange
 
@@ -77,6 +76,8 @@ class Check:
         """Take in what `look` finds wrong, and say it; what goes wrong on the way is a finding too."""
         try:
             checked, problems = look(*args, **kwargs)
+        except StoreError:  # says nothing of what is there
+            raise
         except BagindexError as error:  # names the file
             checked, problems = 0, [str(error)]
         except _READING as error:
@@ -126,7 +127,7 @@ class _Checks:
 class VerifyReport:
     """All checks of an index; `shards` of its `of` shards were looked into."""
 
-    path: Path
+    path: str
     checks: tuple[Check, ...]
     shards: int
     of: int
@@ -140,7 +141,8 @@ class VerifyReport:
     @property
     def unfinished(self) -> bool:
         """Whether all that is wrong is that shards are not there: a build has not ended, or they were lost."""
-        return bool(self.problems) and all(_MISSING in problem for problem in self.problems)
+        said = (_MISSING, catalog.UNFINISHED)
+        return bool(self.problems) and all(any(each in problem for each in said) for problem in self.problems)
 
     @property
     def problems(self) -> list[str]:
@@ -168,6 +170,7 @@ def verify(
         SettingsError: the sample is no share.
         IndexNotFoundError: there is no index.
         DamagedIndexError: `index.json` cannot be read, so that nothing can be said.
+        StoreError: the object store of a remote index cannot be read.
     """
     if not 0 < sample <= 1:
         raise SettingsError("--sample is more than 0 and at most 100 percent")
@@ -188,7 +191,8 @@ def verify(
         for kind in derived.RECORDS:
             if checks.derived.run(f"{record.name}/{kind}", derived.check, directory, record.name, kind):
                 damage.derived.add((record.name, kind))
-    damage.catalog = bool(checks.derived.run("catalog", catalog.check_current, directory))
+    problems = checks.derived.run("catalog", catalog.check_current, directory)
+    damage.catalog = any(catalog.UNFINISHED not in problem for problem in problems)
     if not data:
         for record, name in merged:
             where = f"{record.series_of('evidence')}/{name}"
@@ -196,7 +200,7 @@ def verify(
                 _lose(directory, record.series_of("evidence"), name, damage)
         sound -= damage.shards
         _check_meaning(directory, manifest, sound, checks, damage, steps)
-    return VerifyReport(directory.root, tuple(vars(checks).values()), len(chosen), count, damage)
+    return VerifyReport(directory.place, tuple(vars(checks).values()), len(chosen), count, damage)
 
 
 def _check_meaning(
@@ -303,7 +307,7 @@ def _check_merged(
                 damage.beyond += checks.hashes.run(name, _check_merged_strangers, directory, series, name)
                 if checks.hashes.run(f"{series}/{name}", _check_merged_hash, directory, series, name):
                     damage.merged.add((series, name))
-                    damage.shards |= {(series, shard) for shard, part in held.items() if not is_sound(part)}
+                    damage.shards |= {(series, shard) for shard, part in held.items() if not is_sound(directory, part)}
                 else:
                     sound.append((record, name))
     return sound
@@ -318,6 +322,8 @@ def _check_numbers(model: _Model, shard: int, has_images: bool, checks: _Checks)
     where = f"{model.record.name}/shard-{shard:05d}"
     try:
         numbers = invariants.load(model.directory, model.record, shard, len(model.manifest.plan.classes))
+    except StoreError:
+        raise
     except _READING as error:
         problems = [f"{where}: {first_line(error)}"]
         checks.maxima.problems += problems
@@ -334,6 +340,8 @@ def _check_copy(directory: IndexDirectory, manifest: IndexManifest) -> Outcome:
     path = directory.root / COPY
     if manifest.format == 1 and not path.exists():
         return 0, []  # versions before format 2 made none
+    if path.exists():
+        directory.whole(path)
     if read_record(path, IndexManifest, RESTORE) != manifest:
         return 1, [f"{path} is not what {INDEX} is: {RESTORE}"]
     return 2, []
@@ -357,7 +365,7 @@ def _check_hashes(directory: IndexDirectory, series: str, shard: int) -> Outcome
     return len(recorded), [
         f"{series}/{folder.name}/{name} is damaged, its SHA-256 is not the recorded one: {REMAKE}"
         for name, record in recorded.items()
-        if file_sha256(folder / name) != record.sha256
+        if directory.sha256(folder / name) != record.sha256
     ]
 
 
@@ -370,7 +378,7 @@ def _check_strangers(directory: IndexDirectory, series: str, shard: int) -> Outc
 
 def _check_merged_hash(directory: IndexDirectory, series: str, name: str) -> Outcome:
     path = directory.inside(series, name) / EVIDENCE
-    if file_sha256(path) != read(path.parent).files[EVIDENCE].sha256:
+    if directory.sha256(path) != read(directory, path.parent).files[EVIDENCE].sha256:
         return 1, [f"{series}/{name}/{EVIDENCE} is damaged, its SHA-256 is not the recorded one: {REMAKE}"]
     return 1, []
 

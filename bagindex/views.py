@@ -131,7 +131,7 @@ class Relations:
         if name not in self.listed:
             raise DamagedIndexError(f"the catalog has no {name}: run `bagindex repair`, which makes it again")
         check_size(self.directory.inside(name), self.listed[name], advice)
-        return literal(str(self.base / name) if self.base else name)
+        return literal(self.directory.sql_path(self.base / name) if self.base else name)
 
 
 def shards_of(listed: Iterable[str], series: str, table: str) -> list[int]:

@@ -18,6 +18,7 @@ from bagindex_cli import (
     figures,
     look,
     pictures,
+    plan,
     query,
     serve,
     similar,
@@ -58,7 +59,9 @@ def options(
         os.environ["BAGINDEX_DEBUG"] = "1"
 
 
-for module in (demo, build, query, figures, pictures, similar, words, accounts, serve, look, change, train, weights):
+for module in (demo, plan, build, query, figures, pictures, similar, words, accounts, serve, look, change):
+    module.register(app)
+for module in (train, weights):
     module.register(app)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,18 +15,27 @@ from bagindex_cli.source_options import (
     AnnMemoryOption,
     AnnOption,
     BatchOption,
+    ClassesOption,
     ClassMapOption,
     DataOption,
     DeviceOption,
     FollowOption,
+    ImageSizeOption,
     LabelsOption,
     LayoutOption,
+    LimitOption,
     MaxErrorsOption,
+    ModelsOption,
+    NameOption,
+    OutOption,
+    PixelsOption,
     PrecisionOption,
     SplitOption,
     StrictOption,
     TimeoutOption,
+    WeightsOption,
     WorkersOption,
+    parse_size,
 )
 from bagindex_cli.weights import AllowHashOption
 from bagindex_schemas.records import Keep
@@ -44,51 +51,47 @@ def register(app: typer.Typer) -> None:
 
 def build(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A folder of pictures, or imagenet-val.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of pictures, here or in an object store, or imagenet-val.",
+            show_default=False,
+        ),
     ],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="bagnet9, bagnet17 or bagnet33; else what the weights are. May be repeated."),
-    ] = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Checkpoint: .safetensors, .pth or .pth.tar, one for each --model; else the official ones.",
-        ),
-    ] = None,
+    model: ModelsOption = None,
+    weights: WeightsOption = None,
     allow_hash: AllowHashOption = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|imagenet", help="Class names in the order of the logits; else the checkpoint's own."
-        ),
-    ] = None,
+    classes: ClassesOption = None,
     data: DataOption = None,
     split: SplitOption = None,
     layout: LayoutOption = "auto",
     labels: LabelsOption = None,
     class_map: ClassMapOption = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="The index's name; else from the source.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="PATH", help="The index's folder, instead of a name.")] = None,
+    name: NameOption = None,
+    out: OutOption = None,
     keep: Annotated[
         Keep,
         typer.Option(help="Store features and evidence, evidence, or each image's strongest patches only (summary)."),
     ] = Keep.FEATURES,
-    pixels: Annotated[
-        bool, typer.Option(help="Keep the model's inputs, without which patches cannot be shown.")
-    ] = True,
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Only N images, evenly spread over the source.")
-    ] = None,
-    image_size: Annotated[
-        str | None,
-        typer.Option(metavar="N|HxW", help="Side, or height and width, of the model's input in pixels."),
-    ] = None,
+    pixels: PixelsOption = True,
+    limit: LimitOption = None,
+    image_size: ImageSizeOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     batch_size: BatchOption = None,
     workers: WorkersOption = None,
+    engine: Annotated[
+        str,
+        typer.Option(metavar="local|ray", help="Compute shards in this process, or by Ray, on one machine or many."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="A running Ray cluster; else RAY_ADDRESS, else Ray is started here."),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(metavar="PART", help="What a Ray worker takes of a GPU, 0 to 1; else 1, where there are any."),
+    ] = None,
     decoder_timeout: TimeoutOption = 60.0,
     ann: AnnOption = None,
     ann_memory: AnnMemoryOption = None,
@@ -113,7 +116,7 @@ def build(
             weights=weights,
             allow_hash=allow_hash,
             classes=classes,
-            image_size=_size(image_size),
+            image_size=parse_size(image_size),
             data=data,
             split=split,
             layout=layout,
@@ -132,6 +135,9 @@ def build(
             precision=precision,
             batch_size=batch_size,
             workers=workers,
+            engine=engine,
+            address=address,
+            gpus_per_worker=gpus_per_worker,
             decoder_timeout=decoder_timeout,
             ann=ann,
             ann_memory=ann_memory,
@@ -143,15 +149,6 @@ def build(
             print_profile(index.build_report)
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
-    if match is None:
-        raise typer.BadParameter("a number of pixels, or HEIGHTxWIDTH", param_hint="--image-size")
-    return int(match[1]), int(match[2] or match[1])
-
-
 def print_summary(index: Index, report: BuildReport) -> None:
     """What a build did and what the index holds."""
     rate = report.images_per_second
@@ -161,13 +158,13 @@ def print_summary(index: Index, report: BuildReport) -> None:
     if report.rejects:
         codes = ", ".join(f"{count} {code}" for code, count in report.rejects.items())
         print(f"{sum(report.rejects.values()):,} files could not be indexed: {codes}")
-        print(f"  bagindex sql -i {shlex.quote(str(index.path))} 'FROM rejects' says which and why")
+        print(f"  bagindex sql -i {shlex.quote(index.place)} 'FROM rejects' says which and why")
     if not report.images:
         remark("nothing could be indexed: see the rejects")
     for series, tables in report.table_bytes.items():
         sizes = ", ".join(f"{table} {bytes_text(size)}" for table, size in tables.items() if size)
         print(f"{series}: {bytes_text(sum(tables.values()))} ({sizes})")
-    print(f"{bytes_text(index.info().bytes)} in all, in {index.path}")
+    print(f"{bytes_text(index.info().bytes)} in all, in {index.place}")
 
 
 def print_profile(report: BuildReport) -> None:

@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 def update(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The source that was indexed.", show_default=False)],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source that was indexed.", show_default=False)],
     index: IndexOption = None,
     retry_rejects: Annotated[
         bool, typer.Option("--retry-rejects", help="Try files again whose reason of rejection may have passed.")
@@ -166,7 +166,7 @@ def remove(
     size = info.bytes
     if model is not None:
         size = sum(sum(each.table_bytes.values()) for each in info.models if each.record.name == model)
-    what = f"model {model} of {opened.path}" if model else f"the index {opened.path}"
+    what = f"model {model} of {opened.place}" if model else f"the index {opened.place}"
     if not yes:
         try:
             sure = typer.confirm(f"remove {what} ({bytes_text(size)})?", err=True)

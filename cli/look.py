@@ -33,7 +33,7 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
     transform = found.transform
     rows: list[dict[str, Any]] = [
         {"what": "index", "value": found.name},
-        {"what": "path", "value": str(found.path)},
+        {"what": "path", "value": found.path},
         {"what": "source", "value": found.source},
         {"what": "state", "value": "complete" if found.complete else "not finished: run the same build again"},
         {"what": "images", "value": f"{found.images:,} in {found.shards} shards"},
@@ -105,7 +105,6 @@ def list_indexes(format_: FormatOption = Format.TABLE) -> None:
             "models": ", ".join(found.models) if table else list(found.models),
             "keeps": ", ".join(found.keeps) if table else list(found.keeps),
             "bytes": bytes_text(found.bytes) if table else found.bytes,
-            "path": str(found.path),
         }
         for found in Index.list()
     ]

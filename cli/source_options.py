@@ -1,7 +1,8 @@
-"""Options that `build` and `update` share: the source, its labels, and how it is read."""
+"""Options that `build`, `plan` and `update` share: the source, its labels, how it is read, and the models."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,48 @@ import typer
 
 from bagindex.text import parse_bytes
 
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", metavar="NAME", help="bagnet9, bagnet17 or bagnet33; else what the weights are. May be repeated."
+    ),
+]
+WeightsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="Checkpoint: .safetensors, .pth or .pth.tar, one for each --model; else the official ones.",
+    ),
+]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE|imagenet",
+        help="Class names in the order of the logits; else the checkpoint's own.",
+    ),
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="The index's name; else from the source.")
+]
+OutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--out", metavar="PATH|URL", help="The index's folder, or its URL in an object store, instead of a name."
+    ),
+]
+PixelsOption = Annotated[
+    bool, typer.Option("--pixels/--no-pixels", help="Keep the model's inputs, without which patches cannot be shown.")
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option("--limit", metavar="N", min=1, help="Only N images, evenly spread over the source."),
+]
+ImageSizeOption = Annotated[
+    str | None,
+    typer.Option("--image-size", metavar="N|HxW", help="Side, or height and width, of the model's input in pixels."),
+]
 DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="PATH", help="Where imagenet-val is; else BAGINDEX_IMAGENET.")
 ]
@@ -43,7 +86,13 @@ BatchOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", metavar="N", min=1, max=256, help="Decoding threads; else one per core, at most 16."),
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        max=256,
+        help="Decoding threads; else one per core, at most 16. With --engine ray, workers of Ray's.",
+    ),
 ]
 TimeoutOption = Annotated[
     float, typer.Option("--decoder-timeout", metavar="SECONDS", help="Reject a picture that takes longer to decode.")
@@ -65,7 +114,18 @@ AnnOption = Annotated[
 ]
 
 
-def _bytes(text: str) -> int:
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width, from what `--image-size` takes."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if match is None:
+        raise typer.BadParameter("a number of pixels, or HEIGHTxWIDTH", param_hint="--image-size")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def bytes_option(text: str) -> int:
+    """A number of bytes, from what people write."""
     found = parse_bytes(text)
     if found is None:
         raise typer.BadParameter("a number of bytes, such as 500MB or 2GB")
@@ -77,7 +137,7 @@ AnnMemoryOption = Annotated[
     typer.Option(
         "--ann-memory",
         metavar="SIZE",
-        parser=_bytes,
+        parser=bytes_option,
         help="Memory that making it may take; else 2GB.",
         show_default=False,
     ),

@@ -13,7 +13,7 @@ from bagindex import Index, demo
 from bagindex_cli import main
 from faults.trials import Judge
 
-pytest_plugins = ["browsing_page", "sites"]
+pytest_plugins = ["browsing_page", "sites", "stores"]
 # Files run side by side: OpenMP's threads, which spin while they wait, would take each other's time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
@@ -23,6 +23,7 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAGINDEX_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("BAGINDEX_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
+    monkeypatch.setenv("BAGINDEX_CACHE", str(tmp_path_factory.mktemp("cache")))
     for name in ("BAGINDEX_INDEX", "BAGINDEX_IMAGENET", "BAGINDEX_CONFIG", "BAGINDEX_WEIGHTS_URL"):
         monkeypatch.delenv(name, raising=False)
 

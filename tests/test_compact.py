@@ -23,6 +23,8 @@ from bagindex.errors import (
     SpaceError,
     UnknownModelError,
 )
+from bagindex.remote.objects import ObjectStore
+from bagindex.remote.places import parse
 from bagindex.store import EVIDENCE, IndexDirectory
 from bagindex.tables import EVIDENCE_ENCODINGS
 from bagindex_schemas import tables
@@ -349,6 +351,21 @@ def test_errors(folder: Path, tmp_path: Path, run: Callable[..., Result]) -> Non
         Index.open(summary).compact()
     refused = run("compact", "-i", summary)
     assert (refused.status, refused.err.count("\n")) == (1, 1)
+
+
+def test_it_is_asked_in_an_object_store_but_not_merged_there(folder: Path, memory: str) -> None:
+    Index.open(folder).compact()
+    expected = answers(folder)
+    store = ObjectStore(parse(memory))
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "LOCK":
+            store.put(path.relative_to(folder).as_posix(), path.read_bytes())
+    with Index.open(memory) as index:
+        assert index.verify().problems == []
+        assert index.sql(SQL).to_dicts() == expected["rows"]
+        assert index.heatmap(9, classes="a").values.tolist() == expected["heatmap"]
+        with pytest.raises(SettingsError, match="is in an object store, where evidence is not merged"):
+            index.compact()
 
 
 def test_the_command(folder: Path, run: Callable[..., Result]) -> None:

@@ -11,8 +11,9 @@ import pytest
 from bagindex import Index, catalog
 from bagindex.build import BuildSettings, build
 from bagindex.catalog import current
-from bagindex.errors import DamagedIndexError, LockedError
-from bagindex.store import COPY, IndexDirectory
+from bagindex.errors import DamagedIndexError, IncompleteIndexError, IndexNotFoundError, LockedError
+from bagindex.store import COPY, CURRENT, IndexDirectory
+from bagindex.verify import verify
 from bagindex_schemas.records import Keep
 from conftest import Result
 from fakes import LinearCompute, MemorySource
@@ -121,6 +122,44 @@ def test_index_json_and_its_copy_make_up_for_each_other(folder: Path, damaged: s
     assert report.restored == (["index.json"] if damaged == "index.json" else [])
     assert contents(folder) == before
     assert (folder / COPY).read_bytes() == (folder / "index.json").read_bytes()
+
+
+@pytest.mark.parametrize("damaged", ["index.json", CURRENT, "linear/shard-00001/shard.json"])
+def test_who_does_not_agree_has_nothing_changed(folder: Path, damaged: str) -> None:
+    flip(folder / damaged)
+    before = contents(folder)
+    asked: list[str] = []
+    report = Index.repair(folder, agree=lambda found: asked.extend(found) or False)
+    assert not report.ok
+    assert asked == report.found != []
+    assert (report.restored, report.remade) == ([], [])
+    assert contents(folder) == before
+
+
+def test_a_missing_catalog_is_no_unfinished_build(folder: Path) -> None:
+    (folder / CURRENT).unlink()
+    with pytest.raises(IncompleteIndexError, match=r"all of its shards and no catalog.*`bagindex repair`"):
+        Index.open(folder).top_patches("a")
+    assert Index.repair(folder).remade == ["the catalog"]
+    assert Index.open(folder).verify().ok
+
+
+def test_a_build_that_goes_on_or_was_stopped_is_not_damaged(folder: Path) -> None:
+    IndexDirectory(folder).drop(folder / "linear" / "shard-00001")
+    (folder / CURRENT).unlink()
+    report = verify(IndexDirectory(folder))
+    assert report.unfinished
+    assert not report.damage.catalog
+    assert Index.repair(folder).found == []
+    (folder / "images" / "shard-00000" / "images.parquet").unlink()
+    assert not verify(IndexDirectory(folder)).unfinished
+
+
+def test_shards_without_any_record_are_named(folder: Path) -> None:
+    for name in ("index.json", COPY):
+        (folder / name).unlink()
+    with pytest.raises(IndexNotFoundError, match=r"has shards, but neither index\.json nor index-copy\.json"):
+        Index.open(folder)
 
 
 def test_with_neither_nothing_is_done(folder: Path) -> None:

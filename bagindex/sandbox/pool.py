@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bagindex import home
 from bagindex.choosing import Met
 from bagindex.errors import BagindexError, QueryError
 from bagindex.sandbox import gate, state
 from bagindex.sandbox.process import Answer, Limits, LostError, Process, StartError, TimeLimitError
 from bagindex.sandbox.state import State
-from bagindex.store import IndexDirectory
 
 __all__ = ["Answer", "BusyError", "Limits", "SqlPool", "TimeLimitError"]
 
@@ -46,7 +46,7 @@ class SqlPool:
 
     def __init__(self, path: Path, *, workers: int = 2, queue: int = 16, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self._directory = IndexDirectory(Path(path))
+        self._directory = home.at(path)
         self._queue = queue
         self._threads = max(1, min(_MOST_THREADS, _cores() // workers))
         self._longest_wait = _PATIENCE + self.limits.seconds

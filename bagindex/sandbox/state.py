@@ -11,11 +11,16 @@ from pathlib import Path
 from bagindex.catalog import Catalog, current
 from bagindex.errors import OutdatedError
 from bagindex.query import remedy
+from bagindex.remote.places import PROTOCOL
 from bagindex.sandbox.gate import TABLES, Names
 from bagindex.store import IndexDirectory
 from bagindex.views import MACROS
 
 _TRIES = 4
+_FAR = (
+    "{} reads files of an object store, which a query in the sandbox cannot: it has no network. Ask `bagindex sql` "
+    "without --safe, or a copy of the index on a disk"
+)
 Stamp = tuple[int, int, int]
 
 
@@ -77,6 +82,13 @@ def _read(directory: IndexDirectory) -> State:
         opened.close()
     known = {*(TABLES), *MACROS}
     remedies = {name: text for name in known - {*tables, *macros, *views} if (text := remedy(opened, name))}
+    far = {view for view, body in views.items() if PROTOCOL in body}
+    macros = [macro for macro in macros if far.isdisjoint(MACROS.get(macro, ()))]
+    views = {view: body for view, body in views.items() if view not in far}
+    remedies |= {
+        name: _FAR.format(name) for name in (*far, *MACROS) if not far.isdisjoint((name, *MACROS.get(name, ())))
+    }
+    directory.whole(opened.file)
     root = directory.root.resolve()
     names = Names(frozenset({*tables, *views}), frozenset(macros), remedies)
     return State(before, root, root / opened.file.name, views, names)

@@ -48,16 +48,21 @@ class Service:
         self.settings = settings
         self.pools: dict[str, IndexPool] = {}
         self.remarks: list[str] = []
+        places: dict[str, str] = {}
         for which in indexes or (None,):
             index = Index.open(which)
             if index.remark:
                 self.remarks.append(index.remark)
             path = index.path.resolve()
-            if path.name in self.pools:
-                raise SettingsError(f"two indexes are called {path.name!r}: move one of them to another name")
-            pool = self.pools[path.name] = IndexPool(path.name, path)
+            name = path.name if index.place == str(index.path) else index.name
+            if name in self.pools:
+                raise SettingsError(f"two indexes are called {name!r}: move one of them to another name")
+            pool = self.pools[name] = IndexPool(name, path)
             pool.ask(lambda opened: opened.models)
-        self.texts = Texts({name: pool.path for name, pool in self.pools.items()})
+            if index.place != str(index.path):
+                # Its URL, and its bucket's.
+                places |= dict.fromkeys((index.place, "/".join(index.place.split("/")[:3])), name)
+        self.texts = Texts({name: pool.path for name, pool in self.pools.items()}, places)
         self.quick = Workers("quick", settings.threads, settings.queue)
         self.slow = Workers("slow", settings.slow_threads, settings.slow_queue)
         self._conditions: Kept[Met] = Kept(_CONDITION_BYTES, lambda met: len(met.bits) + len(met.condition))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from bagindex import Index
+from bagindex import Index, home
 from bagindex.computing import Computing
 from bagindex.errors import BagindexError
 
@@ -63,6 +63,7 @@ class IndexPool:
         self._about: About | None = None
         self._closed = False
         self._computing = Computing()
+        self._mirror = home.mirror_of(path)
 
     def ask(self, question: Callable[[Index], _Result]) -> _Result:
         """Put a question to an opening that no other thread has.
@@ -156,6 +157,8 @@ class IndexPool:
 
     def stamp(self, models: tuple[str, ...] | None = None) -> Stamp:
         """The state of the files that name the others: another one means that the index was changed."""
+        if self._mirror is not None:
+            self._mirror.follow()
         if models is None:
             models = self._about.models if self._about is not None else ()
         places = (self.path / "CURRENT", self.path / "index.json", *(self.path / name / "derived" for name in models))

@@ -36,6 +36,7 @@ _STATUS: Sequence[tuple[type[errors.BagindexError], int, str]] = (
     (errors.IncompleteIndexError, 409, "incomplete-index"),
     (errors.OutdatedError, 409, "outdated-index"),
     (errors.DamagedIndexError, 500, "damaged-index"),
+    (errors.StoreError, 503, "store-unavailable"),
 )
 # Texts of errors name the command line's options.
 _OPTIONS = {
@@ -70,10 +71,11 @@ class Texts:
 
     Args:
         roots: folders of indexes by name.
+        urls: the names of indexes by where else they are.
     """
 
-    def __init__(self, roots: Mapping[str, Path]) -> None:
-        places = {str(path): name for name, each in roots.items() for path in (each, each.resolve())}
+    def __init__(self, roots: Mapping[str, Path], urls: Mapping[str, str] | None = None) -> None:
+        places = dict(urls or {}) | {str(path): name for name, each in roots.items() for path in (each, each.resolve())}
         here = {str(path): "…" for path in (Path.cwd(), Path.home(), Path(tempfile.gettempdir()), Path(sys.prefix))}
         known = {path: text for path, text in {**here, **places}.items() if len(path) > 1}
         # The longest first: a root may lie in the working folder.

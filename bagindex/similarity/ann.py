@@ -111,7 +111,7 @@ def open_neighbours(
     if made.factory is None:
         return None, made
     try:
-        parts = [read(folder / name) for name in sorted(made.files)]
+        parts = [read(directory.whole(folder / name)) for name in sorted(made.files)]
         _check(parts, record, made)
         return Neighbours(parts, metric), made
     except (RuntimeError, ValueError) as error:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bagindex import derived
 from bagindex.arrays import to_float32
 from bagindex.errors import SettingsError
+from bagindex.plan import EXACT
 from bagindex.similarity import ann
 from bagindex.similarity.vectors import prepare
 from bagindex.store import IndexDirectory
@@ -25,8 +26,6 @@ from bagindex.text import bytes_text, first_line
 from bagindex_schemas.derived import AnnRecord, Metric, Probing
 from bagindex_schemas.records import ModelRecord
 
-EXACT = 30_000
-"""Up to so many patches an index is not worth its bytes: all features are looked at in some 30 ms."""
 MEMORY = 2_000_000_000
 """Bytes that making an index may take, beside what libraries take."""
 _LEAST_MEMORY = 64_000_000

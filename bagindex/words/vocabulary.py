@@ -14,6 +14,7 @@ from bagindex.arrays import UNREADABLE, open_checked
 from bagindex.catalog import Catalog
 from bagindex.errors import DamagedIndexError, NotKeptError, QueryError
 from bagindex.geometry import patch_ids
+from bagindex.store import IndexDirectory
 from bagindex.stored import StoredPatches
 from bagindex.text import first_line
 from bagindex_schemas import tables as schemas
@@ -85,11 +86,13 @@ def open_vocabulary(catalog: Catalog, stored: StoredPatches, classes: int) -> Vo
         )
     folder = catalog.directory.inside(catalog.words[model])
     with catalog.reading():
-        return _read(folder, stored, classes)
+        return _read(catalog.directory, folder, stored, classes)
 
 
-def _read(folder: Path, stored: StoredPatches, classes: int) -> Vocabulary:
+def _read(directory: IndexDirectory, folder: Path, stored: StoredPatches, classes: int) -> Vocabulary:
     record = derived.read(folder, derived.WORDS, WordsRecord)
+    for name in record.files:
+        directory.whole(folder / name)
     try:
         schema = schemas.words(stored.record.feature_size)
         words = _table(folder / "words.parquet", schema, ["patches", "images", "similarity", "typical"])

@@ -3,8 +3,8 @@
     python tests/benchmarks/compact.py FOLDER [--images 50000] [--classes 1000] [--shard N]
 
 generates FOLDER/index anew (see `generated.py`; `evidence` has a row for every patch and class, of all but every 50th
-class zeros, which take no space), asks questions that read evidence, compacts it, asks them again, sees that the answers
-are the same, prints a table and writes FOLDER/compact.json.
+class zeros, which take no space), asks questions that read evidence, compacts it, asks them again, sees that the
+answers are the same, prints a table and writes FOLDER/compact.json.
 
 With 50,000 images and 1,000 classes the index takes 4 GB, and 58 GB of zeros are read and hashed three times over: some
 minutes. What merging takes of a disk that holds them is so not measured, and the files are in the system's cache.

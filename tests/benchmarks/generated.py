@@ -35,7 +35,7 @@ from bagindex.geometry import patch_ids, place
 from bagindex.plan import cut, shard_size
 from bagindex.registry import ARCHITECTURES
 from bagindex.shards import PIXELS_PER_ROW_GROUP, Written, hash_files
-from bagindex.store import IMAGES, IndexDirectory
+from bagindex.store import IMAGES, SHARD, IndexDirectory
 from bagindex.tables import EVIDENCE_ENCODINGS
 from bagindex_schemas import tables
 from bagindex_schemas.records import (
@@ -170,7 +170,7 @@ def _shard(
 ) -> Iterator[tuple[Path, dict[str, int], dict[str, FileRecord]]]:
     rows: dict[str, int] = {}
     hashed: dict[str, FileRecord] = {}
-    with directory.new_shard(series, shard) as temporary:
+    with directory.new_folder(directory.shard_path(series, shard), SHARD) as temporary:
         yield temporary, rows, hashed
         images = hashlib.sha256("\n".join(_sha256(number) for number in _range(span)).encode()).hexdigest()
         written = hash_files(temporary, hashed) | hashed

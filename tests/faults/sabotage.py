@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 from bagindex import store
@@ -22,12 +21,12 @@ def in_place(step: str, life: Life) -> None:
     what it left there.
     """
 
-    @contextmanager
-    def new_folder(self: IndexDirectory, final: Path, record: str) -> Iterator[Path]:
+    def begin(self: IndexDirectory, final: Path, token: int) -> Path:
         final.mkdir(parents=True, exist_ok=True)
-        yield final
+        return final
 
-    IndexDirectory.new_folder = new_folder
+    IndexDirectory._begin = begin
+    IndexDirectory._commit = lambda *_: None
     Pipeline._check_unchanged = lambda *_: None
     STEPS[step](life)
 

@@ -263,7 +263,7 @@ def _unsound(directory: IndexDirectory) -> list[str]:
         if ".tmp-" in record.as_posix():
             continue
         try:
-            merged = read(record.parent).files
+            merged = read(directory, record.parent).files
         except BagindexError as error:
             problems.append(str(error))
             continue

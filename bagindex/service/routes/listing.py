@@ -112,7 +112,7 @@ def register(app: FastAPI, service: Service) -> None:
 
 def _served(index: Index) -> dict[str, Any]:
     return {
-        "name": index.path.name,
+        "name": index.name,
         "models": [record.name for record in index.model_records()],
         "classes": len(index.classes),
         "images": index.image_count,

@@ -1,0 +1,83 @@
+"""Pictures in an object store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bagindex.images import Rejected
+from bagindex.remote.objects import Listed, ObjectStore
+from bagindex.remote.places import parse
+from bagindex.remote.trouble import Absent, Conflict
+from bagindex.sources import MAX_BYTES, Entry, Layout, Reader, arrange, changed, left_out, source_name
+from bagindex_schemas.rejects import RejectCode
+
+
+@dataclass(frozen=True)
+class RemoteSource:
+    """The objects below one place. A store that fails stops a build: it says nothing of the pictures."""
+
+    store: ObjectStore
+    layout: Layout
+    name: str
+    entries: Sequence[Entry]
+    labels_sha256: str | None
+    listed: Mapping[bytes, Listed] | None = field(repr=False)
+    bounded: bool = True
+
+    @property
+    def kind(self) -> str:
+        """`folders`, `flat` or `csv`: an index knows pictures by their paths below the place, wherever that is."""
+        return "csv" if self.labels_sha256 else self.layout.value
+
+    @property
+    def location(self) -> str:
+        """Hash of the URL."""
+        return hashlib.sha256(str(self.store.place).encode()).hexdigest()[:16]
+
+    def reader(self) -> Reader:
+        """The same place without the list of its objects, of which each is looked at again before it is read."""
+        return replace(self, entries=(), listed=None)
+
+    def read(self, entry: Entry) -> bytes:
+        """Read one object.
+
+        Raises:
+            Rejected: it is gone, too large for a picture, or another than when it was listed.
+            StoreError: the store cannot be reached, or refuses.
+        """
+        name = entry.path.decode()
+        listed = self.store.find(name) if self.listed is None else self.listed.get(entry.path)
+        if listed is None:
+            raise Rejected(RejectCode.MISSING, "not there")
+        if listed.size > MAX_BYTES:
+            raise Rejected(RejectCode.TOO_LARGE, f"{listed.size:,} bytes are no picture's")
+        if listed.size != entry.size:
+            raise changed(entry.size, listed.size)
+        try:
+            return self.store.read(name, 0, listed.size, listed.tag)
+        except Absent:
+            raise Rejected(RejectCode.MISSING, "not there") from None
+        except Conflict:
+            now = self.store.find(name)
+            raise changed(listed.size, now.size if now else 0) from None
+
+
+def open_remote(url: str, *, layout: Layout = Layout.AUTO, labels: Path | None = None) -> RemoteSource:
+    """List the objects below a place; see `bagindex.sources.open_folder`.
+
+    Raises:
+        SettingsError: it is no URL of an object store.
+        SourceError: no objects, or a layout that can be read in two ways.
+        StoreError: the store cannot be reached, or refuses.
+    """
+    store = ObjectStore(parse(url))
+    listed = {name.encode(): found for name, found in store.listing().items() if not name.endswith("/")}
+    found = [
+        Entry(path, each.size) for path, each in listed.items() if path and not any(map(left_out, path.split(b"/")))
+    ]
+    layout, entries, digest = arrange(found, layout, labels, str(store.place))
+    above = store.place.path.split("/")
+    return RemoteSource(store, layout, source_name(above[-1], above[-2] if above[1:] else ""), entries, digest, listed)
