@@ -23,6 +23,7 @@ from bagindex.catalog_file import wal, without_bar, write
 from bagindex.errors import (
     DamagedIndexError,
     IncompleteIndexError,
+    IndexNotFoundError,
     OutdatedError,
     SettingsError,
 )
@@ -239,7 +240,7 @@ class Catalog:
         seen = _stat(self.directory)
         try:
             file = current(self.directory)
-        except IncompleteIndexError:
+        except (IncompleteIndexError, IndexNotFoundError):
             raise OutdatedError(
                 f"{self.directory.place} was removed or begun anew since it was opened: open it again when it is built"
             ) from None

@@ -12,7 +12,8 @@ import traceback
 from bagindex.output import printable
 
 _NO_MEMORY = re.compile(
-    r"out of memory|not enough memory|bad_?alloc|(can't|cannot|failed to) allocate|can't start new thread",
+    r"out of memory|not enough memory|bad_?alloc|(can't|cannot|failed to) allocate|can't start new thread"
+    r"|could not (create|execute) a (primitive|memory)",  # oneDNN's way
     re.IGNORECASE,
 )
 

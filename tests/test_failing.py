@@ -23,6 +23,7 @@ NO_MEMORY = "out of memory: give a smaller --batch-size or --image-size, or fewe
         RuntimeError("[enforce fail at alloc_cpu.cpp:125] . DefaultCPUAllocator: can't allocate memory: you tried to"),
         RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
         SystemError("error return without exception set"),
     ],
     ids=str,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bagindex.durable import fsync_folder
-from bagindex.errors import LockedError, SettingsError
+from bagindex.errors import LockedError, SettingsError, StoreError
 from bagindex.remote.lease import Lease
 from bagindex.remote.mirror import Mirror, is_part, is_stranger, mirror_of
 from bagindex.remote.objects import Listed
@@ -202,13 +202,17 @@ class RemoteDirectory(IndexDirectory):
             self._say(f"{self.place}: this store does not refuse a second writer by itself, see that there is none")
         lease = Lease(self.mirror.store, self.mirror.identity, self._say)
         self._leases.append(lease)
+        reachable = True
         try:
             self.mirror.sync()
             self._sweep_store()
             yield
+        except StoreError:
+            reachable = False
+            raise
         finally:
             self._leases.remove(lease)
-            lease.give_back()
+            lease.give_back(reachable)
 
     def _put_folder(self, temporary: Path, final: Path, record: str) -> None:
         """Put a folder's files, and its record last, where there is none; then have it in the mirror."""

@@ -14,9 +14,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from bagindex.errors import BagindexError, LockedError
+from bagindex.errors import BagindexError, LockedError, StoreError
 from bagindex.remote.mirror import LEASE
 from bagindex.remote.objects import Listed, ObjectStore
 from bagindex.remote.trouble import Absent, Conflict
@@ -74,12 +75,15 @@ class Lease:
                 f"{LASTS:.0f} seconds: see who that is, and run the same command again; what is committed stays"
             )
 
-    def give_back(self) -> None:
-        """Let others write."""
+    def give_back(self, reachable: bool = True) -> None:
+        """Let others write: at once, or where the store is not reachable, when the lease has grown old."""
         self._over.set()
-        self._thread.join()
-        if not self._lost and self._store.find(LEASE) == self._listed:
-            self._store.delete([LEASE])
+        if reachable:
+            self._thread.join()
+        if reachable and not self._lost:
+            with suppress(StoreError):
+                if self._store.find(LEASE) == self._listed:
+                    self._store.delete([LEASE])
 
     def _take(self) -> Listed:
         began = time.monotonic()
