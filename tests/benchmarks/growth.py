@@ -12,7 +12,7 @@ and logits that are not all the same. What goes by image is that of such an inde
 thousandths of it. A whole one would have too many rows for a native table; what is asked of Parquet files instead is
 measured with every index.
 
-At full size it takes the disk of the largest index twice over, for its catalog: about 4 GB, and some ten minutes.
+At full size it takes the disk of the largest index twice over, for its catalog: about 4 GB, and a quarter of an hour.
 """
 
 from __future__ import annotations
