@@ -12,6 +12,7 @@ import secrets
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,9 +38,11 @@ from bagindex.views import (
     Relations,
     calls,
     check_tables,
+    evidence_files,
     macro_statements,
     mentioned,
     native_names,
+    shards_of,
     statements,
 )
 from bagindex_schemas.records import CatalogRecord, FileRecord, Keep, ModelRecord, Relabelling
@@ -214,8 +217,7 @@ class Catalog:
             raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {REMAKE}") from None
         self.words: Mapping[str, str] = dict(words)
         self.listed = listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))
-        images = (re.fullmatch(rf"{IMAGES}/shard-(\d+)/images\.parquet", name) for name in listed)
-        self.shards = sorted(int(match[1]) for match in images if match)
+        self.shards = shards_of(listed, IMAGES, "images")
         base = directory.root.resolve()
         known = list(self.models.values())
         self._relations = Relations(directory, self.manifest, known, native, self.words, listed, base)
@@ -247,6 +249,27 @@ class Catalog:
         if _life(file) != self.life:
             raise OutdatedError(f"{self.directory.place} was begun anew since it was opened: open it again")
         self._seen = seen
+        self._follow(file)
+
+    def _follow(self, file: Path) -> None:
+        """Read evidence from where it is now, if it was merged since: it is the same."""
+        try:
+            with _connect(self.directory, file) as other:
+                now = {str(name): int(size) for name, size in other.execute("FROM stored.files").fetchall()}
+        except duckdb.Error:  # which whoever opens it now is told
+            return
+        for record in (each for each in self.models.values() if "evidence" in each.keep.tables):
+            series = record.series_of("evidence")
+            had, has = (evidence_files(listed, series).keys() for listed in (self.listed, now))
+            if has and not had <= has:
+                self.listed = {name: size for name, size in self.listed.items() if name not in had} | {
+                    name: now[name] for name in has
+                }
+                self._relations = replace(self._relations, listed=self.listed)
+        for view in self._bound:
+            body = self._relations.view(view) if view == "evidence" else None
+            if body is not None:
+                self.connection.execute(f'CREATE OR REPLACE TEMP VIEW "{view}" AS {body}')
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -12,14 +12,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bagindex import derived
-from bagindex.arrays import open_checked, to_float32
+from bagindex.arrays import array_offsets, open_checked, to_float32
 from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
-from bagindex.invariants import Outcome
+from bagindex.geometry import patch_ids
+from bagindex.invariants import Outcome, check_evidence_order
+from bagindex.merged import MergedEvidence, own_files, read
 from bagindex.reading import stored_pixels
 from bagindex.shards import images_digest
 from bagindex.similarity.ann import kind_of, open_neighbours
-from bagindex.store import IMAGES, IndexDirectory
+from bagindex.store import EVIDENCE, IMAGES, IndexDirectory
 from bagindex.stored import StoredFeatures
 from bagindex.words.vocabulary import open_vocabulary
 from bagindex_schemas import tables
@@ -38,7 +40,7 @@ def check_rows(directory: IndexDirectory, series: str, shard: int) -> Outcome:
     manifest = directory.shard_manifest(series, shard)
     where = f"{series}/{directory.shard_path(series, shard).name}"
     problems = []
-    for name in manifest.files:
+    for name in own_files(directory, series, shard):
         found = pq.read_metadata(directory.readable(directory.shard_path(series, shard) / name)).num_rows
         if manifest.rows.get(name.removesuffix(".parquet")) != found:
             problems.append(f"{where}/{name} has {found} rows, which is not what its record says")
@@ -68,6 +70,31 @@ def check_images(directory: IndexDirectory, manifest: IndexManifest, shard: int,
     if directory.shard_manifest(series, shard).images_sha256 != digest:
         problems.append(f"{series}/{folder.name} was computed from other images")
     return span.count if series == IMAGES else 0, problems
+
+
+def check_merged(directory: IndexDirectory, manifest: IndexManifest, record: ModelRecord, name: str) -> Outcome:
+    """What shards share of evidence has a row group for each class, with the patches of each shard, in order."""
+    series, size = record.series_of("evidence"), record.grid.patches
+    where, path = f"{series}/{name}", directory.whole(directory.inside(series, name) / EVIDENCE)
+    found, classes = read(directory, path.parent), len(manifest.plan.classes)
+    live = MergedEvidence(directory, series).live(name)
+    if array_offsets(path, 2, 2, tables.EVIDENCE) != found.offsets or found.plan_sha256 != manifest.plan.digest():
+        return 0, [f"{where} is not what its record says"]
+    with pq.ParquetFile(path) as file:
+        patches = file.read_row_group(0, columns=["patch_id"])["patch_id"].to_numpy()
+    check_evidence_order(path, where, patches, classes)
+    place, problems = 0, []
+    for each in found.shards:
+        ids, span = patches[place : place + each.rows], manifest.shards[each.shard]
+        place += each.rows
+        if ((ids < span.first * size) | (ids >= (span.first + span.count) * size)).any():
+            problems.append(f"{where} has patches of other shards than its record says")
+        if each.shard in live:
+            folder = directory.shard_path(record.series_of("predictions"), each.shard)
+            images = pq.read_table(directory.whole(folder / "predictions.parquet"), columns=["image_id"])
+            if not np.array_equal(ids, patch_ids(record.grid, images["image_id"].to_numpy())):
+                problems.append(f"{where} has not the patches of shard {each.shard}, each once, in order")
+    return place * classes, problems if place == len(patches) else [f"{where} has other rows than its record says"]
 
 
 def _check_pixels(directory: IndexDirectory, manifest: IndexManifest, shard: int, ids: list[int]) -> list[str]:

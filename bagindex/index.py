@@ -21,6 +21,7 @@ from bagindex_schemas.records import Keep
 
 if TYPE_CHECKING:
     from bagindex.build import BuildReport
+    from bagindex.compact import Compacted
     from bagindex.compute import Compute
     from bagindex.costs import Means
     from bagindex.grow import UpdateReport
@@ -356,6 +357,31 @@ class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, Word
         self._reopen()
         self._relate(None, None, observer)
         return report
+
+    def compact(
+        self,
+        model: str | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> Compacted:
+        """Merge the evidence of shards into fewer files, so that questions about it have fewer row groups to look
+        through. What is answered stays the same.
+
+        Args:
+            model: only this one's; by default all models'.
+            dry_run: only say what would be merged.
+            progress: hears how many of how many bytes are merged.
+
+        Raises:
+            BagindexError: see `bagindex.compact.compact`.
+        """
+        from bagindex.compact import compact
+
+        found = compact(self._directory, model, dry_run=dry_run, progress=progress)
+        if not dry_run:
+            self._reopen()
+        return found
 
     def make_ann(
         self,

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bagindex.arrays import MappedArrays, array_offsets, check_schema
+from bagindex.arrays import Arrays, MappedArrays, check_schema
 from bagindex.evidence import rounding_error
 from bagindex.geometry import patch_ids
+from bagindex.merged import evidence_path, open_evidence
 from bagindex.store import IndexDirectory
 from bagindex_schemas import tables
 from bagindex_schemas.records import ModelRecord
@@ -50,7 +51,7 @@ class ShardNumbers:
     max_logit: NDArray[np.float32]
     max_patch: NDArray[np.int64]
     mean_logit: NDArray[np.float32]
-    evidence: MappedArrays | None
+    evidence: Arrays | None
     features: MappedArrays | None
 
 
@@ -68,10 +69,9 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
     schemas = {
         "predictions": tables.predictions(classes),
         "image_evidence": tables.IMAGE_EVIDENCE,
-        "evidence": tables.EVIDENCE,
         "features": tables.features(record.feature_size),
     }
-    for table in record.keep.tables:
+    for table in record.keep.tables - {"evidence"}:
         check_schema(pq.read_schema(path_of(table)), schemas[table])
     predictions = pq.read_table(path_of("predictions"))
     image_ids = predictions["image_id"].to_numpy()
@@ -84,9 +84,11 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
         raise ValueError(f"{where}/image_evidence.parquet is not sorted by class and image, a row for each")
     evidence = features = None
     if "evidence" in record.keep.tables and n:
-        path = path_of("evidence")
-        _check_evidence_order(path, where, patch_ids(record.grid, image_ids), classes)
-        evidence = MappedArrays(path, array_offsets(path, 2, 2, tables.EVIDENCE), (n * patches,))
+        series = record.series_of("evidence")
+        path = directory.whole(evidence_path(directory, series, shard))
+        if path.parent == directory.shard_path(series, shard):  # the order of what shards share is looked at once
+            check_evidence_order(path, where, patch_ids(record.grid, image_ids), classes)
+        evidence = open_evidence(directory, series, shard, (n * patches,))
     if "features" in record.keep.tables and n:
         path = path_of("features")
         ids = pq.read_table(path, columns=["patch_id"])
@@ -108,9 +110,15 @@ def load(directory: IndexDirectory, record: ModelRecord, shard: int, classes: in
     )
 
 
-def _check_evidence_order(path: Path, where: str, patches: NDArray[np.int64], classes: int) -> None:
-    """A row group for each class, each with every patch once: one at a time, for all do not fit into memory."""
+def check_evidence_order(path: Path, where: str, patches: NDArray[np.int64], classes: int) -> None:
+    """See whether there is a row group for each class, each with every patch once; one at a time, for all do not fit
+    into memory.
+
+    Raises:
+        ValueError: there is not.
+    """
     with pq.ParquetFile(path) as file:
+        check_schema(file.schema_arrow, tables.EVIDENCE)
         right = file.num_row_groups == classes
         for class_id in range(classes if right else 0):
             ids = file.read_row_group(class_id, columns=["class_id", "patch_id"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bagindex import catalog, derived
+from bagindex import catalog, compact, derived
 from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
 from bagindex.store import COPY, IMAGES, INDEX, WEIGHTS, IndexDirectory
@@ -115,6 +115,7 @@ def _restore(directory: IndexDirectory, agree: Callable[[Sequence[str]], bool], 
 
 def _listed(damage: Damage) -> list[str]:
     names = [f"{series}/shard-{shard:05d}" for series, shard in sorted(damage.shards)]
+    names += [f"{series}/{name}" for series, name in sorted(damage.merged)]
     names += [f"{model}/{WEIGHTS}" for model in sorted(damage.weights)]
     names += [f"{model}/derived/{kind}" for model, kind in sorted(damage.derived)]
     return names + ["the catalog"] * damage.catalog
@@ -132,6 +133,10 @@ def _mend(directory: IndexDirectory, damage: Damage, report: RepairReport) -> Ag
             factory = record.asked if isinstance(record, AnnRecord) else "auto"
             ann.append((model, factory, "cosine" if kind == derived.ANN else "l2"))
         derived.drop(directory, model, kind)
+    # What is sound of merged evidence is merged anew before anything of it is made again, and taken for what it was.
+    for series, name in sorted(damage.merged):
+        lost = {shard for each, shard in damage.shards if each == series}
+        compact.keep_sound(directory, manifest, series, name, lost)
     for series, shard in sorted(damage.shards):
         directory.drop(directory.shard_path(series, shard))
     for model in sorted(damage.weights):
@@ -147,7 +152,7 @@ def _mend(directory: IndexDirectory, damage: Damage, report: RepairReport) -> Ag
             f"the visual words of {model} are gone: `bagindex words --again` after it" for model, _ in words
         ]
         return Again()
-    if damage.catalog or damage.derived:
+    if damage.catalog or damage.derived or damage.merged:
         try:
             catalog.update(directory, anew=damage.catalog)
             report.remade.append("the catalog")

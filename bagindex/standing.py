@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from bagindex.errors import DamagedIndexError
-from bagindex.store import IMAGES, IndexDirectory
+from bagindex.store import EVIDENCE, IMAGES, IndexDirectory
 from bagindex.views import sql_digest
 from bagindex_schemas.records import IndexManifest, Keep, ModelRecord
 
@@ -71,15 +72,23 @@ class Standing:
 
     def files(self, words: Mapping[str, str]) -> dict[str, int]:
         """The files that the tables and views of a catalog stand on, relative to the index, and their bytes."""
+        from bagindex.merged import MergedEvidence
+
         found = {}
         for series in self._series:
+            merged = MergedEvidence(self.directory, series)
             for shard in self.shards:
-                folder = self.directory.shard_path(series, shard).relative_to(self.directory.root).as_posix()
-                files = self.directory.shard_manifest(series, shard).files
-                found.update({f"{folder}/{name}": record.bytes for name, record in files.items()})
-        for folder in words.values():
-            for path in self.directory.inside(folder).glob("*.parquet"):
-                found[f"{folder}/{path.name}"] = path.stat().st_size
+                folder = self.directory.shard_path(series, shard)
+                manifest = self.directory.shard_manifest(series, shard)
+                paths = {name: folder / name for name in manifest.files}
+                sizes = {name: record.bytes for name, record in manifest.files.items()}
+                if EVIDENCE in paths and (part := merged.part(shard, manifest)):
+                    paths[EVIDENCE] = part.folder / EVIDENCE
+                    sizes[EVIDENCE] = paths[EVIDENCE].stat().st_size
+                found.update({self._name(path): sizes[name] for name, path in paths.items()})
+        for place in words.values():
+            for path in self.directory.inside(place).glob("*.parquet"):
+                found[f"{place}/{path.name}"] = path.stat().st_size
         return found
 
     def digest(self, words: Mapping[str, str]) -> str:
@@ -91,12 +100,18 @@ class Standing:
             for shard in self.shards:
                 digest.update(f"{series}/{shard}\n".encode())
                 digest.update(self.directory.shard_manifest(series, shard).model_dump_json().encode())
+        for name in self.files(words):
+            if "/merged-" in name:
+                digest.update(f"{name}\n".encode())
         return digest.hexdigest()
 
     def summary_rows(self, record: ModelRecord) -> int:
         """Rows of a model's image_evidence."""
         shards = (self.directory.shard_manifest(record.name, shard) for shard in self.shards)
         return sum(shard.rows["image_evidence"] for shard in shards)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.directory.root).as_posix()
 
     @property
     def _series(self) -> Sequence[str]:

@@ -14,7 +14,7 @@ import shutil
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from bagindex_schemas.records import (
     READABLE_FORMATS,
     FileRecord,
     IndexManifest,
+    MergedManifest,
     ModelRecord,
     ShardManifest,
 )
@@ -43,6 +44,8 @@ INDEX = "index.json"
 """The record of the index."""
 WEIGHTS = "model.safetensors"
 """A model's weights, in its folder."""
+EVIDENCE = "evidence.parquet"
+"""Every patch's logit for every class: a shard's own, or one that shards share; see `bagindex.merged`."""
 COPY = "index-copy.json"
 """The same again, for `bagindex repair`: without it, a flipped bit would cost the index."""
 
@@ -52,7 +55,9 @@ CURRENT = "CURRENT"
 _OUR_FILES = re.compile(
     r"index(-copy)?\.json|labels-[0-9a-f]{12}\.parquet|CURRENT|LOCK|catalog-\d+\.duckdb(\.wal)?|.*\.tmp-\d+(\.wal)?"
 )
-_IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|model\.safetensors|evidence|features|derived")
+_MERGED = re.compile(r"merged-(\d{5,6})-(\d{5,6})-(\d{1,9})")
+"""A folder of merged evidence: its first and last shard, and the how manieth of its series it is."""
+_IN_OUR_FOLDERS = re.compile(r"shard-\d{5}|merged-\d{5}|model\.safetensors|evidence|features|derived")
 _TRIES = 50
 _WAIT_SECONDS = 0.1
 REMAKE = "run `bagindex repair`, and then the same `bagindex build` command again, which makes it anew"
@@ -133,7 +138,7 @@ class IndexDirectory(IndexFiles):
         return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"shard-(\d{5,})", name)))
 
     def shard_manifest(self, series: str, shard: int) -> ShardManifest:
-        """`shard.json` of a committed shard, its files' sizes checked.
+        """`shard.json` of a committed shard, its files' sizes checked; its evidence may have been merged with others'.
 
         Raises:
             DamagedIndexError: a file is missing or has another size, or these are another shard's.
@@ -142,8 +147,22 @@ class IndexDirectory(IndexFiles):
         manifest = read_record(folder / SHARD, ShardManifest, REMAKE)
         if manifest.shard != shard or (manifest.kind == "images") != (series == IMAGES):
             raise DamagedIndexError(f"{folder / SHARD} belongs to another shard: {REMAKE}")
-        check_sizes(folder, manifest.files, REMAKE)
+        for name, size in self._own(series, manifest).items():
+            check_size(folder / name, size, REMAKE)
         return manifest
+
+    def merged_names(self, series: str) -> list[str]:
+        """Names of a series' folders of merged evidence, the latest first: of what several hold, that counts."""
+        folder = self.inside(series)
+        return latest_first(os.listdir(folder) if folder.is_dir() else ())
+
+    def _own(self, series: str, manifest: ShardManifest) -> dict[str, int]:
+        """The files that are to be in a shard's folder, and their bytes; its evidence may have been merged."""
+        sizes = {name: record.bytes for name, record in manifest.files.items()}
+        lacking = EVIDENCE in sizes and not os.path.lexists(self.shard_path(series, manifest.shard) / EVIDENCE)
+        if lacking and any(manifest.shard in merged_range(name) for name in self.merged_names(series)):
+            del sizes[EVIDENCE]
+        return sizes
 
     def table_path(self, series: str, shard: int, table: str) -> Path:
         """The file of a table of a committed shard, its size checked.
@@ -165,7 +184,10 @@ class IndexDirectory(IndexFiles):
             for shard in self.committed(each):
                 manifest = self.shard_manifest(each, shard)
                 rows.update(manifest.rows)
-                sizes.update({name.removesuffix(".parquet"): record.bytes for name, record in manifest.files.items()})
+                sizes.update({name.removesuffix(".parquet"): size for name, size in self._own(each, manifest).items()})
+            for name in self.merged_names(each):
+                with suppress(FileNotFoundError):  # another took its place in this moment
+                    sizes["evidence"] += self.inside(each, name, EVIDENCE).stat().st_size
         return rows, sizes
 
     def weights_path(self, record: ModelRecord) -> Path:
@@ -219,7 +241,9 @@ class IndexDirectory(IndexFiles):
             raise
         self._commit(temporary, final, record)
 
-    def complete(self, temporary: Path, record: ShardManifest | DerivedRecord, name: str = SHARD) -> None:
+    def complete(
+        self, temporary: Path, record: ShardManifest | MergedManifest | DerivedRecord, name: str = SHARD
+    ) -> None:
         """Fsync a folder's files and write the record of them, `shard.json` or another, which completes the folder."""
         for each in record.files:
             with (temporary / each).open("rb") as file:
@@ -344,6 +368,24 @@ class IndexDirectory(IndexFiles):
             return next((child.name for child in sorted(self.root.iterdir()) if not _is_ours(child)), None)
         except FileNotFoundError:  # the folder itself is gone
             return None
+
+
+def latest_first(names: Iterable[str]) -> list[str]:
+    """Those of some names that are of folders of merged evidence, the latest first."""
+    found = [match for name in names if (match := _MERGED.fullmatch(name))]
+    return [match[0] for match in sorted(found, key=lambda match: -int(match[3]))]
+
+
+def merged_range(name: str) -> range:
+    """The shards from the first to the last of a folder of merged evidence."""
+    first, last, _ = name.removeprefix("merged-").split("-")
+    return range(int(first), int(last) + 1)
+
+
+def merged_name(shards: Sequence[int], names: Sequence[str]) -> str:
+    """The name of a new folder for the evidence of some shards, beside those that a series has."""
+    number = 1 + max((int(name.rpartition("-")[2]) for name in names), default=0)
+    return f"merged-{min(shards):05d}-{max(shards):05d}-{number}"
 
 
 def check_sizes(folder: Path, files: Mapping[str, FileRecord], advice: str) -> None:

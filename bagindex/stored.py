@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bagindex.arrays import UNREADABLE, Arrays, array_offsets
+from bagindex.arrays import UNREADABLE, Arrays
 from bagindex.catalog import Catalog
 from bagindex.errors import DamagedIndexError, NotKeptError, QueryError
 from bagindex.geometry import patch_ids
+from bagindex.merged import evidence_path, open_evidence
 from bagindex.store import IndexDirectory
 from bagindex.text import first_line
-from bagindex_schemas import tables
 from bagindex_schemas.records import ModelRecord
 
 
@@ -179,11 +179,14 @@ class StoredEvidence(StoredPatches):
         except (OSError, ValueError) as error:
             raise damaged(self._path(shard), error) from None
 
+    def _path(self, shard: int) -> Path:
+        return evidence_path(self._directory, self._series, shard)
+
     def _open(self, shard: int, path: Path) -> Arrays:
-        offsets = array_offsets(path, 2, 2, tables.EVIDENCE, self._directory.readable(path))
-        if len(offsets) != self._classes:
-            raise ValueError(f"it has the evidence for {len(offsets)} classes, not for {self._classes}")
-        return self._directory.arrays(path, offsets, (self._size(shard), self.patches))
+        arrays = open_evidence(self._directory, self._series, shard, (self._size(shard), self.patches))
+        if len(arrays) != self._classes:
+            raise ValueError(f"it has the evidence for {len(arrays)} classes, not for {self._classes}")
+        return arrays
 
 
 def damaged(path: Path, error: Exception) -> DamagedIndexError:

@@ -15,8 +15,15 @@ from bagindex.evidence import Evidence
 from bagindex.geometry import patch_ids
 from bagindex.shards import TableWriter, Written, write_table
 from bagindex.spill import ClassSpill
+from bagindex.store import EVIDENCE
 from bagindex_schemas import tables as schemas
 from bagindex_schemas.records import Grid, ModelRecord
+
+EVIDENCE_ENCODINGS = {
+    "class_id": Encoding("DICTIONARY", compression="zstd"),
+    "patch_id": Encoding("DELTA_BINARY_PACKED", compression="zstd"),
+}
+"""How the small columns of evidence are written: they cost next to nothing."""
 
 
 def table_writers(
@@ -106,18 +113,14 @@ class EvidenceWriter:
     def finish(self) -> Written:
         """Write all, class by class."""
         ids = np.array(self._ids, dtype=np.int64)
-        encodings = {
-            "class_id": Encoding("DICTIONARY", compression="zstd"),
-            "patch_id": Encoding("DELTA_BINARY_PACKED", compression="zstd"),
-        }
-        with ArrayFile(self._folder / "evidence.parquet", schemas.EVIDENCE, encodings) as file:
+        with ArrayFile(self._folder / EVIDENCE, schemas.EVIDENCE, EVIDENCE_ENCODINGS) as file:
             patches = file.encode("patch_id", patch_ids(self._grid, ids))
             for class_id in range(self._classes):
                 classes = file.encode_constant("class_id", class_id, patches.rows)
                 file.append([classes, patches], self._spill.read(class_id))
             written = file.finish()
         self._spill.close()
-        return Written({"evidence": patches.rows * self._classes}, {"evidence.parquet": written.record})
+        return Written({"evidence": patches.rows * self._classes}, {EVIDENCE: written.record})
 
     def close(self) -> None:
         """Remove the scratch file; may be called again."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Set
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -21,13 +21,14 @@ from safetensors import SafetensorError
 
 from bagindex import catalog, catalog_check, contents, derived, invariants
 from bagindex.arrays import UNREADABLE
-from bagindex.errors import BagindexError, SettingsError, StoreError
+from bagindex.errors import BagindexError, DamagedIndexError, SettingsError, StoreError
 from bagindex.geometry import cut, patch_box
 from bagindex.invariants import Outcome, ShardNumbers
+from bagindex.merged import RECORD, MergedEvidence, is_sound, own_files, read
 from bagindex.reading import StoredPixels
 from bagindex.registry import ARCHITECTURES
 from bagindex.seal import read_record
-from bagindex.store import COPY, IMAGES, INDEX, REMAKE, RESTORE, SHARD, WEIGHTS, IndexDirectory
+from bagindex.store import COPY, EVIDENCE, IMAGES, INDEX, REMAKE, RESTORE, SHARD, WEIGHTS, IndexDirectory
 from bagindex.text import first_line
 from bagindex_schemas.records import IndexManifest, ModelRecord, Relabelling, ShardRange
 
@@ -94,6 +95,7 @@ class Damage:
         copy: whether the copy of index.json is.
         shards: as (series, shard); those that are not there are not among them.
         weights: models whose `model.safetensors` is.
+        merged: folders of merged evidence, as (series, name).
         derived: as (model, kind).
         catalog: whether the catalog in force is.
         beyond: what only a person can mend, each with how.
@@ -102,6 +104,7 @@ class Damage:
     copy: bool = False
     shards: set[tuple[str, int]] = field(default_factory=set)
     weights: set[str] = field(default_factory=set)
+    merged: set[tuple[str, str]] = field(default_factory=set)
     derived: set[tuple[str, str]] = field(default_factory=set)
     catalog: bool = False
     beyond: list[str] = field(default_factory=list)
@@ -178,6 +181,8 @@ def verify(
     steps = _Steps(count * (1 + len(manifest.series)) + len(chosen) * len(manifest.models), progress)
     damage.copy = bool(checks.records.run(COPY, _check_copy, directory, manifest))
     sound = _check_files(directory, manifest, chosen, checks, damage, steps)
+    merged = _check_merged(directory, manifest, chosen, checks, damage)
+    sound -= damage.shards
     if manifest.relabelling is not None:
         damage.beyond += checks.hashes.run("labels", _check_labels, directory, manifest.relabelling)
     for record in manifest.models.values():
@@ -189,6 +194,11 @@ def verify(
     problems = checks.derived.run("catalog", catalog.check_current, directory)
     damage.catalog = any(catalog.UNFINISHED not in problem for problem in problems)
     if not data:
+        for record, name in merged:
+            where = f"{record.series_of('evidence')}/{name}"
+            if checks.maxima.run(where, contents.check_merged, directory, manifest, record, name):
+                _lose(directory, record.series_of("evidence"), name, damage)
+        sound -= damage.shards
         _check_meaning(directory, manifest, sound, checks, damage, steps)
     return VerifyReport(directory.place, tuple(vars(checks).values()), len(chosen), count, damage)
 
@@ -273,6 +283,41 @@ def _check_files(
     return sound
 
 
+def _check_merged(
+    directory: IndexDirectory, manifest: IndexManifest, chosen: Set[int], checks: _Checks, damage: Damage
+) -> list[tuple[ModelRecord, str]]:
+    """Look at the hashes of what some shards share; the folders that are sound, with their models.
+
+    Where one is damaged, so are the shards whose part of it is.
+    """
+    sound = []
+    for record in (each for each in manifest.models.values() if "evidence" in each.keep.tables):
+        series, names = record.series_of("evidence"), []
+        with suppress(DamagedIndexError):  # a link in its place: each shard says so
+            names = directory.merged_names(series)
+        merged = MergedEvidence(directory, series)
+        for name in names:
+            try:
+                held = merged.live(name)
+            except DamagedIndexError as error:
+                checks.records.problems.append(str(error))
+                damage.merged.add((series, name))
+                continue
+            if held.keys() & chosen:
+                damage.beyond += checks.hashes.run(name, _check_merged_strangers, directory, series, name)
+                if checks.hashes.run(f"{series}/{name}", _check_merged_hash, directory, series, name):
+                    damage.merged.add((series, name))
+                    damage.shards |= {(series, shard) for shard, part in held.items() if not is_sound(directory, part)}
+                else:
+                    sound.append((record, name))
+    return sound
+
+
+def _lose(directory: IndexDirectory, series: str, name: str, damage: Damage) -> None:
+    damage.merged.add((series, name))
+    damage.shards |= {(series, shard) for shard in MergedEvidence(directory, series).live(name)}
+
+
 def _check_numbers(model: _Model, shard: int, has_images: bool, checks: _Checks) -> list[str]:
     where = f"{model.record.name}/shard-{shard:05d}"
     try:
@@ -307,6 +352,7 @@ def _check_record(directory: IndexDirectory, series: str, shard: int, span: Shar
     if not directory.shard_path(series, shard).is_dir():
         return 1, [f"{where} {_MISSING}: run the same `bagindex build` or `bagindex update` command again"]
     manifest = directory.shard_manifest(series, shard)
+    own_files(directory, series, shard)
     problems = []
     if manifest.plan_sha256 != plan_digest or manifest.span != span:
         problems.append(f"{where} was made for another plan than that of index.json")
@@ -314,7 +360,7 @@ def _check_record(directory: IndexDirectory, series: str, shard: int, span: Shar
 
 
 def _check_hashes(directory: IndexDirectory, series: str, shard: int) -> Outcome:
-    recorded = directory.shard_manifest(series, shard).files
+    recorded = own_files(directory, series, shard)
     folder = directory.shard_path(series, shard)
     return len(recorded), [
         f"{series}/{folder.name}/{name} is damaged, its SHA-256 is not the recorded one: {REMAKE}"
@@ -328,6 +374,18 @@ def _check_strangers(directory: IndexDirectory, series: str, shard: int) -> Outc
     known = {SHARD, *directory.shard_manifest(series, shard).files}
     strangers = sorted({path.name for path in folder.iterdir()} - known)
     return 0, [f"{series}/{folder.name}/{name} does not belong to the index: remove it" for name in strangers]
+
+
+def _check_merged_hash(directory: IndexDirectory, series: str, name: str) -> Outcome:
+    path = directory.inside(series, name) / EVIDENCE
+    if directory.sha256(path) != read(directory, path.parent).files[EVIDENCE].sha256:
+        return 1, [f"{series}/{name}/{EVIDENCE} is damaged, its SHA-256 is not the recorded one: {REMAKE}"]
+    return 1, []
+
+
+def _check_merged_strangers(directory: IndexDirectory, series: str, name: str) -> Outcome:
+    strangers = sorted({path.name for path in directory.inside(series, name).iterdir()} - {EVIDENCE, RECORD})
+    return 0, [f"{series}/{name}/{each} does not belong to the index: remove it" for each in strangers]
 
 
 def _check_labels(directory: IndexDirectory, given: Relabelling) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +12,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from bagindex.errors import DamagedIndexError
-from bagindex.store import IMAGES, REMAKE, IndexDirectory, check_size
+from bagindex.store import EVIDENCE, IMAGES, REMAKE, IndexDirectory, check_size, latest_first, merged_range
 from bagindex_schemas.records import IndexManifest, ModelRecord
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class Relations:
         """
         if model is not None and f"{table}/{model.name}" in self.native:
             return f'stored."{table}/{model.name}"'
+        if model is not None and table == "evidence":
+            return self._evidence(model)
         if model is not None and table in WORD_VIEWS:
             return f"read_parquet({self._path(f'{self.words[model.name]}/{table}.parquet', _WORDS_AGAIN)})"
         return f"read_parquet({self.files(IMAGES if model is None else model.series_of(table), table)})"
@@ -89,6 +91,22 @@ class Relations:
             name for name in self.listed if name.startswith(f"{series}/shard-") and name.endswith(f"/{table}.parquet")
         ]
         return "[" + ", ".join(map(self._path, found)) + "]"
+
+    def _evidence(self, model: ModelRecord) -> str:
+        """SQL for the evidence of a model. A file that shards share may hold what does not count, which is left out."""
+        whole, parts = [], []
+        for name, idle in evidence_files(self.listed, model.series_of("evidence")).items():
+            spans = [self.manifest.shards[shard] for shard in idle if shard < len(self.manifest.shards)]
+            if not spans:
+                whole.append(self._path(name))
+                continue
+            size = model.grid.patches
+            others = (f"patch_id NOT BETWEEN {s.first * size} AND {(s.first + s.count) * size - 1}" for s in spans)
+            parts.append(f"SELECT * FROM read_parquet({self._path(name)}) WHERE {' AND '.join(others)}")
+        relation = f"read_parquet([{', '.join(whole)}])"
+        if not parts:
+            return relation
+        return f"({' UNION ALL '.join([f'SELECT * FROM {relation}'] * bool(whole) + parts)})"
 
     def view(self, name: str) -> str | None:
         """The view's SELECT over all models that have what it shows; None when none does."""
@@ -114,6 +132,28 @@ class Relations:
             raise DamagedIndexError(f"the catalog has no {name}: run `bagindex repair`, which makes it again")
         check_size(self.directory.inside(name), self.listed[name], advice)
         return literal(self.directory.sql_path(self.base / name) if self.base else name)
+
+
+def shards_of(listed: Iterable[str], series: str, table: str) -> list[int]:
+    """The shards of a series that have a file of their own of a table, among files relative to the index."""
+    pattern = re.compile(rf"{re.escape(series)}/shard-(\d+)/{re.escape(table)}\.parquet")
+    return sorted(int(match[1]) for name in listed if (match := pattern.fullmatch(name)))
+
+
+def evidence_files(listed: Iterable[str], series: str) -> dict[str, list[int]]:
+    """The files that have a series' evidence, each with the shards of which it may hold something that does not count:
+    they came later, or have a file of their own, or another, later file counts.
+    """
+    listed = list(listed)
+    shards = shards_of(listed, IMAGES, "images")
+    own = shards_of(listed, series, "evidence")
+    found: dict[str, list[int]] = {f"{series}/shard-{shard:05d}/{EVIDENCE}": [] for shard in own}
+    left = set(shards).difference(own)
+    for folder in latest_first(name.removeprefix(f"{series}/").removesuffix(f"/{EVIDENCE}") for name in listed):
+        held = merged_range(folder)
+        found[f"{series}/{folder}/{EVIDENCE}"] = [shard for shard in held if shard not in left]
+        left.difference_update(held)
+    return found
 
 
 def statements(tables: Relations, state: str) -> Iterator[str]:

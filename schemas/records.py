@@ -9,10 +9,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised when an index written by this version can no longer be read by an older one."""
-READABLE_FORMATS = (1, 2)
-"""1 had no seals."""
+READABLE_FORMATS = (1, 2, 3)
+"""1 had no seals, 2 no merged evidence."""
 
 # What an index says of itself is checked when it is read: names lead nowhere else, and numbers are of a size that
 # memory can be asked for.
@@ -311,6 +311,24 @@ class CatalogRecord(Record):
 
     catalog: str = Field(pattern=r"^catalog-\d+\.duckdb$")
     file: FileRecord | None = Field(description="None: a version before format 2 wrote only the name")
+
+
+class MergedShard(Record):
+    """What merged evidence holds of a shard."""
+
+    shard: int = Field(ge=0)
+    rows: int = Field(ge=0, description="of each class")
+    file_sha256: Sha256 = Field(description="of the shard's own evidence.parquet, as its shard.json has it")
+    values_sha256: Sha256 = Field(description="over its logits, class by class")
+
+
+class MergedManifest(Record):
+    """`merged.json`: the evidence of some shards of a series in one file, a row group for each class."""
+
+    plan_sha256: str
+    shards: tuple[MergedShard, ...] = Field(min_length=1, max_length=_MOST_SHARDS)
+    offsets: tuple[int, ...] = Field(description="byte offset of each class's logits in evidence.parquet")
+    files: dict[FileName, FileRecord]
 
 
 class ShardManifest(Record):

@@ -14,7 +14,7 @@ from faults.native import Kind, Operation
 from faults.trials import DISK, Judge, begin, examine, is_temporary, references
 
 pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason=str(native.unavailable()))
-STEPS = ("first", "grow", "neighbours", "words", "relabel", "remove", "restart")
+STEPS = ("first", "grow", "compact", "neighbours", "words", "relabel", "remove", "restart")
 
 
 def test_every_state_that_a_kill_leaves(tmp_path: Path, judge: Judge) -> None:

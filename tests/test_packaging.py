@@ -48,7 +48,8 @@ def test_imports_go_one_way(folder: str) -> None:
                 inner = {name for name in names if name.startswith("bagindex.")}
                 assert inner <= {
                     *("bagindex.errors", "bagindex.text", "bagindex.output", "bagindex.observer"),
-                    *("bagindex.build", "bagindex.costs", "bagindex.info", "bagindex.plan", "bagindex.planning"),
+                    *("bagindex.build", "bagindex.compact", "bagindex.costs", "bagindex.info", "bagindex.plan"),
+                    "bagindex.planning",
                     *("bagindex.service", "bagindex.service.asking"),
                 }, path
 

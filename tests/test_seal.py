@@ -59,10 +59,10 @@ def test_records_of_earlier_versions_have_no_seal(folder: Path) -> None:
     shard.write_text(index.shard_manifest("linear", 0).model_dump_json(indent=1))
     with Index.open(folder) as opened:
         assert opened.top_patches("a").patches
-        # The catalog was made from a record of format 2; all else is as it was.
+        # The catalog was made from a record of format 3; all else is as it was.
         assert opened.verify().ok
     index.write_manifest(manifest)
-    assert index.manifest().format == 2
+    assert index.manifest().format == 3
 
 
 def test_a_record_is_no_pipe_and_no_link(tmp_path: Path) -> None:

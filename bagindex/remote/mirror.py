@@ -34,7 +34,8 @@ LEASE = "LOCK"
 """The object that says who writes; see `bagindex.remote.lease`."""
 _MOST = 20 * 10**9
 _FOLDER = re.compile(
-    r"[a-z0-9][a-z0-9_-]*/((evidence/|features/)?shard-\d{5,}|derived/(?P<kind>[a-z0-9]+(-[a-z0-9]+)*?)-\d+)"
+    r"[a-z0-9][a-z0-9_-]*/((evidence/|features/)?(shard-\d{5,}|(?P<merged>merged-\d{5,6}-\d{5,6}-\d{1,9}))"
+    r"|derived/(?P<kind>[a-z0-9]+(-[a-z0-9]+)*?)-\d+)"
 )
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ALONE = re.compile(
@@ -326,7 +327,8 @@ def _committed(listed: Mapping[str, Listed]) -> dict[str, Listed]:
     found = {}
     for name, each in listed.items():
         folder = _FOLDER.fullmatch(name.rpartition("/")[0])
-        record = f"{folder['kind']}.json" if folder and folder["kind"] else SHARD
+        kind = (folder["kind"] or (folder["merged"] and "merged")) if folder else None
+        record = f"{kind}.json" if kind else SHARD
         if name != LEASE and not is_stranger(name) and (folder is None or f"{folder[0]}/{record}" in listed):
             found[name] = each
     return found

@@ -3,7 +3,7 @@
     python tests/benchmarks/page.py FOLDER [INDEX ...]
 
 generates FOLDER/index where it is not there yet (50,000 images and 1,000 classes, with pixels: 11 GB, two minutes, see
-`query.py`), serves it and each INDEX, which must be labelled and have pixels, in processes of their own, drives a
+`generated.py`), serves it and each INDEX, which must be labelled and have pixels, in processes of their own, drives a
 Chromium without a window, prints tables and writes FOLDER/page.json.
 
 It needs Playwright for Python, and a Chromium: Playwright's own, or another with `--chromium PATH`.
@@ -35,8 +35,8 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
-import query
 from common import Row, machine, print_table, row, write_json
+from generated import CLASSES, WHOLE, generate
 
 VIEWPORT = {"width": 1360, "height": 900}
 QUIET = (
@@ -101,10 +101,8 @@ def serving(index: Path) -> Iterator[Served]:
         found = httpx.get(f"{api}/classes", params={"limit": 1000}, timeout=60).json()["classes"]
         (model, *_) = httpx.get(f"{api}/models", timeout=60).json()["models"]
         classes = [each["name"] for each in found if each["images"]]
-        generated = (
-            json.loads((index / "index.json").read_text(encoding="utf-8"))["plan"]["source"]["kind"] == "generated"
-        )
-        whole = [query.CLASSES[class_id].name for class_id in query.WHOLE] if generated else classes
+        source = json.loads((index / "index.json").read_text(encoding="utf-8"))["plan"]["source"]
+        whole = [CLASSES[class_id].name for class_id in WHOLE] if source["kind"] == "generated" else classes
         yield Served(address, index.name, classes, whole, model["grid"]["rows"] * model["grid"]["cols"])
     finally:
         server.terminate()
@@ -530,7 +528,7 @@ def main() -> None:
     parser.add_argument("--chromium", help="the program; by default Playwright's")
     arguments = parser.parse_args()
     generated: Path = arguments.folder / "index"
-    query.generate(generated, shown=True)
+    generate(generated, shown=True)
     described = machine()
     print(json.dumps(described))
     found = []

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/remote.py FOLDER [INDEX ...]
 
-puts the index of `query.py` (ImageNet-val's size; FOLDER/index, generated where it is not there yet) and other indexes
+puts the index of `generated.py` (ImageNet-val's size; FOLDER/index, made where it is not there yet) and other indexes
 into moto's server on this machine, prints a table for each and writes FOLDER/remote.json. Before each question the
 cache is empty, and opening is part of it; then the same is asked again by a new opening. Times say little: moto reads a
 whole object for each range of it, and there is no network.
@@ -23,12 +23,12 @@ from pathlib import Path
 import fsspec
 
 import moto_server
-import query
 from bagindex import Index
 from bagindex.errors import BagindexError
 from bagindex.remote.mirror import mirror_at
 from bagindex.remote.objects import Traffic
 from common import Row, machine, print_table, write_json
+from generated import generate
 
 Ask = Callable[[Index], object]
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("index", type=Path, nargs="*")
     options = parser.parse_args()
-    query.generate(options.folder / "index")
+    generate(options.folder / "index")
     found: dict[str, object] = {"machine": machine()}
     with moto_server.running() as address, tempfile.TemporaryDirectory() as cache:
         os.environ |= {**moto_server.ENVIRONMENT, "AWS_ENDPOINT_URL": address}

@@ -20,6 +20,7 @@ from bagindex.build import BuildSettings, build
 from bagindex.errors import BagindexError, IncompleteIndexError, IndexNotFoundError, NotKeptError, SettingsError
 from bagindex.evidence import Evidence
 from bagindex.grow import remove_model, update
+from bagindex.merged import own_files, read
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
 from fakes import LinearCompute, MemorySource
@@ -107,6 +108,12 @@ def grow(life: Life) -> None:
     update(life.directory, life.source(grown=True), CLASS_IDS, models, BuildSettings(workers=1))
 
 
+def compact(life: Life) -> None:
+    """Merge the evidence of shards."""
+    with Index.open(life.folder) as index:
+        index.compact()
+
+
 def neighbours(life: Life) -> None:
     """Make a FAISS index."""
     with Index.open(life.folder) as index:
@@ -146,7 +153,8 @@ def restart(life: Life) -> None:
 
 
 STEPS: Mapping[str, Callable[[Life], None]] = {
-    step.__name__: step for step in (first, fill, second, grow, neighbours, words, relabel, restore, remove, restart)
+    step.__name__: step
+    for step in (first, fill, second, grow, compact, neighbours, words, relabel, restore, remove, restart)
 }
 """All steps, in an order in which they can follow each other."""
 
@@ -223,6 +231,9 @@ def _ask(index: Index) -> dict[str, object]:
     for model, record in index._catalog.models.items():
         answers[f"{model} keeps"] = str(record.keep)
         answers[f"{model} a"] = index.top_patches("a", any_class=True, k=99, model=model).to_dicts()
+        if "evidence" in record.keep.tables:
+            several = index.top_patches("a", any_class=True, k=99, per_image=2, model=model)
+            answers[f"{model} several"] = several.to_dicts()
         if model == "one" and "features" in record.keep.tables:
             answers["one similar"] = index.similar(0, model=model, other_images=True).to_dicts()
             with suppress(NotKeptError):
@@ -241,13 +252,24 @@ def _unsound(directory: IndexDirectory) -> list[str]:
             continue
         try:
             series = folder.parent.relative_to(directory.root).as_posix()
-            files = directory.shard_manifest(series, int(folder.name[-5:])).files
+            files = own_files(directory, series, int(folder.name[-5:]))
         except BagindexError as error:
             problems.append(str(error))
             continue
         for name, each in files.items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != each.sha256:
                 problems.append(f"{folder / name} is committed and damaged")
+    for record in sorted(directory.root.rglob("merged.json")):
+        if ".tmp-" in record.as_posix():
+            continue
+        try:
+            merged = read(directory, record.parent).files
+        except BagindexError as error:
+            problems.append(str(error))
+            continue
+        for name, each in merged.items():
+            if hashlib.sha256((record.parent / name).read_bytes()).hexdigest() != each.sha256:
+                problems.append(f"{record.parent / name} is committed and damaged")
     for folder in directory.root.rglob("shard-?????"):
         if ".tmp-" not in folder.as_posix() and not (folder / "shard.json").exists():
             problems.append(f"{folder} is committed without a record")
