@@ -91,7 +91,7 @@ def test_a_damaged_shard_is_mended_as_the_message_says(folder: Path) -> None:
 
 def test_without_a_catalog_it_is_not_sound(folder: Path) -> None:
     (folder / "CURRENT").unlink()
-    assert "the build of" in Index.open(folder).verify().problems[0]
+    assert "all of its shards and no catalog" in Index.open(folder).verify().problems[0]
 
 
 def test_progress(folder: Path) -> None:
