@@ -157,9 +157,7 @@ def check_current(directory: IndexDirectory) -> tuple[int, list[str]]:
 def _current_record(directory: IndexDirectory) -> CatalogRecord:
     path = directory.root / CURRENT
     if not path.is_symlink() and not path.exists():
-        manifest = directory.manifest()
-        series = (IMAGES, *manifest.series)
-        if all(len(directory.committed(each)) == len(manifest.shards) for each in series):
+        if not directory.missing(directory.manifest()):
             raise IncompleteIndexError(
                 f"{directory.place} has all of its shards and no catalog: wait for the build that is running, if there "
                 "is one, or run `bagindex repair`, which makes it"

@@ -33,15 +33,12 @@ def refusals(root: Path) -> Iterator[None]:
         raise
     except Exception as error:
         code = _code(error)
-        if code == errno.EFBIG:
-            raise SpaceError(
-                f"{root} cannot be written any further ({os.strerror(code)}): allow larger files (`ulimit -f`, or the "
-                "file system's limit), and run the same command again; what is committed stays"
-            ) from error
         if code in _FULL:
+            larger = "allow larger files (`ulimit -f`, or the file system's limit)"
             raise SpaceError(
-                f"{root} cannot be written any further ({os.strerror(code)}): make room, and run the same command "
-                "again; what is committed stays"
+                f"{root} cannot be written any further ({os.strerror(code)}): "
+                f"{larger if code == errno.EFBIG else 'make room'}, and run the same command again; what is committed "
+                "stays"
             ) from error
         if code in _FAILED:
             raise DiskError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from bagindex import catalog, compact, derived
 from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
-from bagindex.store import COPY, IMAGES, INDEX, WEIGHTS, IndexDirectory
+from bagindex.store import COPY, INDEX, WEIGHTS, IndexDirectory
 from bagindex.verify import Damage, verify
 from bagindex_schemas.derived import AnnRecord, WordsRecord
 from bagindex_schemas.records import IndexManifest
@@ -89,9 +89,7 @@ def repair(
         report.left += damage.beyond
         report.agreed = not report.found or agree(report.found)
         again = _mend(directory, damage, report) if report.agreed else Again()
-        manifest = directory.manifest()
-        done = [directory.committed(series) for series in (IMAGES, *manifest.series)]
-        report.owed = sum(len(manifest.shards) - len(shards) for shards in done)
+        report.owed = directory.missing(directory.manifest())
     return report, again
 
 
@@ -144,7 +142,7 @@ def _mend(directory: IndexDirectory, damage: Damage, report: RepairReport) -> Ag
     if damage.copy:
         directory.write_manifest(manifest)
         report.restored.append(COPY)
-    if any(len(directory.committed(each)) < len(manifest.shards) for each in (IMAGES, *manifest.series)):
+    if directory.missing(manifest):
         # The catalog waits for the build; the one in force, if it is sound, still answers what it can.
         if damage.catalog:
             catalog.drop(directory)

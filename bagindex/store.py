@@ -175,6 +175,10 @@ class IndexDirectory(IndexFiles):
             raise DamagedIndexError(f"{self.shard_path(series, shard)} has no {name}: {REMAKE}")
         return self.shard_path(series, shard) / name
 
+    def missing(self, manifest: IndexManifest) -> int:
+        """How many of its shards are not committed, in all series together."""
+        return sum(len(manifest.shards) - len(self.committed(series)) for series in (IMAGES, *manifest.series))
+
     def totals(self, *series: str) -> tuple[Counter[str], Counter[str]]:
         """Rows and bytes of each table, over the committed shards of some series."""
         rows: Counter[str] = Counter()

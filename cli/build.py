@@ -30,6 +30,7 @@ from bagindex_cli.source_options import (
     OutOption,
     PixelsOption,
     PrecisionOption,
+    SourceArgument,
     SplitOption,
     StrictOption,
     TimeoutOption,
@@ -50,14 +51,7 @@ def register(app: typer.Typer) -> None:
 
 
 def build(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A folder of pictures, here or in an object store, or imagenet-val.",
-            show_default=False,
-        ),
-    ],
+    source: SourceArgument,
     model: ModelsOption = None,
     weights: WeightsOption = None,
     allow_hash: AllowHashOption = None,

@@ -27,6 +27,7 @@ from bagindex_cli.source_options import (
     NameOption,
     OutOption,
     PixelsOption,
+    SourceArgument,
     SplitOption,
     WeightsOption,
     WorkersOption,
@@ -48,14 +49,7 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A folder of pictures, here or in an object store, or imagenet-val.",
-            show_default=False,
-        ),
-    ],
+    source: SourceArgument,
     model: ModelsOption = None,
     weights: WeightsOption = None,
     allow_hash: AllowHashOption = None,

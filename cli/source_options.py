@@ -10,6 +10,14 @@ import typer
 
 from bagindex.text import parse_bytes
 
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A folder of pictures, here or in an object store, or imagenet-val.",
+        show_default=False,
+    ),
+]
 ModelsOption = Annotated[
     list[str] | None,
     typer.Option(
