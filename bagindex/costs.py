@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from bagindex.errors import SettingsError
-from bagindex.plan import NATIVE_ROWS, Estimate, estimate, owed
+from bagindex.plan import NATIVE_ROWS, Estimate, estimate, owed, summary_classes
 from bagindex.shards import PIXELS_PER_ROW_GROUP
 from bagindex_schemas.records import IndexManifest, Keep, ModelRecord
 
@@ -141,7 +141,8 @@ def _questions(manifest: IndexManifest, record: ModelRecord, found: Estimate, pi
     images, shards = found.images, len(manifest.shards)
     classes = max(1, len(plan.classes))
     native = images * classes <= NATIVE_ROWS
-    ranked = (_ROW * images, 4) if native else (found.tables["image_evidence"] // classes, _RANGES * shards)
+    shared = min(classes, summary_classes(images // max(1, shards)))
+    ranked = (_ROW * images, 4) if native else (found.tables["image_evidence"] * shared // classes, _RANGES * shards)
     tables = record.keep.tables
     asked = [
         [Question("opening it", *_OPENING, first=True)],

@@ -167,7 +167,7 @@ def _open_table(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWrit
     return pq.ParquetWriter(path, schema, **CHECKED, **options)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table as one row group."""
-    with _open_table(path, table.schema) as writer:
-        writer.write_table(table, row_group_size=max(1, table.num_rows))
+def write_table(path: Path, table: pa.Table, row_group_size: int | None = None, **options: Any) -> None:
+    """Write a table, as one row group or in groups of so many rows; `options` are pyarrow's."""
+    with _open_table(path, table.schema, **options) as writer:
+        writer.write_table(table, row_group_size=max(1, row_group_size or table.num_rows))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bagindex.array_file import ArrayFile, Encoding
 from bagindex.evidence import Evidence
 from bagindex.geometry import patch_ids
+from bagindex.plan import summary_classes
 from bagindex.shards import TableWriter, Written, write_table
 from bagindex.spill import ClassSpill
 from bagindex.store import EVIDENCE
@@ -24,6 +25,9 @@ EVIDENCE_ENCODINGS = {
     "patch_id": Encoding("DELTA_BINARY_PACKED", compression="zstd"),
 }
 """How the small columns of evidence are written: they cost next to nothing."""
+
+_SUMMARY_ENCODINGS = {"image_id": "DELTA_BINARY_PACKED", "patch_id": "DELTA_BINARY_PACKED"}
+"""Both ascend within a class, by little. A dictionary of them would be larger than they are."""
 
 
 def table_writers(
@@ -81,18 +85,42 @@ class SummaryWriter:
         # Class order: transposed, so that one class's rows for all images stand together.
         patches = np.ascontiguousarray(self._max_cell[:count].T, dtype=np.int64)
         patches += ids * self._grid.patches
-        arrays = {
-            "class_id": pa.array(np.repeat(np.arange(self._classes, dtype=np.int32), count)),
-            "image_id": pa.array(np.tile(ids, self._classes)),
-            "max_logit": pa.array(self._max_logit[:count].T.ravel()),
-            "patch_id": pa.array(patches.ravel()),
-            "mean_logit": pa.array(self._logits[:count].T.ravel()),
-        }
-        write_table(self._folder / "image_evidence.parquet", pa.table(arrays, schema=schemas.IMAGE_EVIDENCE))
+        write_image_evidence(self._folder, ids, self._max_logit[:count].T, patches, self._logits[:count].T)
         return Written({"predictions": count, "image_evidence": count * self._classes})
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def write_image_evidence(
+    folder: Path,
+    image_ids: NDArray[np.int64],
+    max_logit: NDArray[np.float32],
+    patch_ids: NDArray[np.int64],
+    mean_logit: NDArray[np.float32],
+) -> None:
+    """Write `image_evidence.parquet`, sorted by class and image; its row groups hold whole classes.
+
+    Args:
+        folder: where.
+        image_ids: int64 [n], ascending.
+        max_logit, patch_ids, mean_logit: float32, int64, float32 [C, n].
+    """
+    classes, count = max_logit.shape
+    arrays = {
+        "class_id": pa.array(np.repeat(np.arange(classes, dtype=np.int32), count)),
+        "image_id": pa.array(np.tile(image_ids, classes)),
+        "max_logit": pa.array(max_logit.ravel()),
+        "patch_id": pa.array(patch_ids.ravel()),
+        "mean_logit": pa.array(mean_logit.ravel()),
+    }
+    write_table(
+        folder / "image_evidence.parquet",
+        pa.table(arrays, schema=schemas.IMAGE_EVIDENCE),
+        row_group_size=count * summary_classes(count),
+        use_dictionary=["class_id", "max_logit"],
+        column_encoding=_SUMMARY_ENCODINGS,
+    )
 
 
 class EvidenceWriter:

@@ -60,7 +60,7 @@ IMAGE_EVIDENCE = pa.schema(
         _column("mean_logit", pa.float32()),
     ]
 )
-"""Sorted by class_id, image_id."""
+"""Sorted by class_id, image_id; row groups hold whole classes."""
 
 EVIDENCE = pa.schema([_column("class_id", pa.int32()), _column("patch_id", pa.int64()), _column("logit", pa.float16())])
 """Sorted by class_id, patch_id; one row group per class."""

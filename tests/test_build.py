@@ -25,6 +25,7 @@ from bagindex.errors import (
 from bagindex.observer import BuildObserver
 from bagindex.plan import Estimate
 from bagindex.store import COPY, IndexDirectory
+from bagindex.tables import write_image_evidence
 from bagindex_schemas import tables
 from bagindex_schemas.records import Keep
 from fakes import LinearCompute, MemorySource
@@ -85,7 +86,26 @@ def test_evidence_has_one_row_group_per_class_and_features_one_per_image(tmp_pat
     ]
     features = pq.ParquetFile(shard / "features.parquet")
     assert features.num_row_groups == 3
-    assert pq.ParquetFile(shard / "image_evidence.parquet").num_row_groups == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "groups"),
+    [(25_000, 5, [75_000, 50_000]), (200_000, 2, [200_000] * 2), (3, 4, [12]), (0, 2, [0])],
+)
+def test_row_groups_of_image_evidence_hold_whole_classes(
+    images: int, classes: int, groups: list[int], tmp_path: Path
+) -> None:
+    values = np.arange(classes * images, dtype=np.float32).reshape(classes, images)
+    ids = np.arange(images)
+    write_image_evidence(tmp_path, ids, values, np.tile(ids * 4, (classes, 1)), -values)
+    file = pq.ParquetFile(tmp_path / "image_evidence.parquet")
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == groups
+    table = file.read()
+    assert table["class_id"].to_pylist() == np.repeat(np.arange(classes), images).tolist()
+    assert table["image_id"].to_pylist() == ids.tolist() * classes
+    assert table["patch_id"].to_pylist() == (ids * 4).tolist() * classes
+    assert np.array_equal(table["max_logit"].to_numpy(), values.ravel())
+    assert np.array_equal(table["mean_logit"].to_numpy(), -values.ravel())
 
 
 def test_features_are_an_array_in_the_file(tmp_path: Path) -> None:

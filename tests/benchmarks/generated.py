@@ -36,7 +36,7 @@ from bagindex.plan import cut, shard_size
 from bagindex.registry import ARCHITECTURES
 from bagindex.shards import PIXELS_PER_ROW_GROUP, Written, hash_files
 from bagindex.store import IMAGES, SHARD, IndexDirectory
-from bagindex.tables import EVIDENCE_ENCODINGS
+from bagindex.tables import EVIDENCE_ENCODINGS, write_image_evidence
 from bagindex_schemas import tables
 from bagindex_schemas.records import (
     ClassRecord,
@@ -356,14 +356,8 @@ def _write_summaries(
         pa.FixedSizeListArray.from_arrays(pa.array(logits.ravel()), type=schema.field("logits").type),
     ]
     _write(folder / "predictions.parquet", pa.Table.from_arrays(arrays, schema=schema))
-    arrays = [
-        pa.array(np.repeat(np.arange(asked, dtype=np.int32), len(ids))),
-        pa.array(np.tile(ids, asked)),
-        pa.array(max_logit.T[:asked].ravel()),
-        pa.array((ids * GRID.patches + cells.T[:asked]).ravel()),
-        pa.array(logits.T[:asked].ravel()),
-    ]
-    _write(folder / "image_evidence.parquet", pa.Table.from_arrays(arrays, schema=tables.IMAGE_EVIDENCE))
+    patches = ids * GRID.patches + cells.T[:asked]
+    write_image_evidence(folder, ids, max_logit.T[:asked], patches, logits.T[:asked])
 
 
 def _write(path: Path, table: pa.Table) -> None:
