@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bagindex.durable import make_folder
 from bagindex.errors import LockedError, SettingsError
+from bagindex.refusals import FULL
 
 LOCK = "LOCK"
 """The file that a writer locks, with the number of its process in it."""
@@ -26,7 +27,7 @@ def hold(root: Path) -> int:
     Raises:
         LockedError: another process is writing.
         SettingsError: the folder cannot be written to.
-        OSError: nothing can be written into the lock's file.
+        OSError: the disk is full, or nothing can be written into the lock's file.
     """
     for _ in range(_TRIES):
         try:
@@ -37,6 +38,8 @@ def hold(root: Path) -> int:
         except OSError as error:
             if error.errno in (errno.EMLINK, errno.ELOOP):
                 raise SettingsError(f"{root / LOCK} is a link, as in a copy made of links: remove it") from None
+            if error.errno in FULL:
+                raise
             raise SettingsError(f"cannot write to {root}: {error.strerror}; give --out another place") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -109,7 +109,9 @@ class Estimate:
     patches: int
     tables: Mapping[str, int]
     scratch: int
-    """Bytes of the scratch files of the shards that are computed at a time, which are gone at the end."""
+    """Bytes of the scratch files of the shards that are computed at a time, or of the parts that a FAISS index is put
+    together from, which are gone at the end.
+    """
 
     @property
     def total(self) -> int:
@@ -162,7 +164,9 @@ def estimate(
         scratch = max(scratch, at_a_time * spilled)
     tables["weights"] = weights
     for name, count in described.items():
-        tables["similar"] += similar_bytes(count, manifest.models[name].feature_size)
+        similar = similar_bytes(count, manifest.models[name].feature_size)
+        tables["similar"] += similar
+        scratch = max(scratch, similar)
     # The catalog is written anew, with what is there already.
     files = sum(span.count for span in manifest.shards)
     native = 12 * classes if files * classes <= NATIVE_ROWS else 0

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from bagindex.errors import BagindexError, DiskError, SpaceError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a disk says that has no room, or may not take more."""
 _FAILED = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ESTALE)
 _NO_REASON = "fsync failed"
 """What DuckDB says where it does not say why."""
@@ -33,7 +34,7 @@ def refusals(root: Path) -> Iterator[None]:
         raise
     except Exception as error:
         code = _code(error)
-        if code in _FULL:
+        if code in FULL:
             larger = "allow larger files (`ulimit -f`, or the file system's limit)"
             raise SpaceError(
                 f"{root} cannot be written any further ({os.strerror(code)}): "
@@ -54,4 +55,4 @@ def _code(error: Exception) -> int:
         return error.errno or 0
     if _NO_REASON in str(error):
         return errno.EIO
-    return next((code for code in (*_FULL, *_FAILED) if os.strerror(code) in str(error)), 0)
+    return next((code for code in (*FULL, *_FAILED) if os.strerror(code) in str(error)), 0)

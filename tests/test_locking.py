@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from bagindex import locking
-from bagindex.errors import LockedError, SettingsError
+from bagindex.errors import LockedError, SettingsError, SpaceError
 from bagindex.locking import hold
+from bagindex.store import IndexDirectory
 
 
 def test_a_lock_that_was_taken_away_with_its_index_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,3 +88,13 @@ def test_who_has_the_lock_and_has_not_said_so_yet_is_waited_for(
         hold(tmp_path)
     assert len(pauses) == 1
     os.close(descriptor)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_without_room_for_a_folder_is_full(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(locking, "make_folder", full)
+    with pytest.raises(SpaceError, match="make room"), IndexDirectory(tmp_path / "index").writing():
+        raise AssertionError

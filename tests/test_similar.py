@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from bagindex.errors import DamagedIndexError, QueryError, SettingsError
 from bagindex.geometry import cell_at, from_source, make_grid, shared_area, to_source
 from bagindex.grow import update
 from bagindex.observer import BuildObserver
-from bagindex.similarity import making, search
+from bagindex.similarity import ann, lists, making, search
 from bagindex.store import IndexDirectory
+from bagindex.stored import StoredFeatures
+from bagindex_schemas.derived import AnnRecord
 from fakes import LinearCompute, MemorySource
 from sealing import change_record
 
@@ -254,18 +257,103 @@ def test_recall_is_measured_honestly(writable: Index, table: NDArray[np.float32]
     assert whole.probing.recall == 1.0
 
 
-@pytest.mark.parametrize("metric", ["cosine", "l2"])
-def test_parts_answer_as_one(writable: Index, metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """In little memory the index is made in parts."""
     monkeypatch.setattr(making, "_LEAST_MEMORY", 1000)
     monkeypatch.setattr(making, "_IMAGES_AT_ONCE", 16)
-    made = writable.make_ann("IVF4,Flat", metric=metric)
-    whole = [writable.similar(patch, metric=metric).to_dicts() for patch in range(0, 3600, 311)]
-    again = writable.make_ann("IVF4,Flat", metric=metric, memory=250_000)
+
+
+@pytest.mark.usefixtures("parts")
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+@pytest.mark.parametrize("factory", ["IVF4,Flat", "PCA16,IVF4,Flat", "IVF16,RaBitQ"])
+def test_lists_of_parts_are_put_together(
+    writable: Index, factory: str, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(made: AnnRecord) -> tuple[list[list[int]], list[object]]:
+        """The ids and codes of each list, and answers."""
+        kind = "patches" if metric == "cosine" else "patches-l2"
+        folder = max((writable.path / "linear/derived").glob(f"{kind}-[0-9]"))
+        beside = folder / lists.FILE
+        index = ann.read(folder / "patches.faiss", beside if beside.name in made.files else None)
+        held = lists.of_index(index)
+        assert held.read_only
+        ids = [list(map(int, faiss.rev_swig_ptr(held.get_ids(i), held.list_size(i)))) for i in range(held.nlist)]
+        codes = [
+            faiss.rev_swig_ptr(held.get_codes(i), held.list_size(i) * held.code_size).tolist()
+            for i in range(held.nlist)
+        ]
+        answers = [writable.similar(patch, metric=metric).to_dicts() for patch in range(0, 3600, 311)]
+        return [*ids, *codes], answers
+
+    import faiss
+
+    made = writable.make_ann(factory, metric=metric)
+    assert set(made.files) == {"patches.faiss"}
+    whole = opened(made)
+    for makers in (1, 3):
+        monkeypatch.setattr(making, "cores", lambda makers=makers: 2 * makers)
+        monkeypatch.setattr(making._Maker, "_images_of_a_part", lambda _self, _makers: 48)
+        made = writable.make_ann(factory, metric=metric)
+        assert set(made.files) == {"patches.faiss", "patches.lists"}
+        assert opened(made) == whole
+    assert not writable.similar(0, metric=metric).exact
+
+
+@pytest.mark.usefixtures("parts")
+def test_lists_that_cannot_be_put_together_stay_in_parts(writable: Index) -> None:
+    """Those of fast scans are kept in blocks."""
+    made = writable.make_ann("IVF4,PQ8x4fs")
+    before = [writable.similar(patch).to_dicts() for patch in range(0, 3600, 311)]
+    again = writable.make_ann("IVF4,PQ8x4fs", memory=20_000)
     assert len(made.files) == 1
     assert len(again.files) > 4
-    assert [writable.similar(patch, metric=metric).to_dicts() for patch in range(0, 3600, 311)] == whole
-    assert not writable.similar(0, metric=metric).exact
+    assert [writable.similar(patch).to_dicts() for patch in range(0, 3600, 311)] == before
+    assert not writable.similar(0).exact
+
+
+@pytest.mark.usefixtures("parts")
+def test_lists_that_are_others_are_refused(writable: Index) -> None:
+    """FAISS reads where it is told to."""
+    writable.make_ann("IVF4,Flat", memory=250_000)
+    (path,) = (writable.path / "linear/derived").glob("*/patches.lists")
+    whole = path.read_bytes()
+    counts = np.frombuffer(whole, "<i8", 4, len(whole) - 32)
+    for crafted in (
+        [counts[0] + 1, *counts[1:]],
+        [-1, counts[0] + counts[1] + 1, *counts[2:]],
+        [2**62, counts[1], 2**62, counts[3]],
+        [2**63 - 1] * 4,
+    ):
+        path.write_bytes(whole[:-32] + np.array(crafted, "<i8").tobytes())
+        with Index.open(writable.path) as index, pytest.raises(DamagedIndexError, match="does not hold the 4 lists"):
+            index.similar(0)
+    path.write_bytes(whole[-16:])
+    with pytest.raises(ValueError, match="too short"):
+        ann.read(path.with_name("patches.faiss"), path)
+
+
+@pytest.mark.usefixtures("parts")
+def test_making_an_index_is_stopped_soon(writable: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other part is begun, and nothing is left."""
+    begun = []
+    blocks = StoredFeatures.blocks
+
+    def slow(self: StoredFeatures, places: range, images: int) -> Iterator[object]:
+        begun.append(places)
+        for block in blocks(self, places, images):
+            time.sleep(0.3)
+            yield block
+
+    def stop(done: int, _total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StoredFeatures, "blocks", slow)
+    with pytest.raises(KeyboardInterrupt):
+        writable.make_ann("IVF4,Flat", memory=250_000, progress=stop)
+    assert len(begun) < 4
+    assert not list((writable.path / "linear/derived").iterdir())
 
 
 def test_filters_with_an_index(writable: Index, monkeypatch: pytest.MonkeyPatch) -> None:

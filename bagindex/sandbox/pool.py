@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 import weakref
@@ -18,6 +17,7 @@ from bagindex.errors import BagindexError, QueryError
 from bagindex.sandbox import gate, state
 from bagindex.sandbox.process import Answer, Limits, LostError, Process, StartError, TimeLimitError
 from bagindex.sandbox.state import State
+from bagindex.stages import cores
 
 __all__ = ["Answer", "BusyError", "Limits", "SqlPool", "TimeLimitError"]
 
@@ -48,7 +48,7 @@ class SqlPool:
         self.limits = limits or Limits()
         self._directory = home.at(path)
         self._queue = queue
-        self._threads = max(1, min(_MOST_THREADS, _cores() // workers))
+        self._threads = max(1, min(_MOST_THREADS, cores() // workers))
         self._longest_wait = _PATIENCE + self.limits.seconds
         self._state: State | None = None
         self._reading = threading.Lock()
@@ -223,7 +223,3 @@ class SqlPool:
 def _kill_all(processes: set[Process]) -> None:
     while processes:
         processes.pop().kill()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

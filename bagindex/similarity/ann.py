@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bagindex import derived
 from bagindex.errors import DamagedIndexError
+from bagindex.similarity import lists
 from bagindex.similarity.vectors import prepare
 from bagindex.store import IndexDirectory
 from bagindex.text import first_line
@@ -111,10 +112,12 @@ def open_neighbours(
     if made.factory is None:
         return None, made
     try:
-        parts = [read(directory.whole(folder / name)) for name in sorted(made.files)]
+        files = {name: directory.whole(folder / name) for name in sorted(made.files)}
+        beside = files.pop(lists.FILE, None)
+        parts = [read(path, beside) for path in files.values()]
         _check(parts, record, made)
         return Neighbours(parts, metric), made
-    except (RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         if derived.newest(directory, record.name, kind) != folder:  # replaced in this moment
             return open_neighbours(directory, record, metric)
         raise DamagedIndexError(
@@ -132,11 +135,12 @@ def _check(parts: Sequence[Any], record: ModelRecord, made: AnnRecord) -> None:
         raise ValueError(f"it does not have {made.patches:,} patches")
 
 
-def read(path: Path) -> Any:
-    """A FAISS index from a file, with its inverted lists mapped."""
+def read(path: Path, beside: Path | None = None) -> Any:
+    """A FAISS index from a file, with its inverted lists mapped: its own, or those of a file `beside` it."""
     import faiss
 
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+    return lists.attach(index, beside) if beside is not None else index
 
 
 def kind_of(metric: Metric) -> str:

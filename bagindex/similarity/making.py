@@ -1,15 +1,20 @@
-"""Making a FAISS index from stored features: trained on a sample, filled in a stream, in bounded memory, and measured.
+"""Making a FAISS index from stored features: trained on a sample, filled in parts, in bounded memory, and measured.
 
-Inverted lists grow in memory up to a part of the budget; then they are written as a part of the index, and the next
-part is begun. A search looks into all parts.
+A part holds the codes of some neighbouring images, so many that it takes its share of the memory. Several are made at a
+time; then their inverted lists are put together, list by list. An index whose lists cannot be stays in parts, and a
+search looks into all of them.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +23,10 @@ from bagindex import derived
 from bagindex.arrays import to_float32
 from bagindex.errors import SettingsError
 from bagindex.plan import EXACT
-from bagindex.similarity import ann
+from bagindex.similarity import ann, lists
+from bagindex.similarity.trials import NEAREST, Truth, tried
 from bagindex.similarity.vectors import prepare
+from bagindex.stages import cores
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredFeatures
 from bagindex.text import bytes_text, first_line
@@ -32,12 +39,12 @@ _LEAST_MEMORY = 64_000_000
 _PER_LIST = 64
 """Patches that each inverted list is trained on; FAISS warns below 39."""
 _QUERIES = 200
-_NEAREST = 10
-_RECALL = 0.998
-"""What is aimed at, on the queries; on others it may come out a little lower."""
 _IMAGES_AT_ONCE = 8
 _AT_ONCE = 1 << 20
 """Bytes of an index that are written at once."""
+_MOST_MAKERS = 8
+_CORES = 2
+"""Cores for each thread that makes a part: FAISS works on several at once, and what comes before and after on one."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,6 @@ class _Maker:
         self._settings = settings
         self._folder = folder
         self._progress = progress
-        self._parts: list[Path] = []
         self._blocks = -(-len(features.image_ids) // _IMAGES_AT_ONCE)
         dimensions = features.record.feature_size
         try:
@@ -225,84 +231,68 @@ class _Maker:
     def fill_and_measure(self) -> tuple[Probing, ...]:
         """Put all features into the index, write it, and try how far it must look."""
         queries = prepare(to_float32(self._features.of_patches(self.queries)), self._settings.metric)
-        truth = _Truth(self.queries, queries)
-        for number, (ids, halves) in enumerate(self._features.blocks(images=_IMAGES_AT_ONCE), start=1):
-            block = prepare(to_float32(halves), self._settings.metric)
-            self._index.add_with_ids(block, ids)
-            truth.look(ids, block)
-            if self._ivf is not None and self._index.ntotal * self._ivf.code_size > self._settings.memory // 2:
-                self._write()
-            self._progress(number, self._blocks)
-        if self._index.ntotal or not self._parts:
-            self._write()
-        opened = ann.Neighbours([ann.read(path) for path in self._parts], self._settings.metric)
-        return _trials(opened, queries, truth, min(self._features.count, 20 * _NEAREST))
+        truth = Truth(self.queries, queries)
+        parts = [ann.read(path) for path in self._fill(truth)]
+        if len(parts) > 1 and all(lists.of_index(part) is not None for part in parts):
+            parts = [self._merged(parts)]
+        opened = ann.Neighbours(parts, self._settings.metric)
+        return tried(opened, queries, truth, min(self._features.count, 20 * NEAREST))
 
-    def _write(self) -> None:
-        """Write what has come together as a part of the index, and begin another."""
-        path = self._folder / (f"patches-{len(self._parts)}.faiss" if self._parts else "patches.faiss")
+    def _fill(self, truth: Truth) -> list[Path]:
+        """Make all parts; their files, in order."""
+        makers = min(_MOST_MAKERS, max(1, cores() // _CORES)) if self._ivf is not None else 1
+        images = len(self._features.image_ids)
+        step = self._images_of_a_part(makers)
+        spans = [range(start, min(start + step, images)) for start in range(0, images, step)]
+        trained = self._faiss.serialize_index(self._index)
+        threads = max(1, self._faiss.omp_get_max_threads() // max(1, min(makers, len(spans))))
+        stopped, done = Event(), Counter[int]()
+
+        def part(number: int) -> Path:
+            """Make a part in this thread; FAISS counts threads for each that calls it."""
+            self._faiss.omp_set_num_threads(threads)
+            index = self._faiss.deserialize_index(trained)
+            for ids, halves in self._features.blocks(spans[number], _IMAGES_AT_ONCE):
+                if stopped.is_set():
+                    break
+                block = prepare(to_float32(halves), self._settings.metric)
+                index.add_with_ids(block, ids)
+                truth.look(ids, block)
+                done[number] += 1
+            return self._written(index, f"patches-{number}.faiss" if number else "patches.faiss")
+
+        with ThreadPoolExecutor(makers) as pool:
+            try:
+                parts = [pool.submit(part, number) for number in range(len(spans))]
+                waiting = set(parts)
+                while waiting:
+                    ended, waiting = wait(waiting, timeout=0.2, return_when=FIRST_EXCEPTION)
+                    for each in ended:
+                        each.result()
+                    self._progress(sum(done.values()), self._blocks)
+                return [each.result() for each in parts]
+            finally:
+                stopped.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _images_of_a_part(self, makers: int) -> int:
+        """So many that each part takes its share of half of the memory, in whole blocks; all where they need none."""
+        if self._ivf is None:
+            return max(1, len(self._features.image_ids))
+        size = self._features.patches * (self._ivf.code_size + lists.ID_BYTES)
+        return max(1, self._settings.memory // 2 // makers // size // _IMAGES_AT_ONCE) * _IMAGES_AT_ONCE
+
+    def _merged(self, parts: Sequence[Any]) -> Any:
+        """One index, with the lists of all parts, in place of them."""
+        beside = self._folder / lists.FILE
+        lists.merge(parts, beside)
+        for path in self._folder.glob("patches*.faiss"):
+            path.unlink()
+        return ann.read(self._written(self._index, "patches.faiss"), beside)
+
+    def _written(self, index: Any, name: str) -> Path:
+        path = self._folder / name
         # By our own file: FAISS's does not tell when closing it fails, with what is left to be written.
         with path.open("wb") as file:
-            self._faiss.write_index(self._index, self._faiss.PyCallbackIOWriter(file.write, _AT_ONCE))
-        self._parts.append(path)
-        self._index.reset()
-
-
-class _Truth:
-    """The exactly nearest patches of some patches, other than themselves, found as blocks of features pass by."""
-
-    def __init__(self, ids: NDArray[np.int64], queries: NDArray[np.float32]) -> None:
-        self._own = ids
-        self._queries = queries
-        self._near = np.full((len(ids), _NEAREST), -np.inf, np.float32)
-        self.ids = np.full((len(ids), _NEAREST), -1, np.int64)
-
-    def look(self, ids: NDArray[np.int64], block: NDArray[np.float32]) -> None:
-        # -|x - q|² is 2xq - |x|² and the same |q|² for all.
-        near = 2 * (self._queries @ block.T) - np.einsum("ij,ij->i", block, block)
-        near[ids == self._own[:, None]] = -np.inf
-        least = self._near.min(axis=1, keepdims=True)
-        for i in np.flatnonzero((near > least).any(axis=1)):
-            values = np.concatenate([self._near[i], near[i]])
-            best = np.argpartition(-values, _NEAREST - 1)[:_NEAREST]
-            self.ids[i] = np.concatenate([self.ids[i], ids])[best]
-            self._near[i] = values[best]
-
-    def recall(self, query: int, found: NDArray[np.int64]) -> float:
-        """Share of a query's nearest that are among some patches."""
-        truth = self.ids[query][self.ids[query] >= 0]
-        return float(np.isin(truth, found).mean()) if len(truth) else 1.0
-
-    def without_own(self, query: int, found: NDArray[np.int64]) -> NDArray[np.int64]:
-        others: NDArray[np.int64] = found[found != self._own[query]]
-        return others
-
-
-def _trials(index: ann.Neighbours, queries: NDArray[np.float32], truth: _Truth, most: int) -> tuple[Probing, ...]:
-    """Look farther until enough is found: with more lists first, then with more candidates."""
-    trials: list[Probing] = []
-    probes = [count for count in (8, 16, 32, 64, 128, 256) if count < index.lists] + [index.lists]
-    for probe in probes:
-        found, times = [], []
-        for query in queries:
-            started = time.perf_counter()
-            found.append(index.search(query, most + 1, probe))
-            times.append(time.perf_counter() - started)
-        own = [truth.without_own(i, each) for i, each in enumerate(found)]
-        wanted = [count for count in (20, 40, 100, 200) if count < most] + [most]
-        measured = [
-            Probing(
-                probes=probe,
-                candidates=candidates,
-                recall=round(float(np.mean([truth.recall(i, each[:candidates]) for i, each in enumerate(own)])), 4),
-                milliseconds=round(1000 * float(np.median(times)), 3),
-            )
-            for candidates in wanted
-        ]
-        enough = next((each for each in measured if each.recall >= _RECALL), None)
-        trials.append(enough or measured[-1])
-        if enough:
-            break
-    if not enough:
-        trials.append(max(trials, key=lambda each: each.recall))
-    return tuple(trials)
+            self._faiss.write_index(index, self._faiss.PyCallbackIOWriter(file.write, _AT_ONCE))
+        return path
