@@ -10,12 +10,12 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
@@ -50,6 +50,7 @@ from bagindex_schemas.records import CatalogRecord, FileRecord, Keep, ModelRecor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_Answer = TypeVar("_Answer")
 _KEEP_CATALOGS = 2
 _CHUNK = 10_000
 """Rows of a stream that are fetched at a time."""
@@ -264,10 +265,27 @@ class Catalog:
                     name: now[name] for name in has
                 }
                 self._relations = replace(self._relations, listed=self.listed)
-        for view in self._bound:
-            body = self._relations.view(view) if view == "evidence" else None
+        try:
+            body = self._relations.view("evidence") if "evidence" in self._bound else None
             if body is not None:
-                self.connection.execute(f'CREATE OR REPLACE TEMP VIEW "{view}" AS {body}')
+                self.connection.execute(f"CREATE OR REPLACE TEMP VIEW evidence AS {body}")
+        except (DamagedIndexError, duckdb.Error):  # it has moved on since
+            self._seen = None
+
+    def answer(self, ask: Callable[[], _Answer]) -> _Answer:
+        """Ask a question that looks at evidence, again where that was merged in this moment: it is the same elsewhere.
+
+        Raises:
+            OutdatedError: something that it looks at is gone.
+        """
+        for _ in range(_TRIES - 1):
+            before = self.listed
+            try:
+                return ask()
+            except OutdatedError:
+                if self.listed is before:  # nothing was found elsewhere
+                    raise
+        return ask()
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -34,13 +35,16 @@ def run(catalog: Catalog, query: str) -> QueryResult:
                 "only one statement that reads is run: SELECT, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN "
                 "(and PIVOT, where it names its values: PIVOT t ON c IN (...))"
             )
-        catalog.bind_views(query)
-        connection = catalog.connection
-        with catalog.reading():
-            table = _interruptible(connection, lambda: connection.sql(query).to_arrow_table())
-        return QueryResult(unique(table))
+        return QueryResult(unique(catalog.answer(partial(_ask, catalog, query))))
     except duckdb.Error as error:
         raise QueryError(_explain(catalog, error)) from None
+
+
+def _ask(catalog: Catalog, query: str) -> pa.Table:
+    catalog.bind_views(query)
+    connection = catalog.connection
+    with catalog.reading():
+        return _interruptible(connection, lambda: connection.sql(query).to_arrow_table())
 
 
 def _interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], pa.Table]) -> pa.Table:

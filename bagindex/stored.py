@@ -83,14 +83,16 @@ class StoredPatches:
 
     def _map(self, shard: int) -> Arrays:
         if shard not in self._maps:
-            with self._catalog.reading():
-                path = self._path(shard)
-                try:
-                    opened = self._open(shard, path)
-                except UNREADABLE as error:
-                    raise damaged(path, error) from None
-            self._maps[shard] = opened
+            self._maps[shard] = self._catalog.answer(lambda: self._mapped(shard))
         return self._maps[shard]
+
+    def _mapped(self, shard: int) -> Arrays:
+        with self._catalog.reading():
+            path = self._path(shard)
+            try:
+                return self._open(shard, path)
+            except UNREADABLE as error:
+                raise damaged(path, error) from None
 
     def _open(self, shard: int, path: Path) -> Arrays:
         raise NotImplementedError

@@ -97,7 +97,8 @@ def answer(catalog: Catalog, model: ModelRecord, question: Question) -> tuple[Pa
         # An image's strongest patch ranks before its others: only so many of the first images as there are patches up
         # to the answer's last can have one in it.
         strongest = _strongest(catalog, model, question, last, 0)
-        chosen = _several(catalog, model, question, [image_id for _, _, image_id in strongest])[question.offset :]
+        image_ids = [image_id for _, _, image_id in strongest]
+        chosen = catalog.answer(lambda: _several(catalog, model, question, image_ids))[question.offset :]
     described = describe(catalog, model, [patch_id for patch_id, _ in chosen])
     name, class_id = question.class_.name, question.class_.class_id
     return tuple(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,7 @@ import pytest
 from bagindex import Index, catalog, compact
 from bagindex.array_file import ArrayFile
 from bagindex.build import BuildSettings, build
+from bagindex.catalog import Catalog
 from bagindex.errors import (
     DamagedIndexError,
     LockedError,
@@ -293,6 +295,38 @@ def test_readers_go_on(folder: Path, groups: int) -> None:
         assert early.sql(SQL, safe=True).to_dicts() == before["rows"]
         assert asked(early) == before
         assert asked(late) == before
+
+
+@pytest.mark.parametrize("question", ["sql", "several of an image", "heatmap"])
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_a_question_in_whose_middle_evidence_is_merged_is_answered(
+    folder: Path, question: str, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask: Callable[[Index], object] = {
+        "sql": lambda index: index.sql(SQL).to_dicts(),
+        "several of an image": lambda index: index.top_patches("a", any_class=True, k=50, per_image=3).to_dicts(),
+        "heatmap": lambda index: index.heatmap(9, classes="a").values.tolist(),
+    }[question]
+    reading, begun = Catalog.reading, 0
+
+    @contextmanager
+    def merging(self: Catalog) -> Iterator[None]:
+        nonlocal begun
+        with reading(self):
+            begun += 1
+            if begun == moment:
+                with monkeypatch.context() as quiet:
+                    quiet.setattr(Catalog, "reading", reading)
+                    Index.open(folder).compact()
+            yield
+
+    with Index.open(folder) as index:
+        before = ask(index)
+    with Index.open(folder) as index:
+        monkeypatch.setattr(Catalog, "reading", merging)
+        assert [ask(index), ask(index)] == [before] * 2
+        assert begun >= moment
+    assert not (folder / SERIES / "shard-00000" / EVIDENCE).exists()
 
 
 def test_readers_of_an_older_state_see_no_images_that_came_later(folder: Path) -> None:

@@ -103,7 +103,7 @@ def _remove(place: Place, chance: random.Random) -> tuple[list[Done], list[str]]
 
 
 def _changes(place: Place, chance: random.Random) -> tuple[list[Done], list[str]]:
-    """An update, other labels, words and a FAISS index at once, each tried until it is done.
+    """An update, other labels, words, a FAISS index and a compaction at once, each tried until it is done.
 
     Then words and the FAISS index are made again: all answers are those of an index where one came after the other.
     """
@@ -141,6 +141,7 @@ _CHANGES: Mapping[str, Step] = {
     "relabel": Step("relabel", 3),
     "words": Step("words", 5),
     "ann": Step("ann", 1),
+    "compact": Step("compact"),
 }
 _COMPARED = ("counts", "labels", "evidence", "words in SQL", "words", "similar", "top patches", "why")
 

@@ -85,6 +85,9 @@ class Step:
             case "ann":
                 with Index.open(folder) as index:
                     index.make_ann("Flat" if self.number else "none")
+            case "compact":
+                with Index.open(folder) as index:
+                    index.compact()
             case "catalog":
                 with directory.writing():
                     catalog.update(directory, anew=True)
@@ -112,7 +115,7 @@ def steps(rng: random.Random, count: int) -> list[Step]:
     found: list[Step] = []
     images = FIRST
     while len(found) < count:
-        kinds = ["grow", "relabel", "words", "ann", "catalog"]
+        kinds = ["grow", "relabel", "words", "ann", "compact", "catalog"]
         rng.shuffle(kinds)
         for kind in kinds:
             number = 0
