@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import threading
 import time
@@ -110,9 +111,11 @@ def planted_in_store(planted_words: Index, _moto: str) -> str:
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """The URL of an empty place in a store that is this process's memory, and a cache of its own."""
+    """The URL of an empty place, and a cache of its own. It is in a store that is this process's memory, or below the
+    URL that BAGINDEX_TEST_STORE has, to try another.
+    """
     monkeypatch.setenv("BAGINDEX_CACHE", str(tmp_path / "cache"))
-    return f"memory://bucket-{time.monotonic_ns()}/index"
+    return f"{os.environ.get('BAGINDEX_TEST_STORE', 'memory:/')}/bucket-{time.monotonic_ns()}/index"
 
 
 @pytest.fixture
