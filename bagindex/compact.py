@@ -235,13 +235,10 @@ def _planned(directory: IndexDirectory, manifest: IndexManifest, model: str | No
 def _settle(directory: IndexDirectory) -> None:
     """Have questions answered from merged evidence, and remove what it stands for."""
     catalog.update(directory)
-    # One that was killed may have renamed them, and not have seen to it that this outlives a power cut.
-    fsync_folder(directory.root)
     for series in directory.manifest().series:
         names = directory.merged_names(series)
         if not names:
             continue
-        fsync_folder(directory.inside(series))
         merged, needed = MergedEvidence(directory, series), set()
         for shard in directory.committed(series):
             manifest = directory.shard_manifest(series, shard)

@@ -283,6 +283,7 @@ class IndexDirectory(IndexFiles):
             descriptor = hold(self.root)
             try:
                 with self._alone():
+                    self._settle()
                     self._sweep()
                     self._keep_copy()
                     yield
@@ -350,6 +351,15 @@ class IndexDirectory(IndexFiles):
     def _put_folder(self, temporary: Path, final: Path, record: str) -> None:
         os.rename(temporary, final)
         fsync_folder(final.parent)
+
+    def _settle(self) -> None:
+        """Have what a killed writer renamed outlive a power cut: it may not have come to that, and what is found is
+        relied on.
+        """
+        folders = (folder for pattern in ("*/", "*/*/") for folder in self.root.glob(pattern))
+        for folder in (self.root, *folders):
+            if not folder.is_symlink() and not folder.name.startswith(("shard-", "merged-")):
+                fsync_folder(folder)
 
     def _sweep(self) -> None:
         # Only the lock's holder writes, so every temporary name is a dead process's.

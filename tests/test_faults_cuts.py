@@ -20,9 +20,9 @@ def test_what_survives_is_sound(tmp_path: Path, judge: Judge) -> None:
 
 
 def test_what_a_killed_writer_did_not_synchronise_survives_the_end_of_the_next(tmp_path: Path) -> None:
-    outcome = cuts.after_kills(tmp_path, 4, 0)
+    outcome = cuts.after_kills(tmp_path, 10, 0)
     assert outcome.problems == []
-    assert outcome.trials == 4
+    assert outcome.trials == 10
 
 
 def test_a_build_that_synchronises_nothing_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from faults.common import Outcome
 from faults.forks import Conditions
-from faults.native import Arming, read_journal
+from faults.native import Arming, Kind, read_journal
 from faults.replay import Disk, Tree
 from faults.trials import DISK, Judge, Reference, attempt, fingerprint, moved, put, references, survived
 
@@ -48,11 +48,15 @@ def cuts(place: Path, trials: int, seed: int, judge: Judge | None = None) -> Out
 
 
 def after_kills(place: Path, trials: int, seed: int) -> Outcome:
-    """Killed, gone on with to the end, and only then cut: what the killed one did not synchronise must survive, too."""
+    """Killed, gone on with to the end, and only then cut: what the killed one did not synchronise must survive, too.
+
+    Half of the kills are right after a rename, by which what was written counts.
+    """
     outcome = Outcome("a kill, then going on, then un-synchronised data dropped")
     rng = random.Random(seed)
     points = [(step, at) for step, each in references().items() for at in range(1, len(each.operations))]
-    for step, at in _draw(points, trials, rng):
+    renamed = [(step, at) for step, at in points if references()[step].operations[at - 1].kind is Kind.RENAME]
+    for step, at in [*_draw(renamed, trials // 2, rng), *_draw(points, trials - trials // 2, rng)]:
         reference = references()[step]
         disk = _cut(reference, at)
         life = put(disk.now(), place)

@@ -83,6 +83,9 @@ def workers(
         arguments = [sys.executable, "-m", "bagindex_cli", *command, "--out", str(folder)]
         killed = 0
         with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            # Before there are workers, a process of its own imports torch.
+            while process.poll() is None and not _children(process.pid):
+                time.sleep(0.01)
             began = time.monotonic()
             for moment in moments:
                 with suppress(subprocess.TimeoutExpired):
