@@ -358,20 +358,21 @@ class Catalog:
         """
         for view in mentioned(text):
             if view not in self._bound:
-                self._bound.add(view)
                 with self.reading():
                     body = self._relations.view(view)
                     if body is not None:
                         self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
+                self._bound.add(view)
         if calls(text):
-            self._cover_macros()
+            with self.reading():
+                self._cover_macros()
 
     def _cover_macros(self) -> None:
         had = self._macros - self._covered
         for macro, statement in macro_statements().items():
             if macro in had and self._bound.issuperset(MACROS[macro]):  # its body is bound now
-                self._covered.add(macro)
                 self.connection.execute(statement.replace("CREATE MACRO", "CREATE TEMP MACRO", 1))
+                self._covered.add(macro)
 
     @cached_property
     def _macros(self) -> frozenset[str]:

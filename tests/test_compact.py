@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import duckdb
@@ -297,13 +298,16 @@ def test_readers_go_on(folder: Path, groups: int) -> None:
         assert asked(late) == before
 
 
-@pytest.mark.parametrize("question", ["sql", "several of an image", "heatmap"])
-@pytest.mark.parametrize("moment", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("question", "moment"),
+    [*product(["sql", "several of an image", "heatmap"], [1, 2, 3]), *product(["macro"], [3, 4, 5])],
+)
 def test_a_question_in_whose_middle_evidence_is_merged_is_answered(
     folder: Path, question: str, moment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask: Callable[[Index], object] = {
         "sql": lambda index: index.sql(SQL).to_dicts(),
+        "macro": lambda index: index.sql("FROM evidence_of('a') ORDER BY ALL").to_dicts(),
         "several of an image": lambda index: index.top_patches("a", any_class=True, k=50, per_image=3).to_dicts(),
         "heatmap": lambda index: index.heatmap(9, classes="a").values.tolist(),
     }[question]
