@@ -40,7 +40,7 @@ class Accuracy:
     top5: int
 
 
-def wilson(right: int, of: int) -> tuple[float, float]:
+def wilson(right: float, of: int) -> tuple[float, float]:
     """Wilson's 95 % confidence interval of a share, `right` out of `of` > 0."""
     share, z = right / of, _QUANTILE
     middle = share + z * z / (2 * of)

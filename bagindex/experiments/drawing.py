@@ -33,6 +33,30 @@ def plot(x_label: str, y_label: str, width: float = WIDTH, height: float = HEIGH
         yield figure, axes
 
 
+@contextmanager
+def panels(
+    count: int, x_label: str, y_label: str, width: float = WIDTH, height: float = HEIGHT
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Plots of so many inches each, beside each other, with the same scales."""
+    with style():
+        figure = new_figure(0.2 + width * count, height)
+        share = width / (0.2 + width * count)
+        found: list[Axes] = []
+        for place in range(count):
+            box = ((place + 0.62 / width) * share, 0.5 / height, (1 - 0.8 / width) * share, 1 - 0.8 / height)
+            axes = figure.add_axes(box, sharex=found[0] if found else None, sharey=found[0] if found else None)
+            frame(axes)
+            axes.set_xlabel(x_label)
+            found.append(axes)
+        found[0].set_ylabel(y_label)
+        yield figure, found
+
+
+def colours(count: int) -> list[str]:
+    """Colours of so many curves; beyond those that are apart for most eyes, they come again."""
+    return [CURVES[place % len(CURVES)] for place in range(count)]
+
+
 def frame(axes: Axes) -> None:
     """Faint lines behind a plot."""
     axes.grid(color=RULE, linewidth=0.4)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bagindex.errors import QueryError
 from bagindex_schemas.records import ClassRecord, ModelRecord
 
 if TYPE_CHECKING:
@@ -87,6 +88,18 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images with a label: their ids, ascending, and their labels' class ids, int64 [N] each."""
+
+    image_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
 class Setting:
     """What an experiment is given.
 
@@ -141,6 +154,19 @@ class Setting:
         """The columns of a query over the index's tables and views, [rows] each; NULL is not allowed for."""
         self.catalog.bind_views(query)
         return self.catalog.columns(query)
+
+    def labelled(self) -> Labelled:
+        """The labelled ones of the images that count.
+
+        Raises:
+            QueryError: none has a label.
+        """
+        rows = self.columns(
+            f"SELECT image_id, label FROM images WHERE label IS NOT NULL AND {self.chosen} ORDER BY image_id"
+        )
+        if not len(rows["image_id"]):
+            raise QueryError("no image of this index has a label: `bagindex relabel` gives them labels")
+        return Labelled(np.asarray(rows["image_id"], np.int64), np.asarray(rows["label"], np.int64))
 
     def evidence(self, record: ModelRecord) -> StoredEvidence:
         """A model's stored evidence.
