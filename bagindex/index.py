@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
 from bagindex.browsing import BrowseQuestions
+from bagindex.experiments.questions import ExperimentQuestions
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
 from bagindex.questions import Questions
@@ -33,7 +34,15 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, WordQuestions, AccountQuestions):
+class Index(
+    BrowseQuestions,
+    LookQuestions,
+    Questions,
+    SimilarityQuestions,
+    WordQuestions,
+    AccountQuestions,
+    ExperimentQuestions,
+):
     """An index of patches and their evidence.
 
     Make one with `Index.build`, open one with `Index.open`. It reads only, may be used as a context manager, and

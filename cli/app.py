@@ -20,6 +20,7 @@ from bagindex_cli import (
     pictures,
     plan,
     query,
+    reproduce,
     serve,
     similar,
     stopping,
@@ -59,7 +60,7 @@ def options(
         os.environ["BAGINDEX_DEBUG"] = "1"
 
 
-for module in (demo, plan, build, query, figures, pictures, similar, words, accounts, serve, look, change):
+for module in (demo, plan, build, query, figures, pictures, similar, words, accounts, serve, look, reproduce, change):
     module.register(app)
 for module in (train, weights):
     module.register(app)

@@ -1,0 +1,99 @@
+"""What the plots of experiments have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bagindex.figures.style import FAINT, RIGHT, RULE, SMALL, WRONG, new_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FIRST, SECOND = RIGHT, WRONG
+"""Colours of two curves, apart for colour-blind eyes; the paper's figures are `PAPERS`."""
+CURVES = (FIRST, SECOND, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Colours of more of them: Okabe and Ito's."""
+PAPERS = FAINT
+WIDTH, HEIGHT = 3.6, 2.7
+"""Inches of a plot."""
+
+
+@contextmanager
+def plot(x_label: str, y_label: str, width: float = WIDTH, height: float = HEIGHT) -> Iterator[tuple[Figure, Axes]]:
+    """An empty plot of so many inches, to be drawn into inside."""
+    with style():
+        figure = new_figure(width, height)
+        axes = figure.add_axes((0.62 / width, 0.5 / height, 1 - 0.8 / width, 1 - 0.65 / height))
+        frame(axes)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        yield figure, axes
+
+
+@contextmanager
+def panels(
+    count: int, x_label: str, y_label: str, width: float = WIDTH, height: float = HEIGHT
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Plots of so many inches each, beside each other, with the same scales."""
+    with style():
+        figure = new_figure(0.2 + width * count, height)
+        share = width / (0.2 + width * count)
+        found: list[Axes] = []
+        for place in range(count):
+            box = ((place + 0.62 / width) * share, 0.5 / height, (1 - 0.8 / width) * share, 1 - 0.8 / height)
+            axes = figure.add_axes(box, sharex=found[0] if found else None, sharey=found[0] if found else None)
+            frame(axes)
+            axes.set_xlabel(x_label)
+            found.append(axes)
+        found[0].set_ylabel(y_label)
+        yield figure, found
+
+
+def colours(count: int) -> list[str]:
+    """Colours of so many curves; beyond those that are apart for most eyes, they come again."""
+    return [CURVES[place % len(CURVES)] for place in range(count)]
+
+
+def frame(axes: Axes) -> None:
+    """Faint lines behind a plot."""
+    axes.grid(color=RULE, linewidth=0.4)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+
+
+def points(
+    axes: Axes,
+    x: Sequence[float],
+    y: Sequence[float],
+    ends: Sequence[tuple[float, float]],
+    colour: str,
+    label: str,
+) -> None:
+    """Measured values with their intervals, joined by a line."""
+    below = [value - low for value, (low, _) in zip(y, ends, strict=True)]
+    above = [high - value for value, (_, high) in zip(y, ends, strict=True)]
+    axes.errorbar(
+        x, y, yerr=[below, above], color=colour, marker="o", markersize=4, linewidth=1, capsize=2, label=label
+    )
+
+
+def papers(axes: Axes, values: Mapping[int, float], label: str) -> None:
+    """The paper's values, as hollow marks."""
+    axes.plot(
+        list(values),
+        list(values.values()),
+        linestyle="",
+        marker="D",
+        markersize=4.5,
+        markerfacecolor="none",
+        markeredgecolor=PAPERS,
+        label=label,
+    )
+
+
+def legend(axes: Axes) -> None:
+    """What the marks are, where there is most room."""
+    axes.legend(frameon=False, fontsize=SMALL)
