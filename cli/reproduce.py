@@ -11,6 +11,7 @@ from bagindex import Index
 from bagindex.output import printable
 from bagindex_cli.common import DeviceOption, Format, IndexOption, open_index, print_rows, remark
 from bagindex_cli.screen import Steps
+from bagindex_cli.source_options import ClassesOption
 
 if TYPE_CHECKING:
     from bagindex.experiments.experiment import Beside, Outcome
@@ -49,6 +50,11 @@ def reproduce(
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="So many images only, evenly spread.")] = None,
     device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of what is drawn at random.")] = 0,
+    source: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the indexed files are now, for an index that keeps no pixels."),
+    ] = None,
+    classes: ClassesOption = None,
     list_: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,
     index: IndexOption = None,
 ) -> None:
@@ -82,6 +88,8 @@ def reproduce(
             limit=limit,
             device=device,
             seed=seed,
+            source=source,
+            classes=classes,
             progress=screen.at,
             note=screen.note,
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bagindex.errors import QueryError
+from bagindex.errors import NotKeptError, QueryError
 from bagindex_schemas.records import ClassRecord, ModelRecord
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class Setting:
         seed: of what is drawn at random.
         folder: where the results go, and what of them can be kept for a later run.
         progress, note: hear of the work.
+        source: where the indexed files are now, for an index that keeps no pixels.
+        class_list: the classes of networks whose weights name none: a file, or `imagenet`.
     """
 
     index: ExperimentQuestions
@@ -129,6 +131,8 @@ class Setting:
     folder: Path
     progress: Progress
     note: Note
+    source: Path | None = None
+    class_list: str | None = None
 
     @property
     def classes(self) -> tuple[ClassRecord, ...]:
@@ -177,12 +181,27 @@ class Setting:
         return self.index._stored_evidence(record)
 
     def pixels(self, image_ids: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
-        """Stored inputs of some images, uint8 [height, width, RGB], before normalisation.
+        """Inputs of some images, uint8 [height, width, RGB], before normalisation: those that are stored, or else of
+        the source's files again.
 
         Raises:
-            NotKeptError: the index keeps none.
+            NotKeptError: the index keeps none, and nothing says where the source is.
+            SourceError: a file is not what was indexed.
         """
-        return self.index._pixels(image_ids)
+        wanted = list(image_ids)
+        if self.catalog.manifest.plan.pixels:
+            return self.index._pixels(wanted)
+        if self.source is None:
+            raise NotKeptError(
+                "this index keeps no pixels to run a network on: say where the indexed files are with --source FOLDER"
+            )
+        from bagindex.experiments.predicted import from_source
+
+        rows = self.columns(
+            f"SELECT image_id, path, sha256 FROM images WHERE image_id IN ({', '.join(map(str, wanted))})"
+        )
+        images = dict(zip(rows["image_id"].tolist(), zip(rows["path"], rows["sha256"], strict=True), strict=True))
+        return dict(from_source(self.source, images, self.catalog.manifest.plan.transform)(wanted))
 
 
 @dataclass(frozen=True)

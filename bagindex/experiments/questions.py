@@ -38,6 +38,8 @@ class ExperimentQuestions(Opened):
         limit: int | None = None,
         device: str = "auto",
         seed: int = 0,
+        source: str | os.PathLike[str] | None = None,
+        classes: str | None = None,
         progress: Progress | None = None,
         note: Note | None = None,
     ) -> Reproduction:
@@ -53,6 +55,8 @@ class ExperimentQuestions(Opened):
             limit: only so many images, evenly spread.
             device: where models run, when they must: `auto`, `cpu`, `cuda` or `cuda:N`.
             seed: of what is drawn at random.
+            source: where the indexed files are now, for an index that keeps no pixels.
+            classes: the classes of networks whose weights name none: a file, or `imagenet`.
             progress: hears of what is being done, and how many of how many steps are done.
             note: hears what a person should know.
 
@@ -81,6 +85,8 @@ class ExperimentQuestions(Opened):
             folder=Path(out),
             progress=progress or (lambda _what, _done, _total: None),
             note=note or (lambda _text: None),
+            source=None if source is None else Path(source),
+            class_list=classes,
         )
         if experiment == ALL:
             return run_all(setting)
