@@ -129,11 +129,7 @@ def _figure(found: Sequence[Accuracy]) -> Figure:
             ends = [wilson(n, each.images) for n, each in zip(right, found, strict=True)]
             drawing.points(axes, sizes, shares, [(100 * low, 100 * high) for low, high in ends], colour, name)
         drawing.papers(axes, paper.TOP5, "top-5, the paper's")
-        axes.set_xscale("log", base=2)
-        ticks = sorted({*sizes, *paper.PATCH_SIZES})
-        axes.set_xticks(ticks, [str(each) for each in ticks])
-        axes.minorticks_off()
-        axes.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
+        drawing.patch_sizes(axes, [*sizes, *paper.PATCH_SIZES])
         axes.set_ylim(0, 100)
         drawing.legend(axes)
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bagindex.experiments.experiment import Setting
-from bagindex.registry import ARCHITECTURES
+from bagindex.registry import published
 from bagindex_schemas.records import ModelRecord
 
 VALIDATION = "imagenet-val"
@@ -23,10 +23,8 @@ def other_data(setting: Setting) -> str:
 
 def other_weights(record: ModelRecord) -> str:
     """In what a model differs from the authors'; nothing where it is theirs."""
-    architecture = ARCHITECTURES.get(record.architecture)
-    if architecture is None or not record.weights_sha256.startswith(
-        architecture.weights_file.rpartition("-")[2].partition(".")[0]
-    ):
+    known = published().get(record.architecture)
+    if known is None or not record.weights_sha256.startswith(known.sha256_start):
         return "other weights than the authors'"
     return "" if record.precision == "fp32" else f"computed in {record.precision}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,29 @@ def panels(
         yield figure, found
 
 
+@contextmanager
+def pairs(names: Sequence[str], side: float = 1.5) -> Iterator[tuple[Figure, dict[tuple[int, int], Axes]]]:
+    """A square plot for each pair of things, so many inches a side: by row and column, the row's after the column's."""
+    count = len(names) - 1
+    with style():
+        left, below, above = 0.7, 0.55, 0.4
+        figure = new_figure(left + side * count + 0.15, below + side * count + above)
+        width, height = figure.get_size_inches()
+        found = {}
+        for row in range(1, len(names)):
+            for col in range(row):
+                x, y = left + side * col, below + side * (count - row)
+                axes = figure.add_axes((x / width, y / height, 0.86 * side / width, 0.86 * side / height))
+                frame(axes)
+                axes.tick_params(labelbottom=row == count, labelleft=col == 0)
+                if row == count:
+                    axes.set_xlabel(names[col])
+                if col == 0:
+                    axes.set_ylabel(names[row])
+                found[row, col] = axes
+        yield figure, found
+
+
 def colours(count: int) -> list[str]:
     """Colours of so many curves; beyond those that are apart for most eyes, they come again."""
     return [CURVES[place % len(CURVES)] for place in range(count)]
@@ -78,6 +101,21 @@ def points(
     axes.errorbar(
         x, y, yerr=[below, above], color=colour, marker="o", markersize=4, linewidth=1, capsize=2, label=label
     )
+
+
+def line(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label: str, *, dashed: bool = False) -> None:
+    """Measured values, joined by a line."""
+    style = (0, (4, 3)) if dashed else "solid"
+    axes.plot(x, y, color=colour, marker="o", markersize=4, linewidth=1, linestyle=style, label=label)
+
+
+def patch_sizes(axes: Axes, sizes: Iterable[int]) -> None:
+    """A logarithmic axis of patches' sides in pixels, with a tick at each."""
+    ticks = sorted(set(sizes))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(each) for each in ticks])
+    axes.minorticks_off()
+    axes.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
 
 
 def papers(axes: Axes, values: Mapping[int, float], label: str) -> None:
