@@ -107,7 +107,12 @@ def run(setting: Setting) -> Outcome:
             "The same protocol for all: inputs are on the device, one batch to warm up, the median of the others. The "
             "paper gives neither its GPU's precision nor its library's version.",
         ),
-        settings={"device_name": device_text(device), "precision": "fp32", "batch": shape[0], "threads": torch.get_num_threads()},
+        settings={
+            "device_name": device_text(device),
+            "precision": "fp32",
+            "batch": shape[0],
+            "threads": torch.get_num_threads(),
+        },
     )
 
 
@@ -163,7 +168,14 @@ def _beside(found: Sequence[Timing], shape: tuple[int, ...], device: torch.devic
     for name in rates.keys() & {"bagnet33"}:
         ratio = paper.RUNTIME[BESIDE] / paper.RUNTIME[name]
         lines.append(
-            Beside(f"{BESIDE}'s rate over {name}'s", round(ratio, 2), f"{paper.RUNTIME_AT}, of both", rates[BESIDE] / rates[name], False, why)
+            Beside(
+                f"{BESIDE}'s rate over {name}'s",
+                round(ratio, 2),
+                f"{paper.RUNTIME_AT}, of both",
+                rates[BESIDE] / rates[name],
+                False,
+                why,
+            )
         )
     return tuple(lines)
 
