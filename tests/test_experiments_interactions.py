@@ -87,6 +87,6 @@ def test_interactions_of_an_index(planted_index: Index, tmp_path: Path, monkeypa
 
 def test_inputs_too_small_for_squares(tmp_path: Path) -> None:
     given = setting(tmp_path)
-    with pytest.raises(QueryError, match="inputs of 16 × 16 pixels are too small for squares of 8 pixels"):
+    with pytest.raises(QueryError, match="inputs of 16 × 16 pixels are too small for squares of 16 pixels"):
         interactions.run(given)
     assert np.array_equal(given.few(2), [0, 2])

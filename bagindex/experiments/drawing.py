@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex.figures import maps
-from bagindex.figures.style import FAINT, INK, RIGHT, RULE, SMALL, WRONG, new_figure, style
+from bagindex.figures.style import FAINT, INK, RIGHT, RULE, SMALL, TEXT, WRONG, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,4 +170,35 @@ def gallery(heads: Sequence[str], rows: Sequence[Sequence[Captioned]], width: fl
                 for number, line in enumerate(each.lines):
                     maps.write(figure, left, top + tall + 0.03 + number * maps.LINE, line, side, FAINT)
             top += tall + below + gap
+    return figure
+
+
+def columns(content: Mapping[str, Sequence[tuple[str, Sequence[str]]]], width: float = 2.5) -> Figure:
+    """Boxes below each other, with a name and lines of text in each, and an arrow from each to the next; a column, of
+    so many inches, for each key.
+    """
+    gap, pad = 0.16, 0.05
+    from matplotlib.patches import Rectangle
+
+    with style():
+        tall = max(
+            sum((len(lines) + 1) * maps.LINE + 2 * pad + gap for _, lines in boxes) for boxes in content.values()
+        )
+        figure = new_figure(gap + len(content) * (width + gap), 2 * gap + maps.LINE + tall)
+        for place, (head, boxes) in enumerate(content.items()):
+            left, top = gap + place * (width + gap), gap
+            maps.write(figure, left, top, head, width, INK, size=TEXT)
+            top += maps.LINE + 0.06
+            for number, (name, lines) in enumerate(boxes):
+                high = (len(lines) + 1) * maps.LINE + 2 * pad
+                axes = maps.place(figure, left, top, width, high)
+                axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=FAINT, linewidth=0.8))
+                maps.write(figure, left + pad, top + pad, name, width - 2 * pad, INK)
+                for turn, line in enumerate(lines, start=1):
+                    maps.write(figure, left + pad, top + pad + turn * maps.LINE, line, width - 2 * pad, FAINT)
+                top += high
+                if number + 1 < len(boxes):
+                    arrow = maps.place(figure, left, top, width, gap)
+                    arrow.annotate("", (0.5, 0), (0.5, 1), arrowprops={"arrowstyle": "->", "color": FAINT})
+                top += gap
     return figure

@@ -30,10 +30,10 @@ from bagindex.geometry import Box
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIZES = (8, 12, 16, 24, 32, 48, 64)
+SIZES = (16, 24, 32, 48, 64)
 """Pixels of a square's side, and so between neighbouring squares."""
 IMAGES = 16
-"""Taken where no number is asked for: each is run some 380 times."""
+"""Taken where no number is asked for: each is run 108 times, at 224 × 224 pixels."""
 Forward = Callable[[Tensor], Tensor]
 """Logits of normalised inputs, [N, 3, H, W] -> [N, C]."""
 

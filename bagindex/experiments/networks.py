@@ -226,7 +226,7 @@ def _torchvision(name: str, file: Path | None, options: NetworkOptions) -> Netwo
         options.places(imagenet_classes(), f"{name} with torchvision's weights")
         file = official.fetch(found[0], progress=options.fetching(name), note=options.note)
     how = (None, MEAN, STD) if found is None else (found[0], tuple(found[1].mean), tuple(found[1].std))
-    return _from_file(name, file, lambda count: _torchvision_module(name, count), options, *how)
+    return _from_file(name, file, lambda count: network_module(name, count), options, *how)
 
 
 def _from_file(
@@ -261,13 +261,12 @@ def _from_file(
 
 
 def _random(name: str, options: NetworkOptions) -> Network:
+    count = len(options.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        count = len(options.classes)
-        if name in ARCHITECTURES:
-            module: nn.Module = Folded(BagNet(ARCHITECTURES[name], count).eval())
-        else:
-            module = _torchvision_module(name, count).eval()
+        module = network_module(name, count).eval()
+    if isinstance(module, BagNet):
+        module = Folded(module)
     digest = hashlib.sha256(f"{name} {count} {torch.__version__}".encode()).hexdigest()
     return Network(name, module, tuple(range(count)), digest, f"{name} with random weights", False)
 
@@ -298,8 +297,14 @@ def _timm(name: str, file: Path | None, options: NetworkOptions) -> Network:
     return Network(name, module, places, digest.hexdigest(), origin, False, mean, std)
 
 
-def _torchvision_module(name: str, classes: int) -> nn.Module:
-    """A classification network of torchvision's with fresh weights."""
+def network_module(name: str, classes: int) -> nn.Module:
+    """A BagNet, or a classification network of torchvision's, with fresh weights.
+
+    Raises:
+        SettingsError: there is none of that name, or torchvision is not installed.
+    """
+    if name in ARCHITECTURES:
+        return BagNet(ARCHITECTURES[name], classes)
     return _module(_models(name).get_model(name, num_classes=classes))
 
 

@@ -25,3 +25,6 @@ RUNTIME_AT = "section 4.1"
 TEXTURISED: Mapping[str, float] = MappingProxyType({"before": 90.1, "after": 79.4})
 """VGG-16's top-5 accuracy in per cent, on images as they are and on textures synthesised from them."""
 TEXTURISED_AT = "Fig. 5"
+
+ARCHITECTURE_AT = "Fig. A.1"
+"""Where the layers of BagNets are drawn; the receptive fields are the models' names."""
