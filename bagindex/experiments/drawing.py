@@ -17,6 +17,7 @@ FIRST, SECOND = RIGHT, WRONG
 CURVES = (FIRST, SECOND, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Colours of more of them: Okabe and Ito's."""
 PAPERS = FAINT
+DASHES = (0, (4, 3))
 WIDTH, HEIGHT = 3.6, 2.7
 """Inches of a plot."""
 
@@ -105,8 +106,23 @@ def points(
 
 def line(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label: str, *, dashed: bool = False) -> None:
     """Measured values, joined by a line."""
-    style = (0, (4, 3)) if dashed else "solid"
-    axes.plot(x, y, color=colour, marker="o", markersize=4, linewidth=1, linestyle=style, label=label)
+    how = DASHES if dashed else "solid"
+    axes.plot(x, y, color=colour, marker="o", markersize=4, linewidth=1, linestyle=how, label=label)
+
+
+def level(axes: Axes, value: float, colour: str, label: str) -> None:
+    """A value that does not depend on what the plot runs over, named where the line ends."""
+    axes.axhline(value, color=colour, linewidth=0.8, linestyle=DASHES)
+    axes.annotate(
+        label,
+        (1, value),
+        (-2, 2),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        fontsize=SMALL,
+        color=colour,
+    )
 
 
 def patch_sizes(axes: Axes, sizes: Iterable[int]) -> None:
