@@ -176,8 +176,10 @@ def _by_size(found: Sequence[Correlation]) -> Figure:
 
 
 def _scatter(own: Predicted, other: Predicted) -> Figure:
+    from matplotlib.colors import LogNorm
+
     with drawing.plot(f"logits of {other.name}", f"logits of {own.name}") as (figure, axes):
         if own.logits is not None and other.logits is not None:
             x, y = other.logits.ravel(), own.logits.ravel()
-            axes.hexbin(x, y, gridsize=60, bins="log", cmap="Greys", mincnt=1, linewidths=0)
+            axes.hexbin(x, y, gridsize=60, norm=LogNorm(vmin=0.3), cmap="Greys", mincnt=1, linewidths=0)
     return figure

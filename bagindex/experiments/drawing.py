@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bagindex.figures.style import FAINT, RIGHT, RULE, SMALL, WRONG, new_figure, style
+from bagindex.figures.style import FAINT, PAPER, RIGHT, RULE, SMALL, TITLE, WRONG, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,18 +54,19 @@ def panels(
 
 
 @contextmanager
-def pairs(names: Sequence[str], side: float = 1.5) -> Iterator[tuple[Figure, dict[tuple[int, int], Axes]]]:
-    """A square plot for each pair of things, so many inches a side: by row and column, the row's after the column's."""
+def pairs(names: Sequence[str], title: str) -> Iterator[tuple[Figure, dict[tuple[int, int], Axes]]]:
+    """A square plot for each pair of things, below a title: by row and column, which are places among the names."""
     count = len(names) - 1
+    side = max(1.5, 2.6 / count)
+    left, below, above = 0.7, 0.5, 0.3
     with style():
-        left, below, above = 0.7, 0.55, 0.4
-        figure = new_figure(left + side * count + 0.15, below + side * count + above)
+        figure = new_figure(left + side * count + 0.1, below + side * count + above)
         width, height = figure.get_size_inches()
         found = {}
         for row in range(1, len(names)):
             for col in range(row):
                 x, y = left + side * col, below + side * (count - row)
-                axes = figure.add_axes((x / width, y / height, 0.86 * side / width, 0.86 * side / height))
+                axes = figure.add_axes((x / width, y / height, (side - 0.2) / width, (side - 0.2) / height))
                 frame(axes)
                 axes.tick_params(labelbottom=row == count, labelleft=col == 0)
                 if row == count:
@@ -73,6 +74,7 @@ def pairs(names: Sequence[str], side: float = 1.5) -> Iterator[tuple[Figure, dic
                 if col == 0:
                     axes.set_ylabel(names[row])
                 found[row, col] = axes
+        figure.text(0.1 / width, 1 - 0.1 / height, title, va="top", fontsize=TITLE)
         yield figure, found
 
 
@@ -106,8 +108,17 @@ def points(
 
 def line(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label: str, *, dashed: bool = False) -> None:
     """Measured values, joined by a line."""
-    how = DASHES if dashed else "solid"
-    axes.plot(x, y, color=colour, marker="o", markersize=4, linewidth=1, linestyle=how, label=label)
+    axes.plot(
+        x,
+        y,
+        color=colour,
+        marker="o",
+        markersize=4,
+        markerfacecolor=PAPER if dashed else colour,
+        linewidth=1,
+        linestyle=DASHES if dashed else "solid",
+        label=label,
+    )
 
 
 def level(axes: Axes, value: float, colour: str, label: str) -> None:

@@ -82,7 +82,7 @@ def run(setting: Setting) -> Outcome:
         figures={"errors": _figure(found, "top5"), "top1": _figure(found, "top1")},
         beside=(),
         remarks=(
-            "Figure 7 is a scatter plot, of which the paper prints no numbers.",
+            "Figure 7 is a scatter plot: there is no figure of the paper's to stand beside these.",
             *(f"{each.name}: {each.origin}." for each in others),
         ),
     )
@@ -123,7 +123,8 @@ def _classes(found: Sequence[ClassAccuracy], classes: Sequence[ClassRecord], lab
 
 def _figure(found: Sequence[ClassAccuracy], top: str) -> Figure:
     """A scatter plot for each pair: a point for each class."""
-    with drawing.pairs([each.name for each in found]) as (figure, panels):
+    title = f"{'top-5' if top == 'top5' else 'top-1'} accuracy of each class (%)"
+    with drawing.pairs([each.name for each in found], title) as (figure, panels):
         for (row, col), axes in panels.items():
             x, y = 100 * getattr(found[col], top), 100 * getattr(found[row], top)
             axes.plot((0, 100), (0, 100), color=drawing.PAPERS, linewidth=0.6)
@@ -131,5 +132,4 @@ def _figure(found: Sequence[ClassAccuracy], top: str) -> Figure:
             axes.set_xlim(-4, 104)
             axes.set_ylim(-4, 104)
             axes.set_aspect("equal")
-        figure.suptitle(f"{'top-5' if top == 'top5' else 'top-1'} accuracy of each class (%)", y=0.99)
     return figure
