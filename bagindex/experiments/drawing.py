@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bagindex.figures.style import FAINT, PAPER, RIGHT, RULE, SMALL, TITLE, WRONG, new_figure, style
+import numpy as np
+from numpy.typing import NDArray
+
+from bagindex.figures import maps
+from bagindex.figures.style import FAINT, INK, PAPER, RIGHT, RULE, SMALL, TITLE, WRONG, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,3 +167,34 @@ def papers(axes: Axes, values: Mapping[int, float], label: str) -> None:
 def legend(axes: Axes) -> None:
     """What the marks are, where there is most room."""
     axes.legend(frameon=False, fontsize=SMALL)
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A picture, uint8 [height, width, RGB], and the lines below it."""
+
+    pixels: NDArray[np.uint8]
+    lines: tuple[str, ...] = ()
+
+
+def gallery(heads: Sequence[str], rows: Sequence[Sequence[Captioned]], width: float = 6.75) -> Figure:
+    """Rows of pictures of one size, with a line above each column; so many inches wide."""
+    gap = 0.08
+    side = (width - gap) / len(heads) - gap
+    shape = rows[0][0].pixels.shape
+    tall = side * shape[0] / shape[1]
+    below = maps.LINE * max(len(each.lines) for row in rows for each in row) + 0.04
+    with style():
+        top = gap + maps.LINE + 0.04
+        figure = new_figure(width, top + len(rows) * (tall + below + gap))
+        for column, head in enumerate(heads):
+            maps.write(figure, gap + column * (side + gap), gap, head, side, INK)
+        for row in rows:
+            for column, each in enumerate(row):
+                left = gap + column * (side + gap)
+                axes = maps.place(figure, left, top, side, tall)
+                axes.imshow(each.pixels, extent=(0, 1, 1, 0), aspect="auto")
+                for number, line in enumerate(each.lines):
+                    maps.write(figure, left, top + tall + 0.03 + number * maps.LINE, line, side, FAINT)
+            top += tall + below + gap
+    return figure

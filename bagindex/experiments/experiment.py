@@ -154,6 +154,10 @@ class Setting:
         """An SQL condition on `image_id`: that the image is one of those that count."""
         return "true" if self.limit is None else f"image_id IN ({', '.join(map(str, self.image_ids.tolist()))})"
 
+    def few(self, most: int) -> NDArray[np.int64]:
+        """The images that count, int64 [n], ascending; where nobody said how many, at most so many, evenly spread."""
+        return self.image_ids if self.limit is not None else spread_images(self.image_ids, most)
+
     def columns(self, query: str) -> dict[str, NDArray[Any]]:
         """The columns of a query over the index's tables and views, [rows] each; NULL is not allowed for."""
         self.catalog.bind_views(query)

@@ -208,11 +208,14 @@ class Folded(nn.Module):
         self.patches = FoldedBagNet(model)
         self.fc = model.fc
 
+    def evidence(self, x: Tensor) -> Tensor:
+        """The logits of every patch: [N, 3, H, W] -> [N, rows, cols, classes]."""
+        logits: Tensor = self.fc(self.patches(x.contiguous(memory_format=torch.channels_last)))
+        return logits
+
     def forward(self, x: Tensor) -> Tensor:
         """The mean of the patches' logits."""
-        features = self.patches(x.contiguous(memory_format=torch.channels_last))
-        logits: Tensor = self.fc(features).mean(dim=(1, 2))
-        return logits
+        return self.evidence(x).mean(dim=(1, 2))
 
 
 def _torchvision(name: str, file: Path | None, options: NetworkOptions) -> Network:
