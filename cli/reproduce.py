@@ -67,7 +67,7 @@ def reproduce(
 
         bagindex reproduce accuracy -o results
         bagindex reproduce correlation --against vgg16 -o results
-        bagindex reproduce all --against vgg16,mine=mine.safetensors --limit 500 -o results
+        bagindex reproduce all --against vgg16,resnet18=mine.safetensors --limit 500 -o results
     """
     if list_:
         rows = [

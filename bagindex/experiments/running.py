@@ -77,7 +77,7 @@ def run_all(setting: Setting) -> Reproduction:
         OutputError: the results cannot be written.
     """
     writing.prepare(setting.folder)
-    setting, missing = _there(setting)
+    setting, missing = _there(replace(setting, sparing=True))
     outcomes: list[Outcome] = []
     left_out: list[LeftOut] = []
     files: list[Path] = []
