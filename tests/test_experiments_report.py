@@ -36,8 +36,8 @@ def test_what_can_be_run_is_and_the_page_says_the_rest(index: Index, tmp_path: P
     assert sorted(found.files) == sorted(path for path in out.iterdir())
 
     page = (out / "report.html").read_text()
-    assert "<h1>The paper&#x27;s experiments on &lt;i&gt;</h1>" in page
-    assert "None of these is comparable with the paper&#x27;s figure" in page
+    assert "<h1>The paper's experiments on &lt;i&gt;</h1>" in page
+    assert "None of these is comparable with the paper's figure" in page
     assert "other images: 7 of memory, not ImageNet&#x27;s 50,000; other weights than the authors&#x27;" in page
     assert "<b>correlation</b> (Fig. 1C): there is nothing to compare with" in page
     assert "not compared with resnet18=/no/such/file.pth: no weights at" in page
