@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _ROWS = 12
 """Rows of a longer table that stand on the page; the files have all."""
+_DPI = 150
+"""Enough for a screen; the files have more."""
 _CELL = 60
 """Characters of a cell."""
 
@@ -123,14 +125,15 @@ def _part(outcome: Outcome) -> str:
     return (
         f'<section class="part" id="{escape(outcome.experiment)}">\n<h2>{escape(outcome.experiment)}</h2>\n'
         f'<p class="faint">{escape(about)}</p>\n'
-        f"<p>{escape(outcome.title)}.</p>\n{said}{figures}{tables}</section>\n"
+        f"<p>{escape(outcome.title)}.</p>\n{said}"
+        f'<div class="pictures">\n{figures}</div>\n{tables}</section>\n'
     )
 
 
 def _figure(outcome: Outcome, name: str) -> str:
-    data = base64.b64encode(writing.drawn(outcome.figures[name], "png")).decode()
+    data = base64.b64encode(writing.drawn(outcome.figures[name], "png", _DPI)).decode()
     about = escape(f"{outcome.title}: {name}")
-    return f'<p class="picture"><img alt="{about}" src="data:image/png;base64,{data}"></p>\n'
+    return f'<img alt="{about}" src="data:image/png;base64,{data}">\n'
 
 
 def _table(outcome: Outcome, name: str, table: pa.Table) -> str:

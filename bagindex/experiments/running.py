@@ -89,6 +89,7 @@ def run_all(setting: Setting) -> Reproduction:
         except BagindexError as error:
             left_out.append(LeftOut(experiment, str(error)))
             continue
+        setting.note(f"{experiment.name}: done in {outcome.seconds:.0f} s")
         outcomes.append(outcome)
         files += writing.write(outcome, setting.folder)
     page = setting.folder / REPORT
