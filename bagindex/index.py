@@ -14,7 +14,6 @@ from bagindex.browsing import BrowseQuestions
 from bagindex.experiments.questions import ExperimentQuestions
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
-from bagindex.questions import Questions
 from bagindex.similarity.questions import SimilarityQuestions
 from bagindex.store import IndexDirectory
 from bagindex.words.questions import WordQuestions
@@ -37,11 +36,10 @@ PathLike = str | os.PathLike[str]
 class Index(
     BrowseQuestions,
     LookQuestions,
-    Questions,
+    ExperimentQuestions,
     SimilarityQuestions,
     WordQuestions,
     AccountQuestions,
-    ExperimentQuestions,
 ):
     """An index of patches and their evidence.
 

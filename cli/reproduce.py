@@ -16,6 +16,8 @@ from bagindex_cli.source_options import ClassesOption
 if TYPE_CHECKING:
     from bagindex.experiments.experiment import Beside, Outcome
 
+_SHOWN = 10
+"""Rows of a longer table that are printed."""
 _COLUMNS = ("quantity", "paper", "ours", "comparable", "where")
 
 
@@ -65,7 +67,7 @@ def reproduce(
 
         bagindex reproduce accuracy -o results
         bagindex reproduce correlation --against vgg16 -o results
-        bagindex reproduce all --against vgg16,mine=mine.safetensors --limit 500 -o results
+        bagindex reproduce all --against vgg16,resnet18=mine.safetensors --limit 500 -o results
     """
     if list_:
         rows = [
@@ -97,12 +99,21 @@ def reproduce(
         _print(outcome)
     for each in found.left_out:
         remark(f"{each.experiment.name} was left out: {each.why}")
+    for text in found.missing:
+        remark(f"not compared with {text}")
     remark(f"wrote {len(found.files)} files to {output}" + (f"; open {found.files[-1]}" if experiment == "all" else ""))
 
 
 def _print(outcome: Outcome) -> None:
-    """The paper's figures beside ours, and what is to be said of them."""
-    print_rows(_COLUMNS, [_row(each) for each in outcome.beside], Format.TABLE, title=outcome.title)
+    """The paper's figures beside ours, or where there are none the numbers, and what is to be said of them."""
+    if outcome.beside:
+        print_rows(_COLUMNS, [_row(each) for each in outcome.beside], Format.TABLE, title=outcome.title)
+    else:
+        table = next(iter(outcome.tables.values()))
+        rows = table.slice(0, _SHOWN).to_pylist()
+        print_rows(table.column_names, rows, Format.TABLE, title=outcome.title)
+        if len(rows) < len(table):
+            print(f"{len(rows)} of {len(table):,} rows")
     reasons = dict.fromkeys(each.why for each in outcome.beside if each.why)
     for text in (*(f"Not comparable with the paper's: {reason}." for reason in reasons), *outcome.remarks):
         print(printable(text))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bagindex.errors import QueryError
@@ -65,7 +67,23 @@ def test_without_labels_nothing_is_right(tmp_path: Path) -> None:
         index.reproduce("accuracy", tmp_path / "out")
 
 
-def test_of_few_classes_it_is_said_that_top5_says_nothing(tmp_path: Path) -> None:
-    with worded_index(tmp_path / "i", np.zeros((2, 6, 3)), ["cat", "fish"]) as index:
+def test_what_chance_gives_is_said(tmp_path: Path) -> None:
+    with worded_index(tmp_path / "i", ranked((0,), 3), ["dog"], classes=CLASSES) as index:
         (outcome,) = index.reproduce("accuracy", tmp_path / "out").outcomes
-    assert outcome.remarks == ("The index has 3 classes, so that top-5 is always right.",)
+    assert outcome.remarks == ("By chance, top-5 is right in 71.4 % of the images: there are 7 classes.",)
+
+
+def test_predictions_of_others_stand_beside(tmp_path: Path) -> None:
+    fives = (
+        ("ant", "bee", "cat", "dog", "elk"),
+        ("dog", "bee", "cat", "ant", "elk"),
+        ("ant", "bee", "cat", "fox", "elk"),
+    )
+    pq.write_table(pa.table({"image_id": [0, 1, 2], "top5": fives}), tmp_path / "five.parquet")
+    (tmp_path / "one.csv").write_text("image_id,predicted\n0,dog\n1,dog\n2,gnu\n")
+    files = [tmp_path / "five.parquet", tmp_path / "one.csv"]
+    with worded_index(tmp_path / "i", ranked((0, 0, 0), 3), ["dog", "dog", "dog"], classes=CLASSES) as index:
+        (outcome,) = index.reproduce("accuracy", tmp_path / "out", predictions=files).outcomes
+    _, five, one = outcome.tables["accuracy"].to_pylist()
+    assert (five["model"], five["receptive_field"], five["top1_right"], five["top5_right"]) == ("five", None, 1, 2)
+    assert (one["top1_right"], one["top5_right"], one["top5"]) == (2, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,4 +90,10 @@ def test_inputs_too_small_for_squares(tmp_path: Path) -> None:
     given = setting(tmp_path)
     with pytest.raises(QueryError, match="inputs of 16 × 16 pixels are too small for squares of 16 pixels"):
         interactions.run(given)
-    assert np.array_equal(given.few(2), [0, 2])
+
+
+def test_what_is_slow_takes_few_images(tmp_path: Path) -> None:
+    given = setting(tmp_path)
+    assert np.array_equal(given.few(8), [0, 2])  # a quarter, on a CPU
+    assert np.array_equal(replace(given, limit=4).few(4), [0, 1, 2, 3])
+    assert np.array_equal(replace(given, limit=4, sparing=True).few(4), [0])

@@ -23,6 +23,17 @@ def test_scores_by_hand() -> None:
     assert binarised.tolist() == [[3, 3], [2, 2], [1, 2], [1, 0]]
 
 
+def test_scores_are_what_comparing_gives() -> None:
+    rng = np.random.default_rng(0)
+    # More images than are worked on at a time, and evidence that is a threshold.
+    evidence = rng.normal(0, 4, (300, 50)).round(1).astype(np.float16)
+    thresholds = np.unique([-np.inf, *evidence[0, :9].astype(float), 0, 3])
+    clipped, binarised = scores(evidence, thresholds)
+    for place, threshold in enumerate(thresholds):
+        assert (clipped[place] == np.maximum(evidence.astype(float), threshold).sum(axis=1)).all()
+        assert (binarised[place] == (evidence.astype(float) > threshold).sum(axis=1)).all()
+
+
 def test_ties_count_by_the_share_of_their_orders() -> None:
     rng = np.random.default_rng(3)
     values, labels = rng.integers(0, 3, (40, 5)).astype(float), rng.integers(0, 5, 40)

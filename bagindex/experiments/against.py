@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bagindex.errors import QueryError
 from bagindex.experiments.brought import read_predictions
 from bagindex.experiments.experiment import Setting
-from bagindex.experiments.networks import Network, NetworkOptions, open_networks, stored_network
+from bagindex.experiments.networks import Network, NetworkOptions, open_network, open_networks, stored_network
 from bagindex.experiments.predicted import Predicted, predict
 
 
@@ -17,14 +17,21 @@ def networks(setting: Setting) -> tuple[Network, ...]:
     Raises:
         SettingsError, WeightsError, LabelError: see `bagindex.experiments.networks.open_network`.
     """
-    return open_networks(
-        setting.against,
-        NetworkOptions(
-            setting.classes,
-            setting.class_list,
-            lambda name, done, total: setting.progress(f"fetching the weights of {name} (bytes)", done, total or done),
-            setting.note,
-        ),
+    return open_networks(setting.against, options(setting))
+
+
+def network(asked: str, setting: Setting) -> Network:
+    """One network by what it is asked for by, opened; see `bagindex.experiments.networks.open_network`."""
+    return open_network(asked, options(setting))
+
+
+def options(setting: Setting) -> NetworkOptions:
+    """How an experiment's networks are opened."""
+    return NetworkOptions(
+        setting.classes,
+        setting.class_list,
+        lambda name, done, total: setting.progress(f"fetching the weights of {name} (bytes)", done, total or done),
+        setting.note,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex.figures import maps
-from bagindex.figures.style import FAINT, INK, RIGHT, RULE, SMALL, TEXT, WRONG, new_figure, style
+from bagindex.figures.style import FAINT, INK, PAPER, RIGHT, RULE, SMALL, TEXT, TITLE, WRONG, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ FIRST, SECOND = RIGHT, WRONG
 CURVES = (FIRST, SECOND, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Colours of more of them: Okabe and Ito's."""
 PAPERS = FAINT
+DASHES = (0, (4, 3))
 WIDTH, HEIGHT = 3.6, 2.7
 """Inches of a plot."""
 
@@ -58,18 +59,19 @@ def panels(
 
 
 @contextmanager
-def pairs(names: Sequence[str], side: float = 1.5) -> Iterator[tuple[Figure, dict[tuple[int, int], Axes]]]:
-    """A square plot for each pair of things, so many inches a side: by row and column, the row's after the column's."""
+def pairs(names: Sequence[str], title: str) -> Iterator[tuple[Figure, dict[tuple[int, int], Axes]]]:
+    """A square plot for each pair of things, below a title: by row and column, which are places among the names."""
     count = len(names) - 1
+    side = max(1.5, 2.6 / count)
+    left, below, above = 0.7, 0.5, 0.3
     with style():
-        left, below, above = 0.7, 0.55, 0.4
-        figure = new_figure(left + side * count + 0.15, below + side * count + above)
+        figure = new_figure(left + side * count + 0.1, below + side * count + above)
         width, height = figure.get_size_inches()
         found = {}
         for row in range(1, len(names)):
             for col in range(row):
                 x, y = left + side * col, below + side * (count - row)
-                axes = figure.add_axes((x / width, y / height, 0.86 * side / width, 0.86 * side / height))
+                axes = figure.add_axes((x / width, y / height, (side - 0.2) / width, (side - 0.2) / height))
                 frame(axes)
                 axes.tick_params(labelbottom=row == count, labelleft=col == 0)
                 if row == count:
@@ -77,6 +79,7 @@ def pairs(names: Sequence[str], side: float = 1.5) -> Iterator[tuple[Figure, dic
                 if col == 0:
                     axes.set_ylabel(names[row])
                 found[row, col] = axes
+        figure.text(0.1 / width, 1 - 0.1 / height, title, va="top", fontsize=TITLE)
         yield figure, found
 
 
@@ -110,8 +113,32 @@ def points(
 
 def line(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label: str, *, dashed: bool = False) -> None:
     """Measured values, joined by a line."""
-    style = (0, (4, 3)) if dashed else "solid"
-    axes.plot(x, y, color=colour, marker="o", markersize=4, linewidth=1, linestyle=style, label=label)
+    axes.plot(
+        x,
+        y,
+        color=colour,
+        marker="o",
+        markersize=4,
+        markerfacecolor=PAPER if dashed else colour,
+        linewidth=1,
+        linestyle=DASHES if dashed else "solid",
+        label=label,
+    )
+
+
+def level(axes: Axes, value: float, colour: str, label: str) -> None:
+    """A value that does not depend on what the plot runs over, named where the line ends."""
+    axes.axhline(value, color=colour, linewidth=0.8, linestyle=DASHES)
+    axes.annotate(
+        label,
+        (1, value),
+        (-2, 2),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        fontsize=SMALL,
+        color=colour,
+    )
 
 
 def patch_sizes(axes: Axes, sizes: Iterable[int]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bagindex.errors import QueryError
 from bagindex.experiments import drawing
+from bagindex.experiments.accuracy import right
 from bagindex.experiments.against import predictions
 from bagindex.experiments.correlation import pearson
 from bagindex.experiments.experiment import Labelled, Outcome, Setting
@@ -33,7 +34,8 @@ class ClassAccuracy:
 
     Attributes:
         name: the network's.
-        top1, top5: share of the class's images that are right, float64 [C]; NaN where the class has none.
+        top1, top5: share of the class's images that are right, float64 [C]; NaN where the class has none, or where five
+            classes are not known.
     """
 
     name: str
@@ -44,10 +46,13 @@ class ClassAccuracy:
 def by_class(predicted: Predicted, labels: NDArray[np.int64], classes: int) -> ClassAccuracy:
     """A network's accuracy on each class, from its predictions for images with labels int64 [N]."""
     images = np.bincount(labels, minlength=classes)
-    five = (predicted.top5 == labels[:, None]).any(axis=1)
-    with np.errstate(invalid="ignore"):
-        top1, top5 = (np.bincount(labels, right, classes) / images for right in (predicted.predicted == labels, five))
-    return ClassAccuracy(predicted.name, top1, top5)
+    first, five = right(predicted, labels, classes)
+
+    def share(which: NDArray[np.bool_]) -> NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):
+            return np.bincount(labels, which, classes) / images
+
+    return ClassAccuracy(predicted.name, share(first), np.full(classes, np.nan) if five is None else share(five))
 
 
 def run(setting: Setting) -> Outcome:
@@ -77,7 +82,7 @@ def run(setting: Setting) -> Outcome:
         figures={"errors": _figure(found, "top5"), "top1": _figure(found, "top1")},
         beside=(),
         remarks=(
-            "Figure 7 is a scatter plot, of which the paper prints no numbers.",
+            "Figure 7 is a scatter plot: there is no figure of the paper's to stand beside these.",
             *(f"{each.name}: {each.origin}." for each in others),
         ),
     )
@@ -89,11 +94,11 @@ def _pairs(found: Sequence[ClassAccuracy]) -> pa.Table:
         row: dict[str, object] = {"a": a.name, "b": b.name}
         for top in _TOPS:
             x, y = getattr(a, top), getattr(b, top)
-            there = np.isfinite(x)
+            there = np.isfinite(x) & np.isfinite(y)
             row |= {
-                f"{top}_pearson": pearson(x[there], y[there]),
-                f"{top}_difference": float(np.abs(x[there] - y[there]).mean()),
-                "classes": int(there.sum()),
+                f"{top}_classes": int(there.sum()),
+                f"{top}_pearson": pearson(x[there], y[there]) if there.any() else None,
+                f"{top}_difference": float(np.abs(x[there] - y[there]).mean()) if there.any() else None,
             }
         rows.append(row)
     return pa.Table.from_pylist(rows)
@@ -118,7 +123,8 @@ def _classes(found: Sequence[ClassAccuracy], classes: Sequence[ClassRecord], lab
 
 def _figure(found: Sequence[ClassAccuracy], top: str) -> Figure:
     """A scatter plot for each pair: a point for each class."""
-    with drawing.pairs([each.name for each in found]) as (figure, panels):
+    title = f"{'top-5' if top == 'top5' else 'top-1'} accuracy of each class (%)"
+    with drawing.pairs([each.name for each in found], title) as (figure, panels):
         for (row, col), axes in panels.items():
             x, y = 100 * getattr(found[col], top), 100 * getattr(found[row], top)
             axes.plot((0, 100), (0, 100), color=drawing.PAPERS, linewidth=0.6)
@@ -126,5 +132,4 @@ def _figure(found: Sequence[ClassAccuracy], top: str) -> Figure:
             axes.set_xlim(-4, 104)
             axes.set_ylim(-4, 104)
             axes.set_aspect("equal")
-        figure.suptitle(f"{'top-5' if top == 'top5' else 'top-1'} accuracy of each class (%)", y=0.99)
     return figure

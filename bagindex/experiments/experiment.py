@@ -117,6 +117,7 @@ class Setting:
         progress, note: hear of the work.
         source: where the indexed files are now, for an index that keeps no pixels.
         class_list: the classes of networks whose weights name none: a file, or `imagenet`.
+        sparing: whether slow experiments are to take few images, whatever `limit` is.
     """
 
     index: ExperimentQuestions
@@ -133,6 +134,7 @@ class Setting:
     note: Note
     source: Path | None = None
     class_list: str | None = None
+    sparing: bool = False
 
     @property
     def classes(self) -> tuple[ClassRecord, ...]:
@@ -155,8 +157,14 @@ class Setting:
         return "true" if self.limit is None else f"image_id IN ({', '.join(map(str, self.image_ids.tolist()))})"
 
     def few(self, most: int) -> NDArray[np.int64]:
-        """The images that count, int64 [n], ascending; where nobody said how many, at most so many, evenly spread."""
-        return self.image_ids if self.limit is not None else spread_images(self.image_ids, most)
+        """Images for what runs a model hundreds of times on each, int64 [n], ascending: all that were asked for; where
+        nobody said how many, or all experiments are run, at most `most`, on a CPU a quarter of it, evenly spread.
+        """
+        if self.limit is not None and not self.sparing:
+            return self.image_ids
+        from bagindex.compute import find_device
+
+        return spread_images(self.image_ids, most if find_device(self.device).type == "cuda" else -(-most // 4))
 
     def columns(self, query: str) -> dict[str, NDArray[Any]]:
         """The columns of a query over the index's tables and views, [rows] each; NULL is not allowed for."""

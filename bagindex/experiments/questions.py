@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bagindex.opened import Opened
+from bagindex.questions import Questions
 
 if TYPE_CHECKING:
     from bagindex.experiments.experiment import Experiment, Note, Progress
@@ -17,7 +17,7 @@ ALL = "all"
 """Every experiment that can be run, and a report."""
 
 
-class ExperimentQuestions(Opened):
+class ExperimentQuestions(Questions):
     """The experiments of the paper, on what an index holds and its models."""
 
     @staticmethod

@@ -25,6 +25,7 @@ from bagindex.experiments import drawing, paper
 from bagindex.experiments.against import networks, own_networks
 from bagindex.experiments.experiment import Beside, Outcome, Setting
 from bagindex.experiments.networks import RANDOM, NetworkOptions, open_network
+from bagindex.figures.style import SMALL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,8 +105,7 @@ def run(setting: Setting) -> Outcome:
         figures={"runtime": _figure(found)},
         beside=_beside(found, shape, device),
         remarks=(
-            "The same protocol for all: inputs are on the device, one batch to warm up, the median of the others. The "
-            "paper gives neither its GPU's precision nor its library's version.",
+            "The same protocol for all: inputs are on the device, one batch to warm up, the median of the others.",
         ),
         settings={
             "device_name": device_text(device),
@@ -158,7 +158,7 @@ def _row(timing: Timing) -> dict[str, object]:
 
 def _beside(found: Sequence[Timing], shape: tuple[int, ...], device: torch.device) -> tuple[Beside, ...]:
     rates = {each.name: each.rate for each in found}
-    why = f"another device than the paper's: {device_text(device)}"
+    why = f"timed on another machine: {device_text(device)}"
     if shape[2:] != (224, 224):
         why += f"; inputs of {shape[3]} × {shape[2]} pixels, not 224 × 224"
     lines = [
@@ -185,7 +185,7 @@ def _figure(found: Sequence[Timing]) -> Figure:
         names = [each.name for each in found]
         axes.barh(names, [each.rate for each in found], height=0.6, color=drawing.FIRST)
         for place, each in enumerate(found):
-            axes.annotate(f" {each.rate:.3g}", (each.rate, place), va="center", fontsize=drawing.SMALL)
+            axes.annotate(f" {each.rate:.3g}", (each.rate, place), va="center", fontsize=SMALL)
         axes.set_xlim(0, 1.2 * max(each.rate for each in found))
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bagindex import output
 from bagindex.errors import OutputError
 from bagindex.experiments.experiment import Outcome
-from bagindex.figures.style import style, to_bytes
+from bagindex.figures.style import DPI, style, to_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,13 +89,13 @@ def environment() -> dict[str, str]:
     return found
 
 
-def drawn(figure: Figure | Image.Image, kind: str) -> bytes:
-    """A figure as a `png` or `pdf` file."""
+def drawn(figure: Figure | Image.Image, kind: str, dpi: int = DPI) -> bytes:
+    """A figure as a `png` or `pdf` file; pictures have the dots that they have."""
     from PIL import Image
 
     if not isinstance(figure, Image.Image):
         with style():
-            return to_bytes(figure, kind)
+            return to_bytes(figure, kind, dpi)
     data = io.BytesIO()
     figure.convert("RGB").save(data, kind.upper())
     return data.getvalue()
