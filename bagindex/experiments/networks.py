@@ -65,9 +65,11 @@ class Network:
     std: tuple[float, float, float] = STD
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Inputs before normalisation, uint8 [N, H, W, 3] -> float32 [N, 3, H, W], on the same device."""
+        """Inputs before normalisation, [N, H, W, RGB] from 0 to 255 -> float32 [N, 3, H, W], on the same device;
+        gradients of float inputs go through.
+        """
         mean, std = (pixels.new_tensor(each, dtype=torch.float32).view(1, 3, 1, 1) for each in (self.mean, self.std))
-        return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+        return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits of normalised inputs, float32 [N, 3, H, W] -> [N, C], in the order of the index's classes. The

@@ -24,6 +24,7 @@ from bagindex.experiments.accuracy import TOP
 from bagindex.experiments.against import networks, own_networks
 from bagindex.experiments.correlation import pearson
 from bagindex.experiments.experiment import Beside, Outcome, Setting
+from bagindex.experiments.judging import labels_of, right
 from bagindex.experiments.networks import Folded, Network
 from bagindex.experiments.predicted import AT_ONCE
 from bagindex.geometry import patch_box
@@ -128,7 +129,7 @@ def run(setting: Setting) -> Outcome:
         raise QueryError(f"inputs of {width} × {height} pixels are too small for tiles")
     orders = _orders(image_ids, sizes, (height, width), setting.seed)
     found = _scrambled(setting, image_ids, orders)
-    labels = _labels(setting, image_ids)
+    labels = labels_of(setting, image_ids)
     others = len({each.network for each in found}) - len(setting.models)
     return Outcome(
         experiment="scrambling",
@@ -243,22 +244,6 @@ def _outputs(
         return evidence.mean(dim=1).cpu().numpy(), evidence.cpu().numpy()
 
 
-def _labels(setting: Setting, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The label of each image, −1 where it has none, int64 [N]."""
-    rows = setting.columns("SELECT image_id, coalesce(label, -1) AS label FROM images ORDER BY image_id")
-    found: NDArray[np.int64] = np.asarray(rows["label"], np.int64)[np.searchsorted(rows["image_id"], image_ids)]
-    return found
-
-
-def _right(each: Scrambled, labels: NDArray[np.int64], among: int) -> float | None:
-    """The share of labelled images whose label is among the first classes; None where no image has a label."""
-    known = labels >= 0
-    if not known.any():
-        return None
-    first = np.argsort(-each.logits[known], axis=1, kind="stable")[:, :among]
-    return float((first == labels[known, None]).any(axis=1).mean())
-
-
 def _pairs(found: Sequence[Scrambled]) -> list[tuple[Scrambled, Scrambled]]:
     """Each result beside that of the images as they are."""
     whole = {each.network: each for each in found if each.tile is None}
@@ -272,8 +257,8 @@ def _table(found: Sequence[Scrambled], labels: NDArray[np.int64]) -> pa.Table:
             "tile": each.tile,
             "images": len(each.logits),
             "labelled": int((labels >= 0).sum()),
-            "top1": _right(each, labels, 1),
-            "top5": _right(each, labels, TOP),
+            "top1": right(each.logits, labels, 1),
+            "top5": right(each.logits, labels, TOP),
             "predicted_as_before": float((each.logits.argmax(axis=1) == whole.logits.argmax(axis=1)).mean()),
             "pearson_with_before": pearson(each.logits, whole.logits),
             "patches_within_tiles": each.within,
@@ -292,7 +277,7 @@ def _figure(found: Sequence[Scrambled], labels: NDArray[np.int64]) -> Figure:
     places = {size: place for place, size in enumerate([*sizes, None])}
     curves: list[tuple[str, Callable[[Scrambled, Scrambled], float | None]]] = [
         ("r with the logits before", lambda each, whole: pearson(each.logits, whole.logits)),
-        ("top-1 accuracy", lambda each, _: _right(each, labels, 1)),
+        ("top-1 accuracy", lambda each, _: right(each.logits, labels, 1)),
     ]
     with drawing.panels(len(curves), "size of the tiles (pixels)", "") as (figure, all_axes):
         for axes, (title, value) in zip(all_axes, curves, strict=True):
