@@ -17,6 +17,7 @@ from bagindex_cli import (
     failing,
     figures,
     look,
+    model,
     pictures,
     plan,
     query,
@@ -60,7 +61,22 @@ def options(
         os.environ["BAGINDEX_DEBUG"] = "1"
 
 
-for module in (demo, plan, build, query, figures, pictures, similar, words, accounts, serve, look, reproduce, change):
+for module in (
+    demo,
+    plan,
+    build,
+    query,
+    figures,
+    pictures,
+    similar,
+    words,
+    accounts,
+    serve,
+    look,
+    reproduce,
+    model,
+    change,
+):
     module.register(app)
 for module in (train, weights):
     module.register(app)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,16 @@ def test_the_architecture_of_an_indexs_model(planted_index: Index, tmp_path: Pat
     assert within.ours is not None
     assert beyond.ours < 1e-5 < within.ours
     assert (tmp_path / "architecture.png").is_file()
+
+
+def test_the_command_prints_the_layers(run) -> None:  # type: ignore[no-untyped-def]
+    result = run("model", "bagnet9", "--size", 64, "--classes", 10)
+    assert result.status == 0
+    lines = result.out.splitlines()
+    assert re.match(r"bagnet9 at 64 × 64 pixels: 13,660,234 parameters, .* cells that see 9 × 9 pixels", lines[0])
+    assert lines[-1].split() == ["fc", "linear", "1", "10", "×", "7", "×", "7", "8", "9", "20490", "2"]
+    rows = json.loads(run("model", "bagnet9", "--size", 64, "--format", "json").out)
+    assert (rows[-1]["field"], rows[-1]["channels"]) == (9, 1000)
+    refused = run("model", "bagnet10")
+    assert (refused.status, refused.out) == (1, "")
+    assert refused.err.startswith("bagindex: there is no network 'bagnet10' to compare with")

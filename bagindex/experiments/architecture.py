@@ -112,7 +112,8 @@ def run(setting: Setting) -> Outcome:
     """Probe the chosen models, and try with their weights that patches see their boxes and nothing else."""
     transform = setting.catalog.manifest.plan.transform
     shape = transform.crop_height, transform.crop_width
-    found, beside = [], []
+    found: list[Architecture] = []
+    beside = []
     for record, network in zip(setting.records, own_networks(setting), strict=True):
         setting.progress("probing architectures", len(found), len(setting.records))
         found.append(_of_record(record, len(setting.classes), shape))

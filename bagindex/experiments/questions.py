@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bagindex.questions import Questions
 
 if TYPE_CHECKING:
+    from bagindex.experiments.architecture import Architecture
     from bagindex.experiments.experiment import Experiment, Note, Progress
     from bagindex.experiments.running import Reproduction
 
@@ -26,6 +27,23 @@ class ExperimentQuestions(Questions):
         from bagindex.experiments.catalogue import EXPERIMENTS
 
         return list(EXPERIMENTS.values())
+
+    @staticmethod
+    def architecture(name: str, *, classes: int = 1000, size: int = 224) -> Architecture:
+        """What a BagNet, or a network of torchvision's, is made of: its layers, what their cells see, parameters and
+        operations, found out by probing it, without weights.
+
+        Args:
+            name: which.
+            classes: how many classes it tells apart.
+            size: pixels of the side of its input.
+
+        Raises:
+            SettingsError: there is none such, or it cannot be probed at that size.
+        """
+        from bagindex.experiments.architecture import describe
+
+        return describe(name, classes, size)
 
     def reproduce(
         self,

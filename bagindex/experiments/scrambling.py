@@ -212,7 +212,7 @@ def _measure(
                     continue
                 largest = max(largest, float(np.abs(evidence).max()))
                 for place, image_id in enumerate(batch):
-                    to, origin = within_tiles(grid, *whole.shape[1:3], size, order[image_id])
+                    to, origin = within_tiles(grid, whole.shape[1], whole.shape[2], size, order[image_id])
                     within[size] = len(to) / grid.patches
                     if len(to):
                         difference = np.abs(other[place, to] - evidence[place, origin]).max()
