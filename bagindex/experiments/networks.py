@@ -279,7 +279,12 @@ def _timm(name: str, file: Path | None, options: NetworkOptions) -> Network:
         near = timm.list_models(f"*{name.partition('.')[0]}*")
         raise SettingsError(f"timm has no network {name!r}" + (f": it has {some(near)}" if near else ""))
     if file is not None:
-        return _from_file(name, file, lambda count: _module(timm.create_model(name, num_classes=count)), options)
+        with torch.device("meta"):
+            settings: Any = timm.create_model(name).pretrained_cfg
+        how = tuple(settings["mean"]), tuple(settings["std"])
+        return _from_file(
+            name, file, lambda count: _module(timm.create_model(name, num_classes=count)), options, None, *how
+        )
     try:
         module = _module(timm.create_model(name, pretrained=True)).eval()
     except Exception as error:  # its hub's client raises whatever its network does
@@ -287,7 +292,7 @@ def _timm(name: str, file: Path | None, options: NetworkOptions) -> Network:
             f"timm cannot fetch the weights of {name}: {first_line(error)}; bring its state dict as a file, and give "
             f"timm:{name}=FILE"
         ) from None
-    settings: Any = module.pretrained_cfg
+    settings = module.pretrained_cfg
     count = int(settings["num_classes"])
     own = imagenet_classes() if count == len(imagenet_classes()) else None
     classes = choose_classes(options.class_list, own, count, Path(f"timm:{name}"))

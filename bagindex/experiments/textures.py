@@ -49,7 +49,7 @@ def texture_layers(module: nn.Module) -> tuple[str, ...]:
         kinds = [(f"features.{name}", each) for name, each in features.named_children()]
         pools = [name for name, each in kinds if isinstance(each, nn.MaxPool2d)][:_STAGES]
         rectifiers = [name for name, each in kinds if isinstance(each, nn.ReLU)][:1]
-        if pools and rectifiers:
+        if len(pools) > 1 and rectifiers:
             return (*rectifiers, *pools)
     if names >= {"relu", "layer1", "layer2", "layer3"}:
         return ("relu", "layer1", "layer2", "layer3")
@@ -129,10 +129,12 @@ def synthesise(
     Raises:
         SettingsError: the network is neither.
     """
-    from scipy.optimize import minimize  # type: ignore[import-untyped]
+    from scipy.optimize import Bounds, minimize  # type: ignore[import-untyped]
 
     layers = texture_layers(network.module)
     shape = pixels.shape
+    # The optimiser's first step has the length 1: with this unit, an eighth of the pixels' range for all of them.
+    unit = 255 * np.sqrt(pixels.size) / 8
     losses: list[float] = []
     last = [0.0]
     with Statistics(network.module, layers) as statistics, float32():
@@ -140,23 +142,22 @@ def synthesise(
             wanted = statistics(network.normalise(torch.from_numpy(pixels.copy())[None].to(device)))
 
         def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            image = torch.from_numpy(values.reshape(shape).astype(np.float32)).to(device).requires_grad_()
+            image = torch.from_numpy((unit * values).reshape(shape).astype(np.float32)).to(device).requires_grad_()
             found = distance(statistics(network.normalise(image[None])), wanted)
             (gradient,) = torch.autograd.grad(found, image)
             last[0] = float(found.detach())
-            return last[0], gradient.cpu().numpy().astype(np.float64).ravel()
+            return last[0], unit * gradient.cpu().numpy().astype(np.float64).ravel()
 
         def stepped(values: NDArray[np.float64]) -> None:
             del values
             losses.append(last[0])
             progress(len(losses), steps)
 
-        start = np.random.default_rng(seed).uniform(0, 255, pixels.size)
+        start = np.random.default_rng(seed).uniform(0, 255, pixels.size) / unit
         first, _ = loss(start)
         # Gradients are small numbers that say nothing of whether it is done: it takes the steps that it may.
         options = {"maxiter": steps, "maxfun": 2 * steps + 20, "maxcor": _MEMORY, "ftol": 0.0, "gtol": 0.0}
-        found = minimize(
-            loss, start, jac=True, method="L-BFGS-B", bounds=[(0, 255)] * pixels.size, callback=stepped, options=options
-        )
-    texture = np.rint(found.x.reshape(shape)).clip(0, 255).astype(np.uint8)
+        bounds = Bounds(np.zeros(pixels.size), np.full(pixels.size, 255 / unit))
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, callback=stepped, options=options)
+    texture = np.rint(unit * found.x.reshape(shape)).clip(0, 255).astype(np.uint8)
     return Texture(texture, np.array([first, *losses]))
