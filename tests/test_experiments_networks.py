@@ -86,6 +86,17 @@ def test_errors_by_hand(tmp_path: Path) -> None:
     assert pair["top1_difference"] == pytest.approx(1 / 3)
 
 
+def test_where_the_paper_has_no_figures_the_numbers_are_printed(tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
+    theirs = brought(tmp_path / "theirs.parquet", THEIRS)
+    with index_of(tmp_path / "i", OURS) as index:
+        path = index.path
+    result = run("reproduce", "errors", "-i", path, "--predictions", theirs, "-o", tmp_path / "out")
+    lines = result.out.splitlines()
+    assert lines[0] == "Accuracy of each class, of linear, theirs, on 4 images"
+    assert "top1_pearson" in lines[2]
+    assert lines[4].split()[:2] == ["linear", "theirs"]
+
+
 def test_of_predictions_alone_no_top5_is_made_up(tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text("image_id,predicted\n0,cat\n1,cat\n2,dog\n3,fish\n")
     with index_of(tmp_path / "i", OURS) as index:

@@ -28,11 +28,13 @@ WIDTH, HEIGHT = 3.6, 2.7
 
 
 @contextmanager
-def plot(x_label: str, y_label: str, width: float = WIDTH, height: float = HEIGHT) -> Iterator[tuple[Figure, Axes]]:
-    """An empty plot of so many inches, to be drawn into inside."""
+def plot(
+    x_label: str, y_label: str, width: float = WIDTH, height: float = HEIGHT, left: float = 0.62
+) -> Iterator[tuple[Figure, Axes]]:
+    """An empty plot of so many inches, `left` of them for what stands at the axis, to be drawn into inside."""
     with style():
         figure = new_figure(width, height)
-        axes = figure.add_axes((0.62 / width, 0.5 / height, 1 - 0.8 / width, 1 - 0.65 / height))
+        axes = figure.add_axes((left / width, 0.5 / height, 1 - (left + 0.18) / width, 1 - 0.65 / height))
         frame(axes)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)

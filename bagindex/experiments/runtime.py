@@ -26,6 +26,7 @@ from bagindex.experiments.against import networks, own_networks
 from bagindex.experiments.experiment import Beside, Outcome, Setting
 from bagindex.experiments.networks import RANDOM, NetworkOptions, open_network
 from bagindex.figures.style import SMALL
+from bagindex.figures.text import inches, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +36,8 @@ BESIDE = "resnet50"
 """The network that the paper times beside a BagNet."""
 _LEAST, _MOST, _ENOUGH = 3, 50, 10.0
 """Batches that are timed, and seconds after which these are enough."""
+_NAME = 1.2
+"""Inches that a name may take beside its bar."""
 _LONG = 60.0
 """Seconds after which they are enough however few they are."""
 
@@ -181,9 +184,12 @@ def _beside(found: Sequence[Timing], shape: tuple[int, ...], device: torch.devic
 
 
 def _figure(found: Sequence[Timing]) -> Figure:
-    with drawing.plot("images per second", "", height=0.7 + 0.3 * len(found)) as (figure, axes):
-        names = [each.name for each in found]
-        axes.barh(names, [each.rate for each in found], height=0.6, color=drawing.FIRST)
+    names = [shorten(each.name, _NAME, SMALL) for each in found]
+    left = 0.2 + max(inches(name, SMALL) for name in names)
+    with drawing.plot("images per second", "", height=0.7 + 0.3 * len(found), left=left) as (figure, axes):
+        places = range(len(found))
+        axes.set_yticks(places, names)
+        axes.barh(places, [each.rate for each in found], height=0.6, color=drawing.FIRST)
         for place, each in enumerate(found):
             axes.annotate(f" {each.rate:.3g}", (each.rate, place), va="center", fontsize=SMALL)
         axes.set_xlim(0, 1.2 * max(each.rate for each in found))
