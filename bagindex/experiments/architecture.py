@@ -130,7 +130,8 @@ def run(setting: Setting) -> Outcome:
             beyond, within = blind_beyond(network.module, record.grid, shape, setting.seed)
             for text, expected, ours in (("beyond", 0.0, beyond), ("at the edge of", None, within)):
                 quantity = f"relative change of a patch's logits when all pixels {text} its box change ({record.name})"
-                beside.append(Beside(quantity, expected, "section 2, by construction", ours, expected is not None))
+                where = "" if expected is None else "section 2, by construction"
+                beside.append(Beside(quantity, expected, where, ours, expected is not None))
     setting.progress("probing architectures", len(found), len(found))
     return Outcome(
         experiment="architecture",

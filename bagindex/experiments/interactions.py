@@ -193,6 +193,7 @@ def _beside(found: Sequence[Interactions], fields: dict[str, int]) -> tuple[Besi
 
 def _figure(found: Sequence[Interactions], fields: dict[str, int]) -> Figure:
     names = list(dict.fromkeys(each.network for each in found))
+    least = min(pearson(*each.own) for each in found)
     with drawing.plot("size of the squares, and between them (pixels)", "Pearson's r") as (figure, axes):
         for name, colour in zip(names, drawing.colours(len(names)), strict=True):
             mine = [each for each in found if each.network == name]
@@ -200,6 +201,8 @@ def _figure(found: Sequence[Interactions], fields: dict[str, int]) -> Figure:
             axes.plot([each.size for each in mine], values, color=colour, marker="o", markersize=3.5, label=name)
             if name in fields:
                 axes.axvline(fields[name], color=colour, linewidth=0.8, linestyle=(0, (2, 2)))
-        axes.set_ylim(top=1.03)
+        axes.set_ylim(least - 0.1 * (1 - least), 1 + 0.1 * (1 - least) + 1e-6)
+        sizes = sorted({each.size for each in found})
+        axes.set_xticks(sizes, [str(size) for size in sizes])
         drawing.legend(axes)
     return figure
