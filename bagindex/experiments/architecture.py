@@ -180,7 +180,8 @@ def stages(layers: Sequence[Layer]) -> tuple[Stage, ...]:
         for each in kernels:
             counted[each] += 1
         lines = [f"{count} × ({each})" if count > 1 else each for each, count in counted.items()]
-        lines.append(f"{last.channels} × {last.rows} × {last.cols}, {last.step} pixels apart")
+        apart = f"{last.step} pixel{'s' if last.step != 1 else ''} apart"
+        lines.append(f"{last.channels} × {last.rows} × {last.cols}, {apart}")
         lines.append(f"sees {last.field} × {last.field} pixels")
         lines.append(
             f"{sum(each.parameters for each in members) / 1e6:.2f} M parameters, "

@@ -228,6 +228,7 @@ def columns(content: Mapping[str, Sequence[tuple[str, Sequence[str]]]], width: f
                 top += high
                 if number + 1 < len(boxes):
                     arrow = maps.place(figure, left, top, width, gap)
+                    arrow.set_axis_off()
                     arrow.annotate("", (0.5, 0), (0.5, 1), arrowprops={"arrowstyle": "->", "color": FAINT})
                 top += gap
     return figure
