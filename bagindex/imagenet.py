@@ -14,14 +14,13 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import platformdirs
 
 from bagindex.archives import TarSource, list_members
 from bagindex.errors import SourceError
-from bagindex.labels import read_classes, read_csv_rows
+from bagindex.labels import imagenet_classes, read_csv_rows
 from bagindex.sources import Entry, Layout, Reader, Source, open_folder
 from bagindex.synsets import read_synsets
 from bagindex.text import path_text, some
@@ -319,5 +318,4 @@ def _check_wnids(wnids: Iterable[str], where: Path) -> None:
 
 @cache
 def _known_wnids() -> frozenset[str]:
-    with as_file(files("bagindex_schemas") / "imagenet_classes.csv") as path:
-        return frozenset(record.wnid for record in read_classes(path) if record.wnid)
+    return frozenset(record.wnid for record in imagenet_classes() if record.wnid)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
 from bagindex.browsing import BrowseQuestions
+from bagindex.experiments.questions import ExperimentQuestions
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
-from bagindex.questions import Questions
 from bagindex.similarity.questions import SimilarityQuestions
 from bagindex.store import IndexDirectory
 from bagindex.words.questions import WordQuestions
@@ -33,7 +33,14 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-class Index(BrowseQuestions, LookQuestions, Questions, SimilarityQuestions, WordQuestions, AccountQuestions):
+class Index(
+    BrowseQuestions,
+    LookQuestions,
+    ExperimentQuestions,
+    SimilarityQuestions,
+    WordQuestions,
+    AccountQuestions,
+):
     """An index of patches and their evidence.
 
     Make one with `Index.build`, open one with `Index.open`. It reads only, may be used as a context manager, and

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 
 from bagindex.errors import LabelError, UnknownClassError
@@ -89,6 +90,35 @@ def read_classes(path: Path) -> tuple[ClassRecord, ...]:
         names = [line.strip() for line in lines if line.strip()]
         records = [ClassRecord(class_id=i, name=name) for i, name in enumerate(names)]
     return check_classes(records, str(path))
+
+
+def imagenet_classes() -> tuple[ClassRecord, ...]:
+    """ImageNet's 1,000 classes, in the order of the logits of all networks that are published for it."""
+    with as_file(files("bagindex_schemas") / "imagenet_classes.csv") as path:
+        return read_classes(path)
+
+
+def match_classes(found: Sequence[ClassRecord], wanted: Sequence[ClassRecord], whose: str) -> tuple[int, ...]:
+    """Where each of the wanted classes stands among those that were found, by the exact name or wnid.
+
+    Args:
+        found: somebody's classes, in the order of its logits.
+        wanted: the classes in the order in which they are wanted.
+        whose: whose those that were found are, for people.
+
+    Raises:
+        LabelError: they are not the same classes.
+    """
+    by_name = {_normal(record.name): record.class_id for record in found}
+    by_wnid = {record.wnid: record.class_id for record in found if record.wnid}
+    places = [by_name.get(_normal(each.name), by_wnid.get(each.wnid or "")) for each in wanted]
+    missing = [each.name for each, place in zip(wanted, places, strict=True) if place is None]
+    if missing or len(found) != len(wanted):
+        raise LabelError(
+            f"{whose} has {len(found)} classes, {some([each.name for each in found], 3)}, and the index "
+            f"{len(wanted)}, {some([each.name for each in wanted], 3)}: to be compared, both must have the same"
+        )
+    return tuple(place for place in places if place is not None)
 
 
 def check_classes(records: Sequence[ClassRecord], origin: str) -> tuple[ClassRecord, ...]:

@@ -1,4 +1,5 @@
-"""The weights that the authors of BagNets published: where they are kept, how they get there, how they are known.
+"""The weights that the authors of BagNets published, and torchvision's of networks to compare with: where they are
+kept, how they get there, how they are known.
 
 A download gets its name when its SHA-256 begins as the name says: what has the name is whole.
 """
@@ -23,13 +24,8 @@ import platformdirs
 from bagindex.download import DownloadError, Progress, drop, part_of, receive, size
 from bagindex.durable import fsync_folder
 from bagindex.errors import SettingsError, WeightsError
-from bagindex.registry import ARCHITECTURES, Architecture
+from bagindex.registry import Published, published
 from bagindex.store import file_sha256
-
-BASE_URL = (
-    "https://bitbucket.org/wielandbrendel/bag-of-feature-pretrained-models/raw/249e8fa82c0913623a807d9d35eeab9da7dcc2a8"
-)
-"""The folder that the authors' files are published in; `BAGINDEX_WEIGHTS_URL` names a mirror of it."""
 
 Note = Callable[[str], None]
 """Hears what a person should know."""
@@ -71,13 +67,14 @@ def weights_folder() -> Path:
     return Path(os.environ.get("BAGINDEX_WEIGHTS") or platformdirs.user_cache_path("bagindex") / "weights")
 
 
-def base_url() -> str:
-    """`BAGINDEX_WEIGHTS_URL`, else `BASE_URL`; without a slash at the end.
+def base_url(folder: str) -> str:
+    """`BAGINDEX_WEIGHTS_URL`, a mirror of all of them, else the folder that they are published in; without a slash at
+    the end.
 
     Raises:
         SettingsError: it is no address of a web folder.
     """
-    url = os.environ.get("BAGINDEX_WEIGHTS_URL") or BASE_URL
+    url = os.environ.get("BAGINDEX_WEIGHTS_URL") or folder
     if not re.fullmatch(r"https?://([\w.-]+|\[[\da-fA-F:]+\])(:\d{1,5})?(/[^\s?#]*)?", url):
         raise SettingsError("BAGINDEX_WEIGHTS_URL must be http://HOST/FOLDER or https://HOST/FOLDER")
     return url.rstrip("/")
@@ -91,7 +88,7 @@ def status() -> list[OfficialWeights]:
         WeightsError: the folder cannot be read.
     """
     with _folder_errors():
-        return [_status(architecture) for architecture in ARCHITECTURES.values()]
+        return [_status(each) for each in published().values()]
 
 
 def is_official(path: Path) -> bool:
@@ -102,19 +99,23 @@ def is_official(path: Path) -> bool:
     Raises:
         OSError: it cannot be read.
     """
-    if any(path.absolute() == _path(architecture).absolute() for architecture in ARCHITECTURES.values()):
+    if any(path.absolute() == _path(each).absolute() for each in published().values()):
         return True
     sha256 = file_sha256(path)
-    return any(sha256.startswith(_prefix(architecture)) for architecture in ARCHITECTURES.values())
+    return any(sha256.startswith(each.sha256_start) for each in published().values())
 
 
 def fetch(
-    model: str, *, allow_hash: str | None = None, progress: Progress | None = None, note: Note | None = None
+    model: str | Published,
+    *,
+    allow_hash: str | None = None,
+    progress: Progress | None = None,
+    note: Note | None = None,
 ) -> Path:
     """A model's official weights, downloaded where they are not here yet. One process does at a time; others wait.
 
     Args:
-        model: the model's name.
+        model: the model's name; or weights that are not among those known by name.
         allow_hash: 8 to 64 hexadecimal digits: a file is accepted, too, whose SHA-256 begins so.
         progress: hears of the download; goes back where it has to begin anew.
         note: hears of waiting and of further attempts.
@@ -123,19 +124,19 @@ def fetch(
         SettingsError: there is no such model, or `allow_hash` or `BAGINDEX_WEIGHTS_URL` is malformed.
         WeightsError: they cannot be fetched or kept, or have another SHA-256. The text says which file to bring.
     """
-    architecture, note = _known(model), note or _ignore
-    starts = _accepted(architecture, allow_hash)
-    path = _path(architecture)
+    known, note = _known(model) if isinstance(model, str) else model, note or _ignore
+    starts = _accepted(known, allow_hash)
+    path = _path(known)
     with _folder_errors():
         if not path.is_file():
             with _alone(path, note):
                 if not path.is_file():
-                    _download(architecture, starts, progress or _ignore, note)
+                    _download(known, starts, progress or _ignore, note)
                     return path
         sha256 = file_sha256(path)
         if not sha256.startswith(starts):
             raise WeightsError(
-                f"{path} is refused: its SHA-256 should begin with {_prefix(architecture)}, but is {sha256}; "
+                f"{path} is refused: its SHA-256 should begin with {known.sha256_start}, but is {sha256}; "
                 f"remove the file to fetch it anew, or give --allow-hash {sha256} if you know better"
             )
     return path
@@ -160,16 +161,16 @@ def install(file: Path, *, allow_hash: str | None = None, note: Note | None = No
         sha256 = file_sha256(file)
     except OSError as error:
         raise WeightsError(f"cannot read {file}: {error.strerror}") from None
-    architecture = next((a for a in ARCHITECTURES.values() if sha256.startswith(_prefix(a))), None)
-    if architecture is None and allowed is not None and sha256.startswith(allowed):
-        architecture = next((a for a in ARCHITECTURES.values() if a.weights_file == file.name), None)
-    if architecture is None:
-        known = ", ".join(f"{a.weights_file} ({_prefix(a)}…)" for a in ARCHITECTURES.values())
+    known = next((each for each in published().values() if sha256.startswith(each.sha256_start)), None)
+    if known is None and allowed is not None and sha256.startswith(allowed):
+        known = next((each for each in published().values() if each.file == file.name), None)
+    if known is None:
+        names = ", ".join(f"{each.file} ({each.sha256_start}…)" for each in published().values())
         raise WeightsError(
-            f"{file} has the SHA-256 {sha256}, which is none of the official weights': {known}; if you know better, "
+            f"{file} has the SHA-256 {sha256}, which is none of the official weights': {names}; if you know better, "
             f"give it one of these names and --allow-hash {sha256}"
         )
-    path = _path(architecture)
+    path = _path(known)
     with _folder_errors(), _alone(path, note or _ignore):
         if not (path.is_file() and path.samefile(file)):
             copy = path.with_name(f"{path.name}.copy")
@@ -181,11 +182,11 @@ def install(file: Path, *, allow_hash: str | None = None, note: Note | None = No
             finally:
                 copy.unlink(missing_ok=True)
         drop(part_of(path))
-    return _status(architecture)
+    return _status(known)
 
 
-def _download(architecture: Architecture, starts: tuple[str, ...], progress: Progress, note: Note) -> None:
-    path, url = _path(architecture), _url(architecture)
+def _download(known: Published, starts: tuple[str, ...], progress: Progress, note: Note) -> None:
+    path, url = _path(known), _url(known)
     part, delays, answered = part_of(path), iter(_BACK_OFF), False
     while True:
         before = size(part)
@@ -196,7 +197,7 @@ def _download(architecture: Architecture, starts: tuple[str, ...], progress: Pro
             passing = answered if failure.passing is None else failure.passing
             delay = next(delays, None) if passing else None
             if delay is None:
-                raise WeightsError(_bring(architecture, str(failure), again=passing)) from None
+                raise WeightsError(_bring(known, str(failure), again=passing)) from None
             note(f"{failure}; trying again in {delay:g} s")
             time.sleep(delay)
             continue
@@ -207,25 +208,29 @@ def _download(architecture: Architecture, starts: tuple[str, ...], progress: Pro
         drop(part)
         if not continued:
             raise WeightsError(
-                f"what {url} gives is refused: its SHA-256 should begin with {_prefix(architecture)}, but is {sha256}; "
+                f"what {url} gives is refused: its SHA-256 should begin with {known.sha256_start}, but is {sha256}; "
                 f"bring the right {path.name} and run `bagindex weights install FILE`, or give --allow-hash {sha256} "
                 "if you know better"
             )
         note(f"what was there of {path.name} does not fit what came now: beginning anew")
 
 
-def _bring(architecture: Architecture, why: str, again: bool) -> str:
+def _bring(known: Published, why: str, again: bool) -> str:
     """The error for who has no such network: which file, and where to."""
-    path, url = _path(architecture), _url(architecture)
+    path, url = _path(known), _url(known)
     parts = urlsplit(url)
     proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
     # Not the user and password that may stand before the host.
     through = f" through the proxy {re.sub(r'.*(@|//)', '', proxy.rstrip('/'))}" if proxy else ""
     return (
-        f"cannot fetch the weights of {architecture.name}{through}: {why}; "
+        f"cannot fetch the weights of {known.model}{through}: {why}; "
         + ("the same command goes on later, or " if again else "")
-        + f"bring {path.name} (its SHA-256 begins with {_prefix(architecture)}) from {url} and run "
-        f"`bagindex weights install {path.name}`, which puts it at {path}"
+        + f"bring {path.name} (its SHA-256 begins with {known.sha256_start}) from {url} and "
+        + (
+            f"run `bagindex weights install {path.name}`, which puts it at {path}"
+            if known.model in published()
+            else f"put it at {path}"
+        )
     )
 
 
@@ -264,18 +269,19 @@ def _publish(finished: Path, path: Path) -> None:
     fsync_folder(path.parent)
 
 
-def _status(architecture: Architecture) -> OfficialWeights:
-    path, state = _path(architecture), State.ABSENT
+def _status(known: Published) -> OfficialWeights:
+    path, state = _path(known), State.ABSENT
     if path.is_file():
-        state = State.HERE if file_sha256(path).startswith(_prefix(architecture)) else State.OTHER
+        state = State.HERE if file_sha256(path).startswith(known.sha256_start) else State.OTHER
     size = None if state is State.ABSENT else path.stat().st_size
-    return OfficialWeights(architecture.name, path.name, _url(architecture), path, size, state)
+    return OfficialWeights(known.model, path.name, _url(known), path, size, state)
 
 
-def _known(model: str) -> Architecture:
-    if model not in ARCHITECTURES:
-        raise SettingsError(f"there is no model {model!r}: choose from {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[model]
+def _known(model: str) -> Published:
+    known = published()
+    if model not in known:
+        raise SettingsError(f"there is no model {model!r}: choose from {', '.join(known)}")
+    return known[model]
 
 
 def _hash_start(text: str | None) -> str | None:
@@ -284,21 +290,17 @@ def _hash_start(text: str | None) -> str | None:
     return text.lower() if text else None
 
 
-def _accepted(architecture: Architecture, allow_hash: str | None) -> tuple[str, ...]:
+def _accepted(known: Published, allow_hash: str | None) -> tuple[str, ...]:
     allowed = _hash_start(allow_hash)
-    return (_prefix(architecture), *([allowed] if allowed else []))
+    return (known.sha256_start, *([allowed] if allowed else []))
 
 
-def _path(architecture: Architecture) -> Path:
-    return weights_folder() / architecture.weights_file
+def _path(known: Published) -> Path:
+    return weights_folder() / known.file
 
 
-def _url(architecture: Architecture) -> str:
-    return f"{base_url()}/{architecture.weights_file}"
-
-
-def _prefix(architecture: Architecture) -> str:
-    return architecture.weights_file.rpartition("-")[2].partition(".")[0]
+def _url(known: Published) -> str:
+    return f"{base_url(known.folder)}/{known.file}"
 
 
 def _ignore(*_: object) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from importlib.resources import as_file, files
 from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +14,7 @@ from typing import TypeVar
 from bagindex import home, official
 from bagindex.compute import BagNetCompute, Compute, find_device
 from bagindex.errors import LabelError, SettingsError, WeightsError
-from bagindex.labels import map_labels, read_class_map, read_classes
+from bagindex.labels import imagenet_classes, map_labels, read_class_map, read_classes
 from bagindex.observer import BuildObserver
 from bagindex.registry import ARCHITECTURES
 from bagindex.remote.places import is_url, local_path
@@ -229,7 +228,7 @@ def open_models(
         asked = options.classes
         if asked is None and checkpoint.classes is None and official.is_official(file):
             asked = "imagenet"
-        classes = _classes(asked, checkpoint.classes, checkpoint.class_count, file)
+        classes = choose_classes(asked, checkpoint.classes, checkpoint.class_count, file)
         transform = scale(
             checkpoint.transform or Transform(resize=256, crop_height=224, crop_width=224), options.image_size
         )
@@ -292,9 +291,20 @@ def scale(transform: Transform, image_size: tuple[int, int] | None) -> Transform
     return transform.model_copy(update={"resize": resize, "crop_height": height, "crop_width": width})
 
 
-def _classes(
+def choose_classes(
     asked: str | None, own: tuple[ClassRecord, ...] | None, count: int, weights: Path
 ) -> tuple[ClassRecord, ...]:
+    """The classes of a checkpoint.
+
+    Args:
+        asked: a class list's file, or `imagenet`; None: the checkpoint's own.
+        own: what the checkpoint says.
+        count: how many logits it has.
+        weights: the checkpoint, for people.
+
+    Raises:
+        LabelError: nothing names them, or not as many.
+    """
     if asked is None:
         if own is None:
             raise LabelError(
@@ -302,11 +312,7 @@ def _classes(
                 "order of the logits) or --classes imagenet"
             )
         return own
-    if asked == "imagenet":
-        with as_file(files("bagindex_schemas") / "imagenet_classes.csv") as path:
-            classes = read_classes(path)
-    else:
-        classes = read_classes(Path(asked))
+    classes = imagenet_classes() if asked == "imagenet" else read_classes(Path(asked))
     if len(classes) != count:
         raise LabelError(f"{weights.name} has {count} logits, but --classes {asked} names {len(classes)} classes")
     return classes

@@ -1,4 +1,4 @@
-"""The models that bagindex knows by name. Nothing else does; and nothing here needs torch."""
+"""The models that bagindex knows by name, and whose weights. Nothing else does; and nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -29,3 +29,46 @@ ARCHITECTURES = {
         Architecture("bagnet33", 33, 4, "bagnet32-2ddd53ed.pth.tar"),
     )
 }
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that somebody publishes.
+
+    Attributes:
+        model: the model's name.
+        file: the file's name, which ends in the beginning of its SHA-256.
+        folder: the address of the folder that it is published in.
+    """
+
+    model: str
+    file: str
+    folder: str
+
+    @property
+    def sha256_start(self) -> str:
+        """The first digits of its SHA-256."""
+        return self.file.rpartition("-")[2].partition(".")[0]
+
+
+BAGNETS_URL = (
+    "https://bitbucket.org/wielandbrendel/bag-of-feature-pretrained-models/raw/249e8fa82c0913623a807d9d35eeab9da7dcc2a8"
+)
+"""Where the authors of BagNets publish theirs."""
+NETWORKS_URL = "https://download.pytorch.org/models"
+"""Where torchvision's are published."""
+NETWORKS = {
+    "vgg16": "vgg16-397923af.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+    "resnet152": "resnet152-394f9c45.pth",
+    "densenet169": "densenet169-b2777c0a.pth",
+}
+"""The networks that the paper compares BagNets with, and the files of torchvision's first weights of them, which are
+those of the paper's time (IMAGENET1K_V1)."""
+
+
+def published() -> dict[str, Published]:
+    """All published weights that are known by name: the BagNets', then those of networks to compare with."""
+    bagnets = [Published(each.name, each.weights_file, BAGNETS_URL) for each in ARCHITECTURES.values()]
+    networks = [Published(name, file, NETWORKS_URL) for name, file in NETWORKS.items()]
+    return {each.model: each for each in (*bagnets, *networks)}

@@ -21,7 +21,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from bagindex.errors import LabelError, WeightsError
 from bagindex.labels import check_classes
@@ -56,30 +56,10 @@ class Checkpoint:
         Raises:
             WeightsError: a tensor is missing, has the wrong shape or is not finite.
         """
-        # Not in memory before its shapes are known to be those of the file: a few bytes may claim any size.
         with torch.device("meta"):
             model = BagNet(self.architecture, self.class_count, self.width)
-        wanted = model.state_dict()
-        # Checkpoints of old torch versions have no num_batches_tracked; inference does not use it.
-        optional = {key for key in wanted if key.endswith("num_batches_tracked")}
-        if missing := sorted(wanted.keys() - self.state.keys() - optional):
-            raise WeightsError(f"these weights are no {self.architecture.name}: {missing[0]} is missing")
-        if extra := sorted(self.state.keys() - wanted.keys()):
-            raise WeightsError(f"these weights are no {self.architecture.name}: {extra[0]} has no place in it")
-        for key, tensor in self.state.items():
-            if tensor.shape != wanted[key].shape:
-                raise WeightsError(
-                    f"{key} has shape {list(tensor.shape)}, but a {self.architecture.name} with "
-                    f"{self.class_count} classes has {list(wanted[key].shape)} there"
-                )
-            if wanted[key].is_floating_point() and not tensor.is_floating_point():
-                raise WeightsError(f"{key} holds {tensor.dtype} values: give the weights in floating point")
-            if not bool(torch.isfinite(tensor.float()).all()):
-                raise WeightsError(f"{key} holds values that are not finite: the weights are damaged")
-        counters = {key: torch.zeros_like(wanted[key], device="cpu") for key in optional}
-        model = model.to_empty(device="cpu")
-        model.load_state_dict({**counters, **self.state})
-        return model.float().eval()
+        fill(model, self.state, self.architecture.name, self.class_count)
+        return model
 
 
 def read_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
@@ -94,18 +74,7 @@ def read_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
     """
     if not path.is_file():
         raise WeightsError(f"no weights at {path}: give --weights FILE")
-    if path.name.endswith(".safetensors"):
-        state, metadata = _read_safetensors(path)
-    elif path.name.endswith((".pth", ".pt", ".pth.tar")):
-        state, metadata = _read_pickle(path), {}
-    else:
-        raise WeightsError(f"{path.name}: weights end in .safetensors, .pth, .pt or .pth.tar")
-    size = path.stat().st_size
-    for key, tensor in state.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
-            raise WeightsError(f"{path.name}: {key} is no plain tensor: save the weights as such")
-        if tensor.numel() * tensor.element_size() > size:
-            raise WeightsError(f"{path.name}: {key} has shape {list(tensor.shape)}, for which the file is too small")
+    state, metadata = read_state(path)
     architecture = _architecture(state, metadata.get("model"), model)
     linear, stem = state.get("fc.weight"), state.get("conv1.weight")
     if "conv2.weight" not in state:  # a ResNet has the same layers, but another stem
@@ -120,10 +89,69 @@ def read_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
         architecture=architecture,
         width=stem.shape[0] / 64,
         class_count=linear.shape[0],
-        classes=_classes(metadata, linear.shape[0], path.name),
+        classes=named_classes(metadata, linear.shape[0], path.name),
         transform=_transform(metadata, path.name),
         training=_training(metadata),
     )
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state dict that a `.safetensors`, `.pth`, `.pt` or `.pth.tar` file holds, of whatever network, and what a
+    safetensors file says about it.
+
+    Raises:
+        WeightsError: it cannot be read, would run code, or holds more than plain tensors of its own size.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}")
+    if path.name.endswith(".safetensors"):
+        state, metadata = _read_safetensors(path)
+    elif path.name.endswith((".pth", ".pt", ".pth.tar")):
+        state, metadata = _read_pickle(path), {}
+    else:
+        raise WeightsError(f"{path.name}: weights end in .safetensors, .pth, .pt or .pth.tar")
+    size = path.stat().st_size
+    for key, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
+            raise WeightsError(f"{path.name}: {key} is no plain tensor: save the weights as such")
+        if tensor.numel() * tensor.element_size() > size:
+            raise WeightsError(f"{path.name}: {key} has shape {list(tensor.shape)}, for which the file is too small")
+    return state, metadata
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], name: str, classes: int) -> None:
+    """Give a module on the meta device the weights of a checkpoint, in float32, and make it ready for inference.
+
+    Args:
+        module: it takes no memory before its shapes are known to be those of the file: a few bytes may claim any size.
+        state: tensors that stand in a file.
+        name, classes: what the module is, for people.
+
+    Raises:
+        WeightsError: a tensor is missing, has no place or the wrong shape, or is not finite.
+    """
+    wanted = module.state_dict()
+    if hidden := sorted(key for key, _ in module.named_buffers() if key not in wanted):
+        raise WeightsError(f"a {name} cannot be had from a state dict alone, which lacks {hidden[0]}")
+    # Checkpoints of old torch versions have no num_batches_tracked; inference does not use it.
+    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
+    if missing := sorted(wanted.keys() - state.keys() - optional):
+        raise WeightsError(f"these weights are no {name}: {missing[0]} is missing")
+    if extra := sorted(state.keys() - wanted.keys()):
+        raise WeightsError(f"these weights are no {name}: {extra[0]} has no place in it")
+    for key, tensor in state.items():
+        if tensor.shape != wanted[key].shape:
+            raise WeightsError(
+                f"{key} has shape {list(tensor.shape)}, but a {name} with {classes} classes has "
+                f"{list(wanted[key].shape)} there"
+            )
+        if wanted[key].is_floating_point() and not tensor.is_floating_point():
+            raise WeightsError(f"{key} holds {tensor.dtype} values: give the weights in floating point")
+        if not bool(torch.isfinite(tensor.float()).all()):
+            raise WeightsError(f"{key} holds values that are not finite: the weights are damaged")
+    counters = {key: torch.zeros_like(wanted[key], device="cpu") for key in optional}
+    module.to_empty(device="cpu").load_state_dict({**counters, **state})
+    module.float().eval()
 
 
 def to_safetensors(checkpoint: Checkpoint, classes: tuple[ClassRecord, ...], transform: Transform) -> bytes:
@@ -205,7 +233,12 @@ def _architecture(state: Mapping[str, Tensor], stated: str | None, asked: str | 
     return found
 
 
-def _classes(metadata: Mapping[str, str], count: int, name: str) -> tuple[ClassRecord, ...] | None:
+def named_classes(metadata: Mapping[str, str], count: int, name: str) -> tuple[ClassRecord, ...] | None:
+    """The classes that a safetensors file's metadata names; None where it names none.
+
+    Raises:
+        WeightsError: they are no names, or not `count` of them.
+    """
     if "classes" not in metadata:
         return None
     try:

@@ -17,9 +17,11 @@ from bagindex_cli import (
     failing,
     figures,
     look,
+    model,
     pictures,
     plan,
     query,
+    reproduce,
     serve,
     similar,
     stopping,
@@ -59,7 +61,22 @@ def options(
         os.environ["BAGINDEX_DEBUG"] = "1"
 
 
-for module in (demo, plan, build, query, figures, pictures, similar, words, accounts, serve, look, change):
+for module in (
+    demo,
+    plan,
+    build,
+    query,
+    figures,
+    pictures,
+    similar,
+    words,
+    accounts,
+    serve,
+    look,
+    reproduce,
+    model,
+    change,
+):
     module.register(app)
 for module in (train, weights):
     module.register(app)

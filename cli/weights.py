@@ -1,4 +1,4 @@
-"""`bagindex weights`: the official weights, on machines with a network and without."""
+"""`bagindex weights`: published weights, on machines with a network and without."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bagindex import official
+from bagindex import official, registry
 from bagindex.text import bytes_text
 from bagindex_cli.common import Format, FormatOption, print_rows, remark
 
@@ -38,10 +38,12 @@ def register(app: typer.Typer) -> None:
 
 
 def weights(context: typer.Context, format_: FormatOption = Format.TABLE) -> None:
-    """The weights that the authors of BagNets published: list, fetch, or install a file brought by hand.
+    """Published weights, of BagNets by their authors and of networks to compare with: list, fetch, or install a file
+    brought by hand.
 
-    `build --model bagnet33` without `--weights` fetches them by itself. They are kept in the platform's cache, or in
-    the folder that BAGINDEX_WEIGHTS names; BAGINDEX_WEIGHTS_URL names a mirror to fetch them from.
+    `build --model bagnet33` without `--weights` fetches them by itself, and so does `reproduce --against vgg16`. They
+    are kept in the platform's cache, or in the folder that BAGINDEX_WEIGHTS names; BAGINDEX_WEIGHTS_URL names a mirror
+    to fetch them from.
     """
     if context.invoked_subcommand is None:
         list_weights(format_)
@@ -61,13 +63,15 @@ def list_weights(format_: FormatOption = Format.TABLE) -> None:
         return
     shown = [row | {"size": bytes_text(row["size"]) if isinstance(row["size"], int) else ""} for row in rows]
     print_rows(["model", "file", "state", "size", "path"], shown, format_)
-    typer.echo(f"published at {official.base_url()}/")
+    for folder in dict.fromkeys(official.base_url(each.folder) for each in registry.published().values()):
+        typer.echo(f"published at {folder}/")
     typer.echo("`bagindex weights fetch` downloads them; `bagindex weights install FILE` takes one brought by hand")
 
 
 def fetch(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="MODEL", help="bagnet9, bagnet17, bagnet33; else all of them.")
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help=f"{', '.join(registry.published())}; else the BagNets'."),
     ] = None,
     allow_hash: AllowHashOption = None,
 ) -> None:
@@ -77,7 +81,7 @@ def fetch(
     """
     if allow_hash is not None and len(models or []) != 1:
         raise typer.BadParameter("a hash is one file's: name one MODEL", param_hint="--allow-hash")
-    for model in models or [found.model for found in official.status()]:
+    for model in models or registry.ARCHITECTURES:
         with FetchScreen(model) as screen:
             path = official.fetch(model, allow_hash=allow_hash, progress=screen.advanced, note=screen.note)
         typer.echo(f"{model}: {path}")

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from bagindex import download, official
 from bagindex.errors import SettingsError, WeightsError
 from bagindex.official import State
-from bagindex.registry import ARCHITECTURES
+from bagindex.registry import ARCHITECTURES, NETWORKS
 from bagindex_cli import weights
 
 DATA = random.Random(9).randbytes(300_000)
@@ -431,7 +431,7 @@ def test_a_folder_that_cannot_be(folder: Path, server: Server, monkeypatch: pyte
 FETCH = f"""
 import dataclasses, sys
 from bagindex import official
-from bagindex.registry import ARCHITECTURES
+from bagindex.registry import ARCHITECTURES, NETWORKS
 ARCHITECTURES["bagnet9"] = dataclasses.replace(ARCHITECTURES["bagnet9"], weights_file={FILE!r})
 print(official.fetch("bagnet9", note=lambda text: print(text, flush=True)))
 """
@@ -517,10 +517,11 @@ def test_install_what_is_no_file(folder: Path, tmp_path: Path) -> None:
 
 def test_status(folder: Path, server: Server, tmp_path: Path) -> None:
     assert [(found.model, found.state, found.bytes) for found in official.status()] == [
-        (name, State.ABSENT, None) for name in ("bagnet9", "bagnet17", "bagnet33")
+        (name, State.ABSENT, None)
+        for name in ("bagnet9", "bagnet17", "bagnet33", "vgg16", "resnet50", "resnet152", "densenet169")
     ]
     official.fetch("bagnet9")
-    first, _, third = official.status()
+    first, _, third, *_ = official.status()
     assert dataclasses.astuple(first) == (
         *("bagnet9", FILE, f"{server.url}/raw/{FILE}"),
         *(folder / FILE, len(DATA), State.HERE),
@@ -546,6 +547,23 @@ def test_places(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         official.fetch("bagnet8")
 
 
+def test_networks_to_compare_with_come_the_same_way(
+    folder: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(WeightsError, match=r"vgg16-397923af\.pth gives is refused: .* begin with 397923af"):
+        official.fetch("vgg16")
+    monkeypatch.setitem(NETWORKS, "vgg16", f"vgg16-{SHA256[:8]}.pth")
+    path = official.fetch("vgg16")
+    assert (path, path.read_bytes()) == (folder / f"vgg16-{SHA256[:8]}.pth", DATA)
+    assert official.is_official(path)
+    path.unlink()
+    monkeypatch.setitem(ARCHITECTURES, "bagnet9", dataclasses.replace(ARCHITECTURES["bagnet9"], weights_file="a-0.pth"))
+    (tmp_path / "brought").write_bytes(DATA)
+    assert official.install(tmp_path / "brought").path == path
+    monkeypatch.delenv("BAGINDEX_WEIGHTS_URL")
+    assert official.status()[3].url == f"https://download.pytorch.org/models/{path.name}"
+
+
 def test_torch_is_not_imported() -> None:
     program = "import sys; from bagindex import official; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, env=dict(os.environ))
@@ -562,7 +580,7 @@ def test_commands(app: typer.Typer, folder: Path, server: Server, tmp_path: Path
     runner = CliRunner()
     listed = runner.invoke(app, ["weights"])
     assert listed.exit_code == 0
-    assert listed.stdout.count("not here") == 3
+    assert listed.stdout.count("not here") == 7
     assert f"published at {server.url}/raw/" in listed.stdout
     assert runner.invoke(app, ["weights", "list"]).stdout == listed.stdout
 

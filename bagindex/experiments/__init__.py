@@ -1,0 +1,1 @@
+"""The paper's experiments, run on an index. One module for each; `catalogue` has them all."""
