@@ -224,6 +224,7 @@ class Index(
             out,
             observer,
             compute,
+            to_write=True,
         )
         report = build(found.directory, found.source, found.class_ids, found.computes, settings, observer, place)
         index = cls(found.directory)

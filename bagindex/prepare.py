@@ -83,6 +83,8 @@ def prepare(
     out: PathLike | None,
     observer: BuildObserver,
     compute: Compute | Sequence[Compute] | None = None,
+    *,
+    to_write: bool = False,
 ) -> Prepared:
     """Open the source, then the models.
 
@@ -92,10 +94,13 @@ def prepare(
         name, out: where the index is to be: by name, or in a folder; by default by a name from the source's.
         observer: hears what is done.
         compute: models that are open already.
+        to_write: the index is to be written then: who is writing it already is told before models are loaded, which
+            takes seconds.
 
     Raises:
         BagindexError: as for `open_source`, `open_models` and `class_ids`.
         SettingsError: two places for the index.
+        LockedError: another process is writing it.
     """
     if name is not None and out is not None:
         raise SettingsError("give --name or --out, not both")
@@ -112,6 +117,9 @@ def prepare(
         directory = home.at(out)
     else:
         directory = home.for_source(source.name, source.location) if name is None else home.named(name)
+    if to_write and directory.exists() and not directory.elsewhere:
+        with directory.writing():
+            pass
     if compute is None:
         if not models and not weights and (default := NAMED_SOURCES.get(os.fspath(asked.place))):
             models = [default]

@@ -22,12 +22,14 @@ from bagindex.errors import (
     DamagedIndexError,
     LockedError,
     NotKeptError,
+    QueryError,
     SettingsError,
     SpaceError,
     UnknownModelError,
 )
 from bagindex.remote.objects import ObjectStore
 from bagindex.remote.places import parse
+from bagindex.sandbox.process import Answer, Process
 from bagindex.store import EVIDENCE, IndexDirectory
 from bagindex.tables import EVIDENCE_ENCODINGS
 from bagindex_schemas import tables
@@ -331,6 +333,27 @@ def test_a_question_in_whose_middle_evidence_is_merged_is_answered(
         assert [ask(index), ask(index)] == [before] * 2
         assert begun >= moment
     assert not (folder / SERIES / "shard-00000" / EVIDENCE).exists()
+
+
+def test_a_strangers_query_in_whose_middle_evidence_is_merged_is_answered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking, begun = Process.ask, 0
+
+    def merging(self: Process, request: dict[str, object]) -> Answer:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            Index.open(folder).compact()
+        return asking(self, request)
+
+    with Index.open(folder) as index:
+        before = index.sql(SQL).to_dicts()
+        monkeypatch.setattr(Process, "ask", merging)
+        assert index.sql(SQL, safe=True).to_dicts() == before
+        assert begun == 2
+        with pytest.raises(QueryError, match="division"):
+            index.sql("SELECT error('division')", safe=True)
 
 
 def test_readers_of_an_older_state_see_no_images_that_came_later(folder: Path) -> None:

@@ -116,9 +116,22 @@ class SqlPool:
 
     def _ask(self, request: dict[str, Any]) -> tuple[Answer, State]:
         """The answer, and the state of the index that it is of."""
+        for _ in range(_STARTS - 1):
+            process = self._take()
+            try:
+                return self._answer(process, request), process.state
+            except (gate.RefusedError, TimeLimitError):
+                raise
+            except QueryError:
+                # What it looked at may have gone elsewhere, or away, with the state that it knew.
+                if self._fresh() is process.state:
+                    raise
         process = self._take()
+        return self._answer(process, request), process.state
+
+    def _answer(self, process: Process, request: dict[str, Any]) -> Answer:
         try:
-            return process.ask(request), process.state
+            return process.ask(request)
         except LostError:
             if self._closed:
                 raise BusyError("the index is being closed") from None
