@@ -152,6 +152,12 @@ def patch_sizes(axes: Axes, sizes: Iterable[int]) -> None:
     axes.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
 
 
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic axis of values, with numbers that need no mathematics to be set."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
 def papers(axes: Axes, values: Mapping[int, float], label: str) -> None:
     """The paper's values, as hollow marks."""
     axes.plot(
