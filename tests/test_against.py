@@ -94,6 +94,14 @@ def test_networks_whose_weights_name_no_classes_get_them(tmp_path: Path, bagnet_
     assert network.places == (2, 1, 0)
 
 
+def test_a_network_is_not_called_like_a_model_of_the_index(planted_index: Index, tmp_path: Path) -> None:
+    weights = f"{planted_index.path}/bagnet33/model.safetensors"
+    with pytest.raises(QueryError, match=r"a model of the index is called bagnet33: .* as in other=FILE"):
+        planted_index.reproduce("correlation", tmp_path, against=[f"bagnet33={weights}"], limit=2)
+    (outcome,) = planted_index.reproduce("correlation", tmp_path, against=[f"other={weights}"], limit=2).outcomes
+    assert outcome.tables["correlation"].to_pylist()[0]["pearson_all"] == pytest.approx(1, abs=1e-6)
+
+
 def test_nothing_to_compare_with(tmp_path: Path) -> None:
     with pytest.raises(QueryError, match="nothing to compare with: give --against vgg16"):
         against.predictions(setting(tmp_path))

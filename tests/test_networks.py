@@ -91,6 +91,19 @@ def test_a_bagnet_is_compared_with_like_any_network(tmp_path: Path) -> None:
         open_network(f"bagnet17={file}", options())
 
 
+def test_a_file_may_say_what_network_it_is_of(tmp_path: Path) -> None:
+    names = json.dumps(NAMES)
+    said = save(small(), tmp_path / "s.safetensors", classes=names, model=SMALL)
+    bare = save(small(), tmp_path / "n.safetensors", classes=names)
+    bagnet = save(procedural_model("bagnet9", 3, 0.125), tmp_path / "b.safetensors", classes=names)
+    network = open_network(f"mine={said}", options())
+    assert (network.name, network.origin) == ("mine", f"{SMALL} with the weights of s.safetensors")
+    torch.testing.assert_close(logits(network), logits(open_network(f"{SMALL}={bare}", options())), rtol=0, atol=0)
+    assert open_network(f"other={bagnet}", options()).origin == "bagnet9 with the weights of b.safetensors"
+    with pytest.raises(SettingsError, match=r"n.safetensors does not say what network it is of: give NAME=FILE"):
+        open_network(f"mine={bare}", options())
+
+
 def test_random_weights_are_the_same_each_time_and_say_so() -> None:
     state = torch.get_rng_state()
     one, other = (open_network(f"random:{SMALL}", options()) for _ in range(2))
@@ -159,7 +172,8 @@ def test_old_names_of_densenets_layers() -> None:
     [
         ("resnet51", SettingsError, "no network 'resnet51' to compare with: the paper's are vgg16, resnet50"),
         ("random:resnet51", SettingsError, "no network 'resnet51'"),
-        ("inception_v3=w.pth", SettingsError, "no network 'inception_v3'"),
+        ("inception_v3", SettingsError, "no network 'inception_v3'"),
+        ("mine=/nowhere.pth", WeightsError, "no weights at /nowhere.pth: say where they are, as in mine=FILE"),
         ("vgg16=", SettingsError, "--against takes NAME, NAME=FILE"),
         ("vgg 16", SettingsError, "--against takes NAME, NAME=FILE"),
         ("vgg16=/nowhere.pth", WeightsError, "no weights at /nowhere.pth: say where they are, as in vgg16=FILE"),

@@ -49,7 +49,7 @@ def test_imports_go_one_way(folder: str) -> None:
                 assert inner <= {
                     *("bagindex.errors", "bagindex.text", "bagindex.output", "bagindex.observer"),
                     *("bagindex.build", "bagindex.compact", "bagindex.costs", "bagindex.info", "bagindex.plan"),
-                    *("bagindex.planning", "bagindex.experiments.experiment"),
+                    *("bagindex.planning", "bagindex.experiments.experiment", "bagindex.experiments.layers"),
                     *("bagindex.service", "bagindex.service.asking"),
                 }, path
 

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from bagindex.errors import QueryError
 from bagindex.experiments.brought import read_predictions
 from bagindex.experiments.experiment import Setting
-from bagindex.experiments.networks import Network, NetworkOptions, open_network, open_networks, stored_network
+from bagindex.experiments.networks import (
+    Network,
+    NetworkOptions,
+    network_name,
+    open_network,
+    open_networks,
+    stored_network,
+)
 from bagindex.experiments.predicted import Predicted, predict
 
 
@@ -16,12 +23,23 @@ def networks(setting: Setting) -> tuple[Network, ...]:
 
     Raises:
         SettingsError, WeightsError, LabelError: see `bagindex.experiments.networks.open_network`.
+        QueryError: one is called like a model of the index.
     """
+    for asked in setting.against:
+        _check_name(asked, setting)
     return open_networks(setting.against, options(setting))
 
 
+def _check_name(asked: str, setting: Setting) -> None:
+    if (name := network_name(asked)) in setting.catalog.models:
+        raise QueryError(
+            f"a model of the index is called {name}: call what it is compared with otherwise, as in other=FILE"
+        )
+
+
 def network(asked: str, setting: Setting) -> Network:
-    """One network by what it is asked for by, opened; see `bagindex.experiments.networks.open_network`."""
+    """One network by what it is asked for by, opened; as for `networks`."""
+    _check_name(asked, setting)
     return open_network(asked, options(setting))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -138,8 +138,9 @@ def open_network(asked: str, options: NetworkOptions) -> Network:
 
     Args:
         asked: `NAME`, a network of torchvision's with its published weights, or a BagNet with its authors';
-            `NAME=FILE`, with weights of a file; `timm:NAME` and `timm:NAME=FILE`, likewise of timm's;
-            `random:NAME`, with random weights, the same each time.
+            `NAME=FILE`, with weights of a file, which says what network it is of where NAME is none that is known;
+            `timm:NAME` and `timm:NAME=FILE`, likewise of timm's; `random:NAME`, with random weights, the same each
+            time.
         options: how.
 
     Raises:
@@ -157,9 +158,39 @@ def open_network(asked: str, options: NetworkOptions) -> Network:
         return _random(name.removeprefix(RANDOM), options)
     if name.startswith(TIMM):
         return _timm(name.removeprefix(TIMM), Path(file) if file else None, options)
-    if name in ARCHITECTURES:
-        return _bagnet(name, Path(file) if file else None, options)
-    return _torchvision(name, Path(file) if file else None, options)
+    if file and not _is_known(name):
+        return replace(_known(_stated(name, Path(file)), Path(file), options), name=name)
+    return _known(name, Path(file) if file else None, options)
+
+
+def _known(name: str, file: Path | None, options: NetworkOptions) -> Network:
+    return (_bagnet if name in ARCHITECTURES else _torchvision)(name, file, options)
+
+
+def _is_known(name: str) -> bool:
+    try:
+        return name in ARCHITECTURES or bool(_models(name))
+    except SettingsError:
+        return False
+
+
+def _stated(called: str, file: Path) -> str:
+    """What network a file's weights are of.
+
+    Raises:
+        SettingsError: it does not say so, and is no BagNet's.
+    """
+    if not file.is_file():
+        raise WeightsError(f"no weights at {file}: say where they are, as in {called}=FILE")
+    state, metadata = read_state(file)
+    if "model" in metadata:
+        return metadata["model"]
+    if "conv2.weight" in state:
+        return read_checkpoint(file).architecture.name
+    raise SettingsError(
+        f"{file.name} does not say what network it is of: give NAME=FILE with the network's name instead of {called}, "
+        "or name it in the file's metadata, as `model`"
+    )
 
 
 def _bagnet(name: str, file: Path | None, options: NetworkOptions) -> Network:

@@ -246,7 +246,7 @@ def _loss_figure(found: Sequence[Texturised]) -> Figure:
     with drawing.plot("step", "distance of the statistics") as (figure, axes):
         for each, colour in zip(found, drawing.colours(len(found)), strict=True):
             axes.plot(each.texture.losses, color=colour, linewidth=1, label=f"image {each.image_id}")
-        axes.set_yscale("log")
+        drawing.logarithmic(axes)
         if len(found) <= _SHOWN:
             drawing.legend(axes)
     return figure
