@@ -162,10 +162,10 @@ def _figure(own: Sequence[Accuracy], others: Sequence[Accuracy]) -> Figure:
             shares = [100 * n / each.images for n, each in zip(counts, own, strict=True)]
             ends = [wilson(n, each.images) for n, each in zip(counts, own, strict=True)]
             drawing.points(axes, sizes, shares, [(100 * low, 100 * high) for low, high in ends], colour, name)
-        for each in others:
+        for each, colour in zip(others, drawing.colours(2 + len(others))[2:], strict=True):
             share = _percent(each.top5, each.images)
             if share is not None:
-                drawing.level(axes, share, drawing.FIRST, f"{each.model}, top-5")
+                drawing.level(axes, share, colour, f"{each.model}, top-5")
         drawing.papers(axes, paper.TOP5, "top-5, the paper's")
         drawing.patch_sizes(axes, [*sizes, *paper.PATCH_SIZES])
         axes.set_ylim(0, 100)

@@ -129,18 +129,8 @@ def line(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label:
 
 
 def level(axes: Axes, value: float, colour: str, label: str) -> None:
-    """A value that does not depend on what the plot runs over, named where the line ends."""
-    axes.axhline(value, color=colour, linewidth=0.8, linestyle=DASHES)
-    axes.annotate(
-        label,
-        (1, value),
-        (-2, 2),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        fontsize=SMALL,
-        color=colour,
-    )
+    """A value that does not depend on what the plot runs over."""
+    axes.axhline(value, color=colour, linewidth=0.9, linestyle=DASHES, label=label)
 
 
 def patch_sizes(axes: Axes, sizes: Iterable[int]) -> None:
@@ -174,7 +164,8 @@ def papers(axes: Axes, values: Mapping[int, float], label: str) -> None:
 
 def legend(axes: Axes) -> None:
     """What the marks are, where there is most room."""
-    axes.legend(frameon=False, fontsize=SMALL)
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend(handles, names, frameon=False, fontsize=SMALL, ncols=1 if len(names) <= 4 else 2)
 
 
 @dataclass(frozen=True)

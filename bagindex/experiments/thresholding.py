@@ -219,6 +219,8 @@ def _figure(found: list[Thresholded]) -> Figure:
                 ends = np.array([wilson(right, each.images) for right in each.top5[kind, 1:].tolist()])
                 axes.fill_between(x, 100 * ends[:, 0], 100 * ends[:, 1], color=colour, alpha=0.15, linewidth=0)
                 axes.plot(x, y, color=colour, linewidth=1.2, label=each.model)
-                axes.axhline(_as_it_is(each), color=colour, linewidth=0.8, linestyle=drawing.DASHES, label="as it is")
+                # One line in the legend says it of all models.
+                name = None if each is not found[0] else "as it is"
+                axes.axhline(_as_it_is(each), color=colour, linewidth=0.8, linestyle=drawing.DASHES, label=name)
             drawing.legend(axes)
     return figure
