@@ -57,7 +57,7 @@ def test_squares_further_apart_than_a_patch_act_apart_in_a_bagnet(name: str) -> 
     """To the rounding of float64; nearer to each other they do not, so it is no matter of course."""
     model = procedural_model(name, 4, width=0.25).double()
     field = model.architecture.receptive_field
-    image = (procedural("input", (1, 3, 4 * field, 4 * field))[0] - 0.5).double()
+    image = (procedural("input", (1, 3, 3 * field, 3 * field))[0] - 0.5).double()
     with torch.inference_mode():
         joint, summed, logits = changes(model, image, squares(*image.shape[1:], field))
         near, sums, _ = changes(model, image, squares(*image.shape[1:], field // 4))
@@ -69,14 +69,14 @@ def test_squares_further_apart_than_a_patch_act_apart_in_a_bagnet(name: str) -> 
 
 
 def test_interactions_of_an_index(planted_index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interactions, "SIZES", (10, 40))
+    monkeypatch.setattr(interactions, "SIZES", (20, 40))
     (outcome,) = planted_index.reproduce(
-        "interactions", tmp_path, against=["random:shufflenet_v2_x0_5"], limit=3, device="cpu"
+        "interactions", tmp_path, against=["random:shufflenet_v2_x0_5"], limit=2, device="cpu"
     ).outcomes
     rows = {(row["network"], row["size"]): row for row in outcome.tables["interactions"].to_pylist()}
     assert [key[0] for key in rows] == ["bagnet33"] * 2 + ["shufflenet_v2_x0_5"] * 2
-    apart, near, other = rows["bagnet33", 40], rows["bagnet33", 10], rows["shufflenet_v2_x0_5", 40]
-    assert (apart["squares"], near["squares"], apart["images"]) == (4, 64, 3)
+    apart, near, other = rows["bagnet33", 40], rows["bagnet33", 20], rows["shufflenet_v2_x0_5", 40]
+    assert (apart["squares"], near["squares"], apart["images"]) == (4, 16, 2)
     assert apart["pearson"] == pytest.approx(1, abs=1e-9)
     assert apart["largest_difference"] < 1e-3 < near["largest_difference"]
     assert other["largest_difference"] > 1e-3 * abs(other["joint_mean"])

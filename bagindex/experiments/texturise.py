@@ -76,7 +76,7 @@ def run(setting: Setting) -> Outcome:
     mine = next(each for each in judged if each.network == maker.name)
     return Outcome(
         experiment="texturise",
-        title=f"Textures of {len(found):,} images, made with {maker.origin}",
+        title=f"Textures of {len(found):,} {'image' if len(found) == 1 else 'images'}, made with {maker.origin}",
         tables={
             "texturise": _table(judged, labels),
             "images": _images(setting, found, mine),
