@@ -32,16 +32,15 @@ def of_index(index: Any) -> Any | None:
     return lists if isinstance(lists, faiss.OnDiskInvertedLists) else None
 
 
-def merge(parts: Sequence[Any], path: Path) -> None:
+def merge(lists: Sequence[Any], path: Path) -> None:
     """Write the lists of several parts of an index as one, in the order of the parts.
 
     Args:
-        parts: opened indexes that `of_index` finds lists of; mapped, so that no more than one list is in memory.
+        lists: what `of_index` finds of each; mapped, so that no more than one list is in memory.
         path: of the new file.
     """
     import faiss
 
-    lists = [of_index(part) for part in parts]
     counts = np.zeros(lists[0].nlist, _COUNT)
     with path.open("xb") as file:
         for number in range(len(counts)):
@@ -53,7 +52,7 @@ def merge(parts: Sequence[Any], path: Path) -> None:
                 if count:
                     file.write(faiss.rev_swig_ptr(each.get_ids(number), count))
             counts[number] = sum(count for _, count in held)
-        file.write(counts)
+        file.write(counts.tobytes())
 
 
 def attach(index: Any, path: Path) -> Any:

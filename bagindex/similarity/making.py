@@ -233,8 +233,9 @@ class _Maker:
         queries = prepare(to_float32(self._features.of_patches(self.queries)), self._settings.metric)
         truth = Truth(self.queries, queries)
         parts = [ann.read(path) for path in self._fill(truth)]
-        if len(parts) > 1 and all(lists.of_index(part) is not None for part in parts):
-            parts = [self._merged(parts)]
+        held = [lists.of_index(part) for part in parts]
+        if len(parts) > 1 and None not in held:
+            parts = [self._merged(held)]
         opened = ann.Neighbours(parts, self._settings.metric)
         return tried(opened, queries, truth, min(self._features.count, 20 * NEAREST))
 
@@ -279,13 +280,13 @@ class _Maker:
         """So many that each part takes its share of half of the memory, in whole blocks; all where they need none."""
         if self._ivf is None:
             return max(1, len(self._features.image_ids))
-        size = self._features.patches * (self._ivf.code_size + lists.ID_BYTES)
+        size = self._features.patches * (int(self._ivf.code_size) + lists.ID_BYTES)
         return max(1, self._settings.memory // 2 // makers // size // _IMAGES_AT_ONCE) * _IMAGES_AT_ONCE
 
-    def _merged(self, parts: Sequence[Any]) -> Any:
+    def _merged(self, held: Sequence[Any]) -> Any:
         """One index, with the lists of all parts, in place of them."""
         beside = self._folder / lists.FILE
-        lists.merge(parts, beside)
+        lists.merge(held, beside)
         for path in self._folder.glob("patches*.faiss"):
             path.unlink()
         return ann.read(self._written(self._index, "patches.faiss"), beside)
