@@ -44,6 +44,16 @@ def test_pearson_is_numpys() -> None:
     assert np.isnan(correlation.pearson_by_row(np.ones((1, 3)), np.arange(3.0)[None]))
 
 
+def test_logits_that_are_all_the_same_correlate_with_nothing(tmp_path: Path) -> None:
+    theirs = brought(tmp_path / "constant.parquet", np.ones_like(THEIRS))
+    with index_of(tmp_path / "i", OURS) as index:
+        (outcome,) = index.reproduce("correlation", tmp_path / "out", predictions=[theirs]).outcomes
+    (row,) = outcome.tables["correlation"].to_pylist()
+    assert np.isnan(row["pearson_all"])
+    assert np.isnan(row["pearson_image_mean"])
+    assert any(f"In {len(OURS)} images" in remark for remark in outcome.remarks)
+
+
 def test_correlation_by_hand(tmp_path: Path) -> None:
     theirs = brought(tmp_path / "vgg16.parquet", THEIRS)
     with index_of(tmp_path / "i", OURS) as index:

@@ -59,5 +59,6 @@ def test_models_of_an_index_are_timed_beside_resnet50(
     assert [(each.paper, each.comparable) for each in outcome.beside] == [(155, False), (570, False), (3.68, False)]
     assert outcome.beside[2].ours == resnet["images_per_second"] / ours["images_per_second"]
     assert all("timed on another machine" in each.why for each in outcome.beside)
+    assert ["0.25 times as wide" in each.why for each in outcome.beside] == [True, False, True]
     assert outcome.settings["precision"] == "fp32"
     assert outcome.settings["device_name"] in outcome.title

@@ -88,7 +88,10 @@ def _predicted(
 
 
 def _list(value: object) -> Sequence[Any]:
-    found = json.loads(value) if isinstance(value, str) else value
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        found = None
     if not isinstance(found, list):
         raise ValueError(f"{str(value)[:40]!r} is no list")
     return found

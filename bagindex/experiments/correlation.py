@@ -51,8 +51,9 @@ class Correlation:
 
     @property
     def mean(self) -> float:
-        """The mean over the images that have one."""
-        return float(np.nanmean(self.images))
+        """The mean over the images that have one; NaN where none has."""
+        there = self.images[np.isfinite(self.images)]
+        return float(there.mean()) if len(there) else float("nan")
 
 
 def pearson(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
@@ -109,6 +110,12 @@ def run(setting: Setting) -> Outcome:
         beside=tuple(line for each in found for line in _beside(setting, each)),
         remarks=(
             "Whether the paper's is over all logits or image by image is not known here: both are measured.",
+            *(
+                f"In {alike:,} images {each.record.name} or {each.network} has the same logit for all classes, which "
+                "correlates with nothing."
+                for each in found
+                if (alike := int(np.isnan(each.images).sum()))
+            ),
             *(f"{each.name}: {each.origin}." for each in others),
         ),
     )

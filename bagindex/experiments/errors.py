@@ -97,11 +97,17 @@ def _pairs(found: Sequence[ClassAccuracy]) -> pa.Table:
             there = np.isfinite(x) & np.isfinite(y)
             row |= {
                 f"{top}_classes": int(there.sum()),
-                f"{top}_pearson": pearson(x[there], y[there]) if there.any() else None,
+                f"{top}_pearson": _pearson(x[there], y[there]),
                 f"{top}_difference": float(np.abs(x[there] - y[there]).mean()) if there.any() else None,
             }
         rows.append(row)
     return pa.Table.from_pylist(rows)
+
+
+def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
+    """None where one is as accurate on every class, which correlates with nothing."""
+    found = pearson(x, y) if len(x) else np.nan
+    return found if np.isfinite(found) else None
 
 
 def _classes(found: Sequence[ClassAccuracy], classes: Sequence[ClassRecord], labelled: Labelled) -> pa.Table:

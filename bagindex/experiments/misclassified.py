@@ -78,8 +78,8 @@ def run(setting: Setting) -> Outcome:
         figures={"misclassified": _figure(explanations)} if explanations else {},
         beside=(),
         remarks=(
-            f"{len(places):,} of {len(labelled):,} images are wrong by both. The surest are explained, as "
-            "`bagindex explain` does it: their label beside what is predicted.",
+            f"{len(places):,} of {len(labelled):,} images are wrong by both. The surest of each label and "
+            "prediction are explained, as `bagindex explain` does it: their label beside what is predicted.",
             *remark,
             f"{other.name}: {other.origin}.",
         ),

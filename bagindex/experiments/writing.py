@@ -70,7 +70,7 @@ def to_dict(outcome: Outcome) -> dict[str, Any]:
         "experiment": outcome.experiment,
         "title": outcome.title,
         "beside": [dataclasses.asdict(each) for each in outcome.beside],
-        "tables": {name: table.to_pylist() for name, table in outcome.tables.items()},
+        "tables": {stem(outcome, name): table.to_pylist() for name, table in outcome.tables.items()},
         "remarks": list(outcome.remarks),
         "settings": dict(outcome.settings),
         "environment": environment(),
