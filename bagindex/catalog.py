@@ -222,6 +222,7 @@ class Catalog:
         self._relations = Relations(directory, self.manifest, known, native, self.words, listed, base)
         self._bound: set[str] = set()
         self._covered: set[str] = set()
+        self._followed = 0
 
     @property
     def life(self) -> int:
@@ -252,6 +253,7 @@ class Catalog:
 
     def _follow(self, file: Path) -> None:
         """Read evidence from where it is now, if it was merged since: it is the same."""
+        self._followed += 1
         try:
             with _connect(self.directory, file) as other:
                 now = {str(name): int(size) for name, size in other.execute("FROM stored.files").fetchall()}
@@ -279,11 +281,11 @@ class Catalog:
             OutdatedError: something that it looks at is gone.
         """
         for _ in range(_TRIES - 1):
-            before = self.listed
+            before = self._followed
             try:
                 return ask()
             except OutdatedError:
-                if self.listed is before:  # nothing was found elsewhere
+                if self._followed == before:  # nothing could have gone elsewhere
                     raise
         return ask()
 
@@ -362,7 +364,7 @@ class Catalog:
                     body = self._relations.view(view)
                     if body is not None:
                         self.connection.execute(f'CREATE TEMP VIEW "{view}" AS {body}')
-                self._bound.add(view)
+                    self._bound.add(view)  # before it is looked whether what it reads has gone elsewhere
         if calls(text):
             with self.reading():
                 self._cover_macros()

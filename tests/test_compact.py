@@ -335,6 +335,34 @@ def test_a_question_in_whose_middle_evidence_is_merged_is_answered(
     assert not (folder / SERIES / "shard-00000" / EVIDENCE).exists()
 
 
+def test_a_view_that_is_made_before_what_it_reads_goes_elsewhere_is_made_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, begun = Catalog.reading, 0
+
+    @contextmanager
+    def merging(self: Catalog) -> Iterator[None]:
+        nonlocal begun
+        with reading(self):
+            begun += 1
+            with monkeypatch.context() as quiet:
+                quiet.setattr(Catalog, "reading", reading)
+                if begun == 1:  # the view is made: evidence is in both places, and the catalog is the new one
+                    quiet.setattr(compact, "_settle", catalog.update)
+                if begun <= 2:
+                    Index.open(folder).compact()
+            yield
+
+    with Index.open(folder) as index:
+        before = index.sql(SQL).to_dicts()
+    with Index.open(folder) as index:
+        index.sql("SELECT 1")
+        monkeypatch.setattr(Catalog, "reading", merging)
+        assert index.sql(SQL).to_dicts() == before
+    assert begun >= 2
+    assert not (folder / SERIES / "shard-00000" / EVIDENCE).exists()
+
+
 def test_a_strangers_query_in_whose_middle_evidence_is_merged_is_answered(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
