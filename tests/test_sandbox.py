@@ -236,6 +236,23 @@ def test_a_worker_that_was_killed_while_nobody_asked_is_not_asked(folder: Path) 
         assert pool.run("SELECT 1").table.num_rows == 1
 
 
+def test_a_worker_is_kept_while_the_index_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_self: SqlPool) -> None:
+        raise IncompleteIndexError("it is being built")
+
+    with SqlPool(folder, workers=1) as pool:
+        pool.run("SELECT 1")
+        had = pool.processes
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(SqlPool, "_fresh", gone)
+            for _ in range(3):
+                with pytest.raises(IncompleteIndexError):
+                    pool.run("SELECT 1")
+        pool.run("SELECT 1")
+        assert pool.processes == had
+        assert len(had) == 1
+
+
 def test_memory_stays_within_its_limit(folder: Path) -> None:
     limits = Limits(seconds=60)
     with SqlPool(folder, workers=1, limits=limits) as pool:

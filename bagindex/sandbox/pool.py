@@ -151,13 +151,14 @@ class SqlPool:
         slot = self._wait()
         try:
             now = self._fresh()
-            if slot is not None and slot.state is now and slot.lives:
-                return slot
             if slot is not None:
+                if slot.state is now and slot.lives:
+                    return slot
                 self._drop(slot)
+                slot = None
             return self._start(now)
         except BaseException:
-            self._give(None)
+            self._give(slot)
             raise
 
     def _wait(self) -> Process | None:
