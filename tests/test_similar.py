@@ -292,7 +292,7 @@ def test_lists_of_parts_are_put_together(
     assert set(made.files) == {"patches.faiss"}
     whole = opened(made)
     for makers in (1, 3):
-        monkeypatch.setattr(making, "cores", lambda makers=makers: 2 * makers)
+        monkeypatch.setattr(making, "cores", lambda makers=makers: makers)
         monkeypatch.setattr(making._Maker, "_images_of_a_part", lambda _self, _makers: 48)
         made = writable.make_ann(factory, metric=metric)
         assert set(made.files) == {"patches.faiss", "patches.lists"}
@@ -350,9 +350,10 @@ def test_making_an_index_is_stopped_soon(writable: Index, monkeypatch: pytest.Mo
             raise KeyboardInterrupt
 
     monkeypatch.setattr(StoredFeatures, "blocks", slow)
+    monkeypatch.setattr(making, "cores", lambda: 2)
     with pytest.raises(KeyboardInterrupt):
         writable.make_ann("IVF4,Flat", memory=250_000, progress=stop)
-    assert len(begun) < 4
+    assert len(begun) < 8  # of 25
     assert not list((writable.path / "linear/derived").iterdir())
 
 

@@ -43,8 +43,7 @@ _IMAGES_AT_ONCE = 8
 _AT_ONCE = 1 << 20
 """Bytes of an index that are written at once."""
 _MOST_MAKERS = 8
-_CORES = 2
-"""Cores for each thread that makes a part: FAISS works on several at once, and what comes before and after on one."""
+"""Threads that make a part each. FAISS works on several cores at once, but what comes before and after is on one."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +240,7 @@ class _Maker:
 
     def _fill(self, truth: Truth) -> list[Path]:
         """Make all parts; their files, in order."""
-        makers = min(_MOST_MAKERS, max(1, cores() // _CORES)) if self._ivf is not None else 1
+        makers = min(_MOST_MAKERS, cores()) if self._ivf is not None else 1
         images = len(self._features.image_ids)
         step = self._images_of_a_part(makers)
         spans = [range(start, min(start + step, images)) for start in range(0, images, step)]
