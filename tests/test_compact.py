@@ -300,6 +300,26 @@ def test_readers_go_on(folder: Path, groups: int) -> None:
         assert asked(late) == before
 
 
+def in_readings(monkeypatch: pytest.MonkeyPatch, act: Callable[[int, pytest.MonkeyPatch], None]) -> list[int]:
+    """Have something done in the middle of each reading of a catalog but its own: it is told which one that is, and
+    what it patches is undone. The numbers of the readings so far.
+    """
+    reading = Catalog.reading
+    begun: list[int] = []
+
+    @contextmanager
+    def acting(self: Catalog) -> Iterator[None]:
+        with reading(self):
+            begun.append(len(begun) + 1)
+            with monkeypatch.context() as quiet:
+                quiet.setattr(Catalog, "reading", reading)
+                act(len(begun), quiet)
+            yield
+
+    monkeypatch.setattr(Catalog, "reading", acting)
+    return begun
+
+
 @pytest.mark.parametrize(
     ("question", "moment"),
     [*product(["sql", "several of an image", "heatmap"], [1, 2, 3]), *product(["macro"], [3, 4, 5])],
@@ -313,53 +333,36 @@ def test_a_question_in_whose_middle_evidence_is_merged_is_answered(
         "several of an image": lambda index: index.top_patches("a", any_class=True, k=50, per_image=3).to_dicts(),
         "heatmap": lambda index: index.heatmap(9, classes="a").values.tolist(),
     }[question]
-    reading, begun = Catalog.reading, 0
 
-    @contextmanager
-    def merging(self: Catalog) -> Iterator[None]:
-        nonlocal begun
-        with reading(self):
-            begun += 1
-            if begun == moment:
-                with monkeypatch.context() as quiet:
-                    quiet.setattr(Catalog, "reading", reading)
-                    Index.open(folder).compact()
-            yield
+    def merge(begun: int, _quiet: pytest.MonkeyPatch) -> None:
+        if begun == moment:
+            Index.open(folder).compact()
 
     with Index.open(folder) as index:
         before = ask(index)
     with Index.open(folder) as index:
-        monkeypatch.setattr(Catalog, "reading", merging)
+        begun = in_readings(monkeypatch, merge)
         assert [ask(index), ask(index)] == [before] * 2
-        assert begun >= moment
+        assert len(begun) >= moment
     assert not (folder / SERIES / "shard-00000" / EVIDENCE).exists()
 
 
 def test_a_view_that_is_made_before_what_it_reads_goes_elsewhere_is_made_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading, begun = Catalog.reading, 0
-
-    @contextmanager
-    def merging(self: Catalog) -> Iterator[None]:
-        nonlocal begun
-        with reading(self):
-            begun += 1
-            with monkeypatch.context() as quiet:
-                quiet.setattr(Catalog, "reading", reading)
-                if begun == 1:  # the view is made: evidence is in both places, and the catalog is the new one
-                    quiet.setattr(compact, "_settle", catalog.update)
-                if begun <= 2:
-                    Index.open(folder).compact()
-            yield
+    def merge(begun: int, quiet: pytest.MonkeyPatch) -> None:
+        if begun == 1:  # the view is made: evidence is in both places, and the catalog is the new one
+            quiet.setattr(compact, "_settle", catalog.update)
+        if begun <= 2:
+            Index.open(folder).compact()
 
     with Index.open(folder) as index:
         before = index.sql(SQL).to_dicts()
     with Index.open(folder) as index:
         index.sql("SELECT 1")
-        monkeypatch.setattr(Catalog, "reading", merging)
+        begun = in_readings(monkeypatch, merge)
         assert index.sql(SQL).to_dicts() == before
-    assert begun >= 2
+    assert len(begun) >= 2
     assert not (folder / SERIES / "shard-00000" / EVIDENCE).exists()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -254,7 +254,7 @@ class _Maker:
             index = self._faiss.deserialize_index(trained)
             for ids, halves in self._features.blocks(spans[number], _IMAGES_AT_ONCE):
                 if stopped.is_set():
-                    break
+                    raise CancelledError
                 block = prepare(to_float32(halves), self._settings.metric)
                 index.add_with_ids(block, ids)
                 truth.look(ids, block)

@@ -12,7 +12,6 @@ disk would take to read them is so not measured.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import sys
@@ -20,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +30,7 @@ from PIL import Image
 from bagindex import catalog
 from bagindex.array_file import ArrayFile
 from bagindex.geometry import patch_ids, place
+from bagindex.labels import imagenet_classes
 from bagindex.plan import cut, shard_size
 from bagindex.registry import ARCHITECTURES
 from bagindex.shards import PIXELS_PER_ROW_GROUP, Written, hash_files
@@ -39,7 +38,6 @@ from bagindex.store import IMAGES, SHARD, IndexDirectory
 from bagindex.tables import EVIDENCE_ENCODINGS, write_image_evidence
 from bagindex_schemas import tables
 from bagindex_schemas.records import (
-    ClassRecord,
     Environment,
     FileRecord,
     Grid,
@@ -66,15 +64,6 @@ _NOT_ASKED = -20.0
 """An image's logit for a class that nobody asks about."""
 _HOLE = 1_000_000
 """Bytes of zeros from which on a file has a hole instead."""
-
-
-def imagenet_classes() -> tuple[ClassRecord, ...]:
-    """ImageNet's classes."""
-    text = (files("bagindex_schemas") / "imagenet_classes.csv").read_text(encoding="utf-8")
-    return tuple(
-        ClassRecord(class_id=int(line["class_id"]), wnid=line["wnid"], name=line["name"])
-        for line in csv.DictReader(text.splitlines())
-    )
 
 
 CLASSES = imagenet_classes()
