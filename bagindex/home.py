@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from bagindex.archived import archived_at, is_archive, open_archive
 from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
 from bagindex.remote.places import MIRRORED, is_url, local_path
 from bagindex.store import COPY, IMAGES, INDEX, IndexDirectory
@@ -39,7 +40,7 @@ def at(place: str | os.PathLike[str]) -> IndexDirectory:
     path = Path(local_path(place))
     mirror = None if is_url(place) else mirror_of(path)
     if mirror is None and not is_url(place):
-        return IndexDirectory(path)
+        return archived_at(path) or IndexDirectory(path)
     from bagindex.remote.directory import RemoteDirectory
 
     return RemoteDirectory.at(os.fspath(place)) if mirror is None else RemoteDirectory.of(mirror)
@@ -125,6 +126,8 @@ def _given(which: str) -> IndexDirectory:
     for directory in (at(home() / which), at(which)):
         if directory.exists():
             return directory
+    if is_archive(Path(which)):
+        return open_archive(Path(which))
     for path in (home() / which, Path(which)):
         if IndexDirectory(path).holds_series(IMAGES):
             raise IndexNotFoundError(

@@ -12,6 +12,7 @@ from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
 from bagindex.browsing import BrowseQuestions
 from bagindex.experiments.questions import ExperimentQuestions
+from bagindex.exports.questions import ExportQuestions
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
 from bagindex.similarity.questions import SimilarityQuestions
@@ -37,6 +38,7 @@ class Index(
     BrowseQuestions,
     LookQuestions,
     ExperimentQuestions,
+    ExportQuestions,
     SimilarityQuestions,
     WordQuestions,
     AccountQuestions,

@@ -10,7 +10,9 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,11 +38,12 @@ def to_json_value(value: Any) -> str:
     return json.dumps(_plain(value), ensure_ascii=False)
 
 
-def to_csv(columns: Sequence[str], rows: Rows) -> str:
+def to_csv(columns: Sequence[str], rows: Rows, header: bool = True) -> str:
     """RFC 4180 with a header and LF; lists and structures as JSON, NULL as nothing."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    if header:
+        writer.writerow(columns)
     writer.writerows([_cell(row[name]) for name in columns] for row in rows)
     return text.getvalue()
 
@@ -175,6 +178,31 @@ def save(path: str | os.PathLike[str], writers: Mapping[str, Callable[[Path], ob
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder that gets its name when all of it is written; a failure leaves nothing.
+
+    Args:
+        path: it is not there yet, or empty.
+
+    Raises:
+        OutputError: there is something, or it cannot be written.
+    """
+    target = Path(path)
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise OutputError(f"there is something at {target}: give the name of a new folder, or remove it")
+    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _plain(value: Any) -> Any:

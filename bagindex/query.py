@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import duckdb
+import pyarrow as pa
 
 from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
@@ -16,9 +18,7 @@ from bagindex.results import QueryResult
 from bagindex.selecting import select_tree
 from bagindex.views import MACROS, VIEWS, WORD_VIEWS
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
+_Found = TypeVar("_Found")
 _EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?\s", re.IGNORECASE)
 
 
@@ -28,14 +28,64 @@ def run(catalog: Catalog, query: str) -> QueryResult:
     Raises:
         QueryError: it is no SQL, more than one statement, writes, or fails.
     """
-    try:
-        explained = _EXPLAIN.match(query)
-        if select_tree(catalog.connection, query[explained.end() :] if explained else query) is None:
-            raise QueryError(
-                "only one statement that reads is run: SELECT, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN "
-                "(and PIVOT, where it names its values: PIVOT t ON c IN (...))"
-            )
+    with _explained(catalog):
+        _check(catalog, query)
         return QueryResult(unique(catalog.answer(partial(_ask, catalog, query))))
+
+
+def relation(catalog: Catalog, query: str) -> duckdb.DuckDBPyRelation:
+    """One statement that reads as a relation of DuckDB's, which is run when its rows are asked for.
+
+    Raises:
+        QueryError: as for `run`, but for what fails only when it is run.
+    """
+    with _explained(catalog):
+        _check(catalog, query)
+        catalog.bind_views(query)
+        with catalog.reading():
+            return catalog.connection.sql(query)
+
+
+@contextmanager
+def stream(catalog: Catalog, query: str, size: int) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """The rows of one statement that reads, some at a time: their schema, and batches of up to `size` rows.
+
+    Raises:
+        QueryError: as for `run`; also from within, when a batch is asked for.
+        OutdatedError: what it reads was replaced meanwhile.
+    """
+    with _explained(catalog):
+        _check(catalog, query)
+        catalog.bind_views(query)
+        with catalog.reading():
+            connection = catalog.connection
+            reader = _interruptible(connection, lambda: connection.sql(query).to_arrow_reader(size))
+            names = unique_names(reader.schema.names)
+            schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
+            yield schema, _batches(connection, reader, schema)
+
+
+def _batches(
+    connection: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    while (batch := _interruptible(connection, lambda: next(reader, None))) is not None:
+        yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+
+def _check(catalog: Catalog, query: str) -> None:
+    explained = _EXPLAIN.match(query)
+    if select_tree(catalog.connection, query[explained.end() :] if explained else query) is None:
+        raise QueryError(
+            "only one statement that reads is run: SELECT, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN "
+            "(and PIVOT, where it names its values: PIVOT t ON c IN (...))"
+        )
+
+
+@contextmanager
+def _explained(catalog: Catalog) -> Iterator[None]:
+    """Around running a person's query: what DuckDB says against it becomes a line for that person."""
+    try:
+        yield
     except duckdb.Error as error:
         raise QueryError(_explain(catalog, error)) from None
 
@@ -47,7 +97,7 @@ def _ask(catalog: Catalog, query: str) -> pa.Table:
         return _interruptible(connection, lambda: connection.sql(query).to_arrow_table())
 
 
-def _interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], pa.Table]) -> pa.Table:
+def _interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], _Found]) -> _Found:
     """Work in a thread, so that Ctrl-C is heard: DuckDB does not return to Python before a query ends."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
@@ -60,14 +110,19 @@ def _interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], pa.
 
 def unique(table: pa.Table) -> pa.Table:
     """Number the columns whose name is there already: rows become dictionaries later."""
+    return table.rename_columns(unique_names(table.column_names))
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Names of which one that comes again has a number."""
     numbers: dict[str, int] = {}
-    for name in table.column_names:
+    for name in names:
         unique = name
         while unique in numbers:
             numbers[name] += 1
             unique = f"{name}_{numbers[name]}"
         numbers[unique] = 1
-    return table.rename_columns(list(numbers))
+    return list(numbers)
 
 
 def _explain(catalog: Catalog, error: duckdb.Error) -> str:

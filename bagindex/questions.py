@@ -9,6 +9,8 @@ from bagindex.errors import QueryError
 from bagindex.opened import Opened
 
 if TYPE_CHECKING:
+    import duckdb
+
     from bagindex.choosing import Met
     from bagindex.explanations import Explanation, Explanations
     from bagindex.figure3 import Figure3
@@ -280,6 +282,20 @@ class Questions(Opened):
             answer = self._sandbox.run(query, explain=explain)
             return QueryResult(answer.table, answer.truncated)
         return run(self._catalog, f"EXPLAIN {query}" if explain else query)
+
+    def relation(self, query: str) -> duckdb.DuckDBPyRelation:
+        """A query as a relation of DuckDB's, to go on with in Python: it is run when its rows are asked for, and can be
+        filtered, joined and aggregated before. It is of this index's own connection, and ends with it.
+
+        Args:
+            query: as for `sql`.
+
+        Raises:
+            QueryError: as for `sql`; what fails only when it is run raises an error of DuckDB's then.
+        """
+        from bagindex.query import relation
+
+        return relation(self._catalog, query)
 
     def tables(self) -> dict[str, Any]:
         """What there is to ask in SQL.

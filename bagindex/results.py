@@ -15,6 +15,7 @@ from bagindex.geometry import Box, FloatBox
 if TYPE_CHECKING:
     import numpy as np
     import pandas
+    import polars
     import pyarrow as pa
     from numpy.typing import NDArray
     from PIL import Image
@@ -36,18 +37,39 @@ class Tabular:
         """The rows as an Arrow table."""
         raise NotImplementedError
 
-    def to_pandas(self) -> pandas.DataFrame:
+    def to_pandas(self, *, arrow: bool = False) -> pandas.DataFrame:
         """The rows as a data frame.
+
+        Args:
+            arrow: with Arrow's types (`pandas.ArrowDtype`), whose values are not copied; by default with NumPy's.
 
         Raises:
             OutputError: pandas is not installed.
         """
         try:
-            import pandas  # noqa: F401
+            import pandas
         except ImportError:
             raise OutputError("a data frame needs pandas: pip install pandas; .to_arrow() goes without") from None
-        frame: pandas.DataFrame = self.to_arrow().to_pandas()
+        frame: pandas.DataFrame = self.to_arrow().to_pandas(types_mapper=pandas.ArrowDtype if arrow else None)
         return frame
+
+    def to_polars(self) -> polars.DataFrame:
+        """The rows as a data frame of Polars; what it can hold as Arrow has it is not copied.
+
+        Raises:
+            OutputError: Polars is not installed.
+        """
+        try:
+            import polars
+        except ImportError:
+            raise OutputError("this data frame needs Polars: pip install polars; .to_arrow() goes without") from None
+        frame = polars.from_arrow(self.to_arrow())
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows for whoever speaks Arrow's PyCapsule protocol (DuckDB, Polars, pandas, PyArrow, …), not copied."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +203,7 @@ class PatchList(Tabular, Sequence[_PatchType]):
         return self._crops(self.patches)
 
     def save(self, path: str | Path) -> None:
-        """Write a `.png`, `.json`, `.csv` or `.parquet` file.
+        """Write a `.png`, `.json`, `.csv`, `.parquet` or `.arrow` file.
 
         Raises:
             OutputError: another ending, or the file cannot be written.
@@ -299,7 +321,7 @@ class QueryResult(Tabular):
         return self.table
 
     def save(self, path: str | Path) -> None:
-        """Write a `.json`, `.csv` or `.parquet` file.
+        """Write a `.json`, `.csv`, `.parquet` or `.arrow` file.
 
         Raises:
             OutputError: another ending, or the file cannot be written.
@@ -320,6 +342,13 @@ def table_writers(result: Tabular) -> dict[str, Callable[[Path], object]]:
 
         pq.write_table(result.to_arrow(), path)
 
+    def arrow(path: Path) -> None:
+        import pyarrow as pa
+
+        table = result.to_arrow()
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+
     def columns() -> list[str]:
         return [str(name) for name in result.to_arrow().column_names]
 
@@ -327,4 +356,5 @@ def table_writers(result: Tabular) -> dict[str, Callable[[Path], object]]:
         ".json": lambda path: path.write_text(output.to_json(result.to_dicts()), encoding="utf-8"),
         ".csv": lambda path: path.write_text(output.to_csv(columns(), result.to_dicts()), encoding="utf-8"),
         ".parquet": parquet,
+        ".arrow": arrow,
     }

@@ -82,7 +82,7 @@ def why(
 ) -> None:
     """Which patches and visual words an image's logit, or the margin of two classes, is made of: an exact sum.
 
-    FILE ends in .png, .svg or .pdf (a picture), .json, .csv or .parquet (the numbers).
+    FILE ends in .png, .svg or .pdf (a picture), .json, .csv, .parquet or .arrow (the numbers).
 
         bagindex why 17 -o why.png
         bagindex why 17 --vs dress,skirt
@@ -129,7 +129,7 @@ def without(
 ) -> None:
     """What accuracy becomes without some visual words' patches, for each class, and which predictions change.
 
-    The patches are left out of the means of all images; no model runs. FILE ends in .json, .csv or .parquet.
+    The patches are left out of the means of all images; no model runs. FILE ends in .json, .csv, .parquet or .arrow.
 
         bagindex without 12
         bagindex without 12 40 --changed
@@ -157,7 +157,7 @@ def shortcuts(
 ) -> None:
     """Visual words that speak for a class in images of other classes, those that decide most errors first.
 
-    FILE ends in .png, .svg or .pdf (their patches), .json, .csv or .parquet (the numbers).
+    FILE ends in .png, .svg or .pdf (their patches), .json, .csv, .parquet or .arrow (the numbers).
 
         bagindex shortcuts
         bagindex shortcuts dress -o shortcuts.png
@@ -191,7 +191,7 @@ def confusions(
 ) -> None:
     """What the model takes for what, and the visual words that decide it.
 
-    FILE ends in .png, .svg or .pdf (their patches, not with --matrix), .json, .csv or .parquet (the numbers).
+    FILE ends in .png, .svg or .pdf (their patches, not with --matrix), .json, .csv, .parquet or .arrow (the numbers).
 
         bagindex confusions -k 10 -o confusions.png
         bagindex confusions --matrix dress

@@ -14,6 +14,7 @@ from bagindex_cli import (
     build,
     change,
     demo,
+    export,
     failing,
     figures,
     look,
@@ -75,6 +76,7 @@ for module in (
     look,
     reproduce,
     model,
+    export,
     change,
 ):
     module.register(app)

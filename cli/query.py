@@ -59,7 +59,7 @@ def top_patches(
 ) -> None:
     """The patches with most evidence for a class (Figure 3 of the BagNet paper).
 
-    FILE ends in .png (the patches as pictures), .json, .csv or .parquet.
+    FILE ends in .png (the patches as pictures), .json, .csv, .parquet or .arrow.
 
         bagindex top-patches dress
         bagindex top-patches dress --wrong-class -o dress.png
@@ -119,7 +119,7 @@ def sql(
         bagindex sql "DESCRIBE evidence"
         bagindex sql "FROM margin('dress', 'skirt') ORDER BY margin DESC LIMIT 5"
 
-    FILE ends in .json, .csv or .parquet.
+    FILE ends in .json, .csv, .parquet or .arrow.
     """
     with open_index(index) as opened:
         result = opened.sql(sys.stdin.read() if query == "-" else query, safe=safe, explain=explain)

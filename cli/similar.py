@@ -83,7 +83,7 @@ def similar(
     """The patches most like one: nearest neighbours among the features.
 
     Patches that share pixels with it or with each other are left out. The answer says whether it is exact, or found by
-    the FAISS index and with what recall. FILE ends in .png (the patches as pictures), .json, .csv or .parquet.
+    the FAISS index and with what recall. FILE ends in .png (the patches as pictures), .json, .csv, .parquet or .arrow.
 
         bagindex similar 100000 --other-images
         bagindex similar --image holiday.jpg --box 120,80,200,160 -o similar.png

@@ -73,7 +73,7 @@ def words(
 
     With --word, of each image that has the word its strongest patch: for CLASS, else for what the word says most.
 
-    FILE ends in .png, .html (not with --word), .json, .csv or .parquet.
+    FILE ends in .png, .html (not with --word), .json, .csv, .parquet or .arrow.
     """
     if wrong_class and class_ is None:
         raise typer.BadParameter("--wrong-class is about a CLASS: name one")
@@ -90,7 +90,9 @@ def words(
         if output is not None:
             check_ending(output, _ENDINGS)
         if not opened.keeps_pixels and (show or (output is not None and output.suffix.lower() in _PICTURES)):
-            raise QueryError("this index keeps no pixels to show: ask for a table, or a .json, .csv or .parquet file")
+            raise QueryError(
+                "this index keeps no pixels to show: ask for a table, or a .json, .csv, .parquet or .arrow file"
+            )
         _make(opened, count, again, model)
         result = opened.words(class_, wrong_class=wrong_class, k=k, model=model)
         table = result if k is not None or len(result) <= _SHOWN else result.first(_SHOWN)

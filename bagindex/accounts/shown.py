@@ -64,7 +64,7 @@ class Account(Tabular):
         return pa.Table.from_pylist(self.table_rows(), schema=schema)
 
     def save(self, path: str | Path) -> None:
-        """Write the numbers as `.json`, `.csv` or `.parquet`; what can be drawn also as `.png`, `.svg` or `.pdf`.
+        """Write the numbers as `.json`, `.csv`, `.parquet` or `.arrow`; what is drawn also as `.png`, `.svg`, `.pdf`.
 
         Raises:
             OutputError: another ending, or the file cannot be written.

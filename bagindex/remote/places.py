@@ -81,6 +81,10 @@ def local_path(text: str | os.PathLike[str]) -> str:
     return plain[len("file://") :] if plain.lower().startswith("file://") else plain
 
 
-def cache_folder() -> Path:
-    """`BAGINDEX_CACHE`, else the platform's folder for caches: where mirrors lie, each under the digest of its URL."""
-    return Path(os.environ.get("BAGINDEX_CACHE") or platformdirs.user_cache_path("bagindex")) / "remote"
+def cache_folder(kind: str = "remote") -> Path:
+    """`BAGINDEX_CACHE`, else the platform's folder for caches: where mirrors lie, each under the digest of its URL.
+
+    Args:
+        kind: of what; `archives` is where unpacked indexes lie.
+    """
+    return Path(os.environ.get("BAGINDEX_CACHE") or platformdirs.user_cache_path("bagindex")) / kind

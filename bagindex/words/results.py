@@ -209,7 +209,7 @@ class WordList(Tabular, Sequence[Word]):
         return self._cut(word.typical[:most])
 
     def save(self, path: str | Path) -> None:
-        """Write a `.json`, `.csv` or `.parquet` file, or a `.png` or `.html` of 20 words, or of k asked for up to 100.
+        """Write a `.json`, `.csv`, `.parquet` or `.arrow` file, or a `.png` or `.html` of 20 words, or of k up to 100.
 
         Raises:
             OutputError: another ending, or the file cannot be written.

@@ -1,0 +1,1 @@
+"""An index as files that other tools open."""
