@@ -15,7 +15,8 @@ from bagindex.errors import BagindexError
 if TYPE_CHECKING:
     from bagindex.index import Index
 
-    __version__: str
+__version__ = "0.2.0"
+"""The version, of which README says under Changes what it brought."""
 
 __all__ = ["BagindexError", "Index", "__version__"]
 
@@ -26,10 +27,6 @@ def __getattr__(name: str) -> Any:
         from bagindex.index import Index
 
         return Index
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("bagindex")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

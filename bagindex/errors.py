@@ -75,6 +75,10 @@ class DamagedIndexError(BagindexError):
     """A file of the index is missing or not what it should be."""
 
 
+class NewerIndexError(BagindexError):
+    """The index was made by a later version, in a format that this one does not know."""
+
+
 class QueryError(BagindexError):
     """A question cannot be answered as it is put."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from bagindex.archived import archived_at, is_archive, open_archive
-from bagindex.errors import DamagedIndexError, IndexNotFoundError, SettingsError
+from bagindex.errors import DamagedIndexError, IndexNotFoundError, NewerIndexError, SettingsError
 from bagindex.remote.places import MIRRORED, is_url, local_path
 from bagindex.store import COPY, IMAGES, INDEX, IndexDirectory
 from bagindex.text import some
@@ -111,7 +111,7 @@ def find(which: str | os.PathLike[str] | None) -> tuple[IndexDirectory, str | No
 def _location(directory: IndexDirectory) -> str | None:
     try:
         return directory.manifest().plan.source.location
-    except DamagedIndexError:
+    except (DamagedIndexError, NewerIndexError):
         return None
 
 

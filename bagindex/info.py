@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bagindex import derived, output
-from bagindex.errors import DamagedIndexError
+from bagindex.errors import DamagedIndexError, NewerIndexError
 from bagindex.standing import Standing
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import bytes_text
@@ -87,7 +87,7 @@ class IndexInfo:
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """An index in a line; `state` is `complete`, `not finished` or `damaged`."""
+    """An index in a line; `state` is `complete`, `not finished`, `damaged` or `of a later version`."""
 
     name: str
     models: tuple[str, ...]
@@ -103,8 +103,9 @@ def summarise_index(directory: IndexDirectory) -> IndexSummary:
     name, path = directory.name, directory.place
     try:
         found = describe_index(directory)
-    except DamagedIndexError:
-        return IndexSummary(name, (), 0, (), directory.size(), "damaged", path)
+    except (DamagedIndexError, NewerIndexError) as error:
+        state = "damaged" if isinstance(error, DamagedIndexError) else "of a later version"
+        return IndexSummary(name, (), 0, (), directory.size(), state, path)
     return IndexSummary(
         name=name,
         models=tuple(model.record.name for model in found.models),

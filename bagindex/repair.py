@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from bagindex import catalog, compact, derived
 from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
-from bagindex.store import COPY, INDEX, WEIGHTS, IndexDirectory
+from bagindex.store import COPY, INDEX, LOST, WEIGHTS, IndexDirectory
 from bagindex.verify import Damage, verify
 from bagindex_schemas.derived import AnnRecord, WordsRecord
 from bagindex_schemas.records import IndexManifest
@@ -101,7 +101,7 @@ def _restore(directory: IndexDirectory, agree: Callable[[Sequence[str]], bool], 
         path = directory.root / COPY
         if not path.exists():
             raise
-        read_record(path, IndexManifest, "put back a copy of your own, or build anew with --restart")
+        read_record(path, IndexManifest, LOST)
         report.found = [f"{INDEX}, of which there is a sound copy; what else is damaged is seen by it"]
         report.agreed = agree(report.found)
         if not report.agreed:

@@ -14,12 +14,14 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from bagindex.errors import DamagedIndexError
-from bagindex_schemas.records import Record
+from bagindex.errors import DamagedIndexError, NewerIndexError
+from bagindex_schemas.records import FORMAT_VERSION, Record
 
 _LARGEST = 64 * 2**20
 """Bytes; the record of a shard of 4,096 images has some 60,000."""
 _SEAL = re.compile(rb',\n "record_sha256": "([0-9a-f]{64})"\n\}\n\Z')
+_FORMAT = re.compile(rb'\{\s*"format":\s*(\d{1,9})\b')
+"""How `index.json` begins, in every format."""
 _RecordType = TypeVar("_RecordType", bound=Record)
 
 
@@ -39,6 +41,7 @@ def read_record(path: Path, record: type[_RecordType], advice: str) -> _RecordTy
 
     Raises:
         DamagedIndexError: it is missing, cannot be read, is not what was written, or is no such record.
+        NewerIndexError: a later version wrote it, as it says itself.
     """
     try:
         data = read_plain(path, _LARGEST)
@@ -51,12 +54,23 @@ def read_record(path: Path, record: type[_RecordType], advice: str) -> _RecordTy
         data = data[: seal.start()] + b"\n}"
         if hashlib.sha256(data).hexdigest().encode() != seal[1]:
             raise DamagedIndexError(f"{path} is damaged, its SHA-256 is not the one at its end: {advice}")
+    _refuse_newer(path, data)
     try:
         return record.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DamagedIndexError(f"{path} is damaged ({where or 'JSON'}: {first['msg']}): {advice}") from None
+
+
+def _refuse_newer(path: Path, data: bytes) -> None:
+    # Before anything else of it is looked at: what a later version writes need not be a record of this one's.
+    head = _FORMAT.match(data)
+    if head and int(head[1]) > FORMAT_VERSION:
+        raise NewerIndexError(
+            f"{path} has format {int(head[1])}, which a later bagindex wrote; this one reads up to {FORMAT_VERSION}, "
+            "and leaves the index as it is: use the version that made it, or a later one"
+        )
 
 
 def read_plain(path: Path, most: int) -> bytes:

@@ -28,7 +28,6 @@ from bagindex.seal import read_record, sealed
 from bagindex_schemas.derived import DerivedRecord
 from bagindex_schemas.records import (
     FORMAT_VERSION,
-    READABLE_FORMATS,
     FileRecord,
     IndexManifest,
     MergedManifest,
@@ -64,6 +63,8 @@ REMAKE = "run `bagindex repair`, and then the same `bagindex build` command agai
 """What to do about a damaged shard."""
 RESTORE = "run `bagindex repair`, which puts a copy back"
 """What to do about a damaged `index.json`."""
+LOST = "put back a copy of your own, or build anew with --restart"
+"""The same, where there is no copy."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,12 @@ class IndexDirectory(IndexFiles):
 
         Raises:
             IndexNotFoundError: there is none.
-            DamagedIndexError: it is no record of this format.
+            DamagedIndexError: it is no record of an index.
+            NewerIndexError: it is one of a later format.
         """
         if not self.exists():
             raise IndexNotFoundError(f"no index at {self.place}: `bagindex list` shows what there is")
-        manifest = read_record(self.root / INDEX, IndexManifest, RESTORE)
-        if manifest.format not in READABLE_FORMATS:
-            raise DamagedIndexError(
-                f"{self.root / INDEX} has format {manifest.format}, this bagindex reads up to {FORMAT_VERSION}: use "
-                "the version that made it"
-            )
-        return manifest
+        return read_record(self.root / INDEX, IndexManifest, RESTORE if (self.root / COPY).exists() else LOST)
 
     def write_manifest(self, manifest: IndexManifest) -> None:
         """Put a new `index.json` in place of the old one, and then its copy."""

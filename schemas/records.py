@@ -9,10 +9,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT_VERSION = 3
-"""Raised when an index written by this version can no longer be read by an older one."""
-READABLE_FORMATS = (1, 2, 3)
-"""1 had no seals, 2 no merged evidence."""
+FORMAT_VERSION: Literal[3] = 3
+"""Raised when an index written by this version can no longer be read by an older one.
+
+All earlier ones are read: 1 had no seals, 2 no merged evidence. What is written is in this one.
+"""
 
 # What an index says of itself is checked when it is read: names lead nowhere else, and numbers are of a size that
 # memory can be asked for.
@@ -248,7 +249,7 @@ class Relabelling(Record):
 class IndexManifest(Record):
     """`index.json`."""
 
-    format: int = FORMAT_VERSION
+    format: Literal[1, 2, 3] = FORMAT_VERSION  # first, so that other versions find it whatever comes after it
     plan: Plan
     growths: tuple[Growth, ...] = ()
     models: dict[str, ModelRecord]

@@ -35,6 +35,7 @@ _STATUS: Sequence[tuple[type[errors.BagindexError], int, str]] = (
     (errors.IndexNotFoundError, 404, "unknown-index"),
     (errors.IncompleteIndexError, 409, "incomplete-index"),
     (errors.OutdatedError, 409, "outdated-index"),
+    (errors.NewerIndexError, 409, "newer-index"),
     (errors.DamagedIndexError, 500, "damaged-index"),
     (errors.StoreError, 503, "store-unavailable"),
 )
