@@ -128,6 +128,9 @@ class Index(
         labels: PathLike | None = None,
         class_map: PathLike | None = None,
         follow_symlinks: bool = False,
+        source_kind: str = "auto",
+        image_column: str | None = None,
+        label_column: str | None = None,
         name: str | None = None,
         out: PathLike | None = None,
         keep: str = "features",
@@ -167,6 +170,8 @@ class Index(
             labels: a CSV or Parquet file with the columns `path` and `label`.
             class_map: a CSV file with the columns `source` and `class`, for labels that are not class names.
             follow_symlinks: index what symbolic links point to.
+            source_kind: how the source holds pictures, where it may be read in several ways: `folder` or `parquet`.
+            image_column, label_column: the columns of a table's pictures and labels, where it has several.
             name: the index's name; by default made from the source's path.
             out: the index's folder, instead of a name.
             keep: `features`, `evidence` or `summary`; see `bagindex_schemas.records.Keep`.
@@ -193,13 +198,15 @@ class Index(
             The index, opened; `build_report` says what was done.
 
         Raises:
-            BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.open_folder`.
+            BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.folders.open_folder`.
         """
         from bagindex.build import BuildSettings, build
         from bagindex.engines.options import EngineKind, EngineOptions
+        from bagindex.enums import choice
         from bagindex.precision import parse as parse_precision
-        from bagindex.prepare import ModelOptions, SourceOptions, choice, prepare
+        from bagindex.prepare import ModelOptions, prepare
         from bagindex.similarity.making import AnnSettings
+        from bagindex.sources.opening import SourceOptions
 
         observer = observer or BuildObserver()
         asked = EngineOptions(choice(EngineKind, engine, "--engine"), address, workers, gpus_per_worker, device)
@@ -216,7 +223,10 @@ class Index(
         checked = AnnSettings.of(ann or "auto", ann_memory)
         place = asked.open(observer.note)
         found = prepare(
-            SourceOptions(source, data, split, layout, labels, class_map, follow_symlinks),
+            SourceOptions(
+                *(source, data, split, layout, labels, class_map, follow_symlinks),
+                *(source_kind, image_column, label_column),
+            ),
             _several(model),
             _several(weights),
             ModelOptions(classes, _pair(image_size), asked.device, batch_size, allow_hash, asked.elsewhere),
@@ -248,6 +258,9 @@ class Index(
         labels: PathLike | None = None,
         class_map: PathLike | None = None,
         follow_symlinks: bool = False,
+        source_kind: str = "auto",
+        image_column: str | None = None,
+        label_column: str | None = None,
         name: str | None = None,
         out: PathLike | None = None,
         keep: str | Sequence[str] | None = None,
@@ -273,13 +286,18 @@ class Index(
         """
         from bagindex.build import BuildSettings
         from bagindex.costs import Means
+        from bagindex.enums import choice
         from bagindex.planning import make
-        from bagindex.prepare import ModelOptions, SourceOptions, choice, prepare
+        from bagindex.prepare import ModelOptions, prepare
+        from bagindex.sources.opening import SourceOptions
 
         observer = observer or BuildObserver()
         levels = [choice(Keep, each, "--keep") for each in _several(keep)] or list(Keep)
         found = prepare(
-            SourceOptions(source, data, split, layout, labels, class_map, follow_symlinks),
+            SourceOptions(
+                *(source, data, split, layout, labels, class_map, follow_symlinks),
+                *(source_kind, image_column, label_column),
+            ),
             _several(model),
             _several(weights),
             ModelOptions(classes, _pair(image_size), device, batch_size, allow_hash),
@@ -310,6 +328,9 @@ class Index(
         labels: PathLike | None = None,
         class_map: PathLike | None = None,
         follow_symlinks: bool = False,
+        source_kind: str = "auto",
+        image_column: str | None = None,
+        label_column: str | None = None,
         retry_rejects: bool = False,
         contents: bool = True,
         accept_missing: bool = False,
@@ -324,8 +345,8 @@ class Index(
         """Add the source's new files, for all models of the index, and notice which have changed or are gone.
 
         Args:
-            source: the source that the index was built from, wherever it is now; `data`, `split`, `layout`, `labels`,
-                `class_map` and `follow_symlinks` as for `build`.
+            source: the source that the index was built from, wherever it is now; the options that say how it is read
+                as for `build`.
             retry_rejects: try files again that were rejected for a reason that may have passed.
             contents: read all files to see whether they have changed; otherwise only their sizes are compared.
             accept_missing: go on although most of the files that are indexed are not at the source.
@@ -336,20 +357,19 @@ class Index(
         """
         from bagindex.build import BuildSettings
         from bagindex.grow import update
-        from bagindex.prepare import class_ids, open_source, open_stored_models
+        from bagindex.prepare import class_ids, open_stored_models
+        from bagindex.sources.opening import SourceOptions, open_source
 
         observer = observer or BuildObserver()
         settings = BuildSettings(
             max_rejects=0 if strict else max_errors, workers=workers, decoder_timeout=decoder_timeout
         )
         opened = open_source(
-            source,
-            data=data,
-            split=split,
-            layout=layout,
-            labels=labels,
-            follow_symlinks=follow_symlinks,
-            observer=observer,
+            SourceOptions(
+                *(source, data, split, layout, labels, class_map, follow_symlinks),
+                *(source_kind, image_column, label_column),
+            ),
+            observer,
         )
         report = update(
             self._directory,

@@ -64,7 +64,8 @@ DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="PATH", help="Where imagenet-val is; else BAGINDEX_IMAGENET.")
 ]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", metavar="val|train", help="Which part of a named data set; else val.")
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Which part of a data set that has several, such as val or train."),
 ]
 LayoutOption = Annotated[
     str, typer.Option("--layout", metavar="auto|folders|flat", help="Labels from the folders' names, or no labels.")
@@ -106,6 +107,21 @@ TimeoutOption = Annotated[
     float, typer.Option("--decoder-timeout", metavar="SECONDS", help="Reject a picture that takes longer to decode.")
 ]
 FollowOption = Annotated[bool, typer.Option("--follow-symlinks", help="Index what symbolic links point to.")]
+SourceKindOption = Annotated[
+    str,
+    typer.Option(
+        "--source-kind",
+        metavar="auto|folder|parquet",
+        help="How the source holds pictures, where it may be read in several ways.",
+    ),
+]
+ImageColumnOption = Annotated[
+    str | None,
+    typer.Option("--image-column", metavar="NAME", help="The column of a table's pictures; else the only one."),
+]
+LabelColumnOption = Annotated[
+    str | None, typer.Option("--label-column", metavar="NAME", help="The column of a table's labels; else `label`.")
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be indexed.")]
 MaxErrorsOption = Annotated[
     int | None,

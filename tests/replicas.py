@@ -1,0 +1,99 @@
+"""Small replicas of data sets as they are published, of pictures that say their numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bagindex import Index
+from bagindex.build import BuildReport
+from bagindex.evidence import Evidence
+from fakes import LinearCompute, number_png
+
+CLASSES = ("apple", "bear")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture of a data set."""
+
+    name: str
+    data: bytes | None
+    label: int
+
+
+def items(count: int, first: int = 0) -> list[Item]:
+    """So many pictures, of two classes in turn."""
+    return [Item(f"{n:03d}.png", number_png(n, 16), n % 2) for n in range(first, first + count)]
+
+
+def features(*, image: str = "image", label: str = "label") -> dict[bytes, bytes]:
+    """What Hugging Face writes into a schema's metadata."""
+    told = {image: {"_type": "Image"}, label: {"names": list(CLASSES), "_type": "ClassLabel"}}
+    return {b"huggingface": json.dumps({"info": {"features": told}}).encode()}
+
+
+def table(pictures: Sequence[Item], *, image: str = "image", label: str = "label", named: bool = True) -> pa.Table:
+    """The rows as Hugging Face has them."""
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    files = [{"bytes": each.data, "path": each.name if named else None} for each in pictures]
+    columns = {image: pa.array(files, kind), label: pa.array([each.label for each in pictures], pa.int64())}
+    return pa.table(columns).replace_schema_metadata(features(image=image, label=label))
+
+
+def as_parquet(folder: Path, pictures: Sequence[Item], split: str = "train", files: int = 2) -> Path:
+    """`data/train-00000-of-00002.parquet` and so on, in row groups of seven."""
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    size = -(-len(pictures) // files)
+    for number in range(files):
+        part = table(pictures[number * size : (number + 1) * size])
+        pq.write_table(part, folder / f"data/{split}-{number:05d}-of-{files:05d}.parquet", row_group_size=7)
+    return folder
+
+
+class Stopped(BaseException):
+    """A build is cut off."""
+
+
+class Stopping(LinearCompute):
+    """A model that is cut off at its `last` batch."""
+
+    last = 30
+
+    def run(self, pixels):  # type: ignore[no-untyped-def]
+        """Compute, or stop."""
+        self.last -= 1
+        if self.last < 0:
+            raise Stopped
+        found: Evidence = super().run(pixels)
+        return found
+
+
+def model() -> LinearCompute:
+    """A small model of the two classes."""
+    return LinearCompute(CLASSES)
+
+
+def built(source: object, out: Path, **options: object) -> BuildReport:
+    """What building an index of a source does."""
+    with Index.build(source, out=out, compute=model(), ann="none", **options) as index:  # type: ignore[arg-type]
+        assert index.build_report is not None
+        return index.build_report
+
+
+def indexed(out: Path) -> Iterator[tuple[str, str | None]]:
+    """The paths and labels of an index's images, in order."""
+    with Index.open(out) as index:
+        for row in index.sql("SELECT path, label_name FROM images ORDER BY image_id").to_dicts():
+            yield str(row["path"]), row["label_name"]
+
+
+def rejected(out: Path) -> dict[str, str]:
+    """The codes of the files of an index that could not be indexed."""
+    with Index.open(out) as index:
+        return {str(row["path"]): str(row["code"]) for row in index.sql("SELECT path, code FROM rejects").to_dicts()}
