@@ -111,7 +111,7 @@ SourceKindOption = Annotated[
     str,
     typer.Option(
         "--source-kind",
-        metavar="auto|folder|parquet",
+        metavar="auto|folder|parquet|arrow",
         help="How the source holds pictures, where it may be read in several ways.",
     ),
 ]

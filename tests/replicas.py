@@ -56,6 +56,20 @@ def as_parquet(folder: Path, pictures: Sequence[Item], split: str = "train", fil
     return folder
 
 
+def as_arrow(folder: Path, pictures: Sequence[Item], files: int = 2) -> Path:
+    """A data set as `save_to_disk` leaves it, in batches of seven."""
+    folder.mkdir(parents=True)
+    size = -(-len(pictures) // files)
+    names = [f"data-{number:05d}-of-{files:05d}.arrow" for number in range(files)]
+    for number, name in enumerate(names):
+        part = table(pictures[number * size : (number + 1) * size])
+        with pa.ipc.new_stream(folder / name, part.schema) as stream:
+            stream.write_table(part, max_chunksize=7)
+    (folder / "dataset_info.json").write_text("{}")
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    return folder
+
+
 class Stopped(BaseException):
     """A build is cut off."""
 

@@ -7,7 +7,6 @@ which is a `ClassLabel` with which names.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,6 @@ import pyarrow as pa
 
 from bagindex.errors import LabelError, SourceError
 from bagindex.text import some
-
-ROW_DIGITS = 6
-"""A row's number in a path has so many digits, so that rows are in order; larger ones have more."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,15 @@ class Columns:
     def bytes(self) -> str:
         """The column of the pictures' bytes, with its parent's name before it."""
         return f"{self.image}.bytes" if self.nested else self.image
+
+
+def pictures_of(batch: pa.RecordBatch, columns: Columns) -> Any:
+    """The pictures' bytes in some rows, of which only their column may be there; null where there are none."""
+    column = batch.column(columns.image)
+    if not columns.nested:
+        return column
+    # Flattened, a struct that is null has fields that are.
+    return column.flatten()[column.type.get_field_index("bytes")]
 
 
 def find_columns(schema: pa.Schema, image: str | None, label: str | None, where: object) -> Columns:
@@ -81,14 +86,14 @@ def find_columns(schema: pa.Schema, image: str | None, label: str | None, where:
     return Columns(image, nested, named, label, tuple(map(str, names)) if isinstance(names, list) else None)
 
 
-def label_texts(columns: Columns, values: Sequence[object], where: object) -> list[str | None]:
-    """The names of some rows' labels: numbers by what they mean, empty ones as None.
+def label_texts(columns: Columns, values: Sequence[object], where: object, first: int = 0) -> list[str | None]:
+    """The names of the labels of some rows, from the row `first` on: numbers by what they mean, empty ones as None.
 
     Raises:
         LabelError: a number means nothing.
     """
     texts: list[str | None] = []
-    for row, value in enumerate(values):
+    for row, value in enumerate(values, start=first):
         if value is None or value == "" or (value == -1 and columns.names is not None):
             texts.append(None)  # data sets whose labels are held back have -1
         elif columns.names is not None and isinstance(value, int):
@@ -98,18 +103,6 @@ def label_texts(columns: Columns, values: Sequence[object], where: object) -> li
         else:
             texts.append(str(value))
     return texts
-
-
-def row_path(file: bytes, row: int, original: str | None) -> bytes:
-    """What a row is called: its file and number, and the name that the picture had before."""
-    name = os.path.basename(original) if original else ""
-    return b"%s/%0*d%s" % (file, ROW_DIGITS, row, b"-" + name.encode() if name else b"")
-
-
-def parse_row(path: bytes) -> tuple[bytes, int]:
-    """The file and number of a row, from its path."""
-    file, _, row = path.rpartition(b"/")
-    return file, int(row.partition(b"-")[0])
 
 
 def _choose(

@@ -30,6 +30,7 @@ class SourceKind(StrEnum):
     AUTO = "auto"
     FOLDER = "folder"
     PARQUET = "parquet"
+    ARROW = "arrow"
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,26 @@ def _parquet(place: str, asked: SourceOptions, observer: BuildObserver) -> Sourc
     return open_parquet(found, asked.image_column, asked.label_column)
 
 
+def _arrow(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.arrow import is_saved, open_arrow, saved_files
+
+    _check(asked, "a saved data set", "--split", "--image-column", "--label-column", "--source-kind")
+    observer.note(f"listing {place}")
+    if is_saved(place):
+        found = saved_files(place, asked.split)
+    else:
+        found = find(place, _ENDINGS[SourceKind.ARROW]).of_split(asked.split)
+    return open_arrow(found, asked.image_column, asked.label_column)
+
+
 _ENDINGS: Mapping[SourceKind, tuple[str, ...]] = {
     SourceKind.PARQUET: (".parquet",),
+    SourceKind.ARROW: (".arrow",),
 }
 _OPENERS: Mapping[SourceKind, Callable[[str, SourceOptions, BuildObserver], Source]] = {
     SourceKind.FOLDER: _folder,
     SourceKind.PARQUET: _parquet,
+    SourceKind.ARROW: _arrow,
 }
 
 

@@ -10,9 +10,7 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bagindex.arrays import UNREADABLE
-from bagindex.errors import SourceError
-from bagindex.images import Rejected
-from bagindex.sources import Entry, Reader
-from bagindex.sources.columns import Columns, find_columns, label_texts, parse_row, row_path
-from bagindex.sources.files import Found, Stamp, changed_file, stamp
-from bagindex.text import first_line
-from bagindex_schemas.rejects import RejectCode
+from bagindex.sources import Entry
+from bagindex.sources.columns import Columns, find_columns, label_texts, pictures_of
+from bagindex.sources.files import Found, stamp
+from bagindex.sources.rows import RowFile, RowReader, RowSource, readable, row_path
 
 _BATCH_BYTES = 2**23
 _BATCH_ROWS = 256
@@ -38,55 +32,20 @@ _OPEN = 4
 """Row groups that are being read at a time."""
 
 
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    stamp: Stamp
-    columns: Columns
+class ParquetReader(RowReader):
+    """Reads rows of Parquet files. One thread reads at a time."""
 
-
-class ParquetReader:
-    """Reads rows of files by their paths. Safe to use from several threads, one of which reads at a time.
-
-    Args:
-        files: by their paths in the source.
-    """
-
-    def __init__(self, files: Mapping[bytes, _File]) -> None:
-        self._files = files
+    def __init__(self, files: Mapping[bytes, RowFile]) -> None:
+        super().__init__(files)
         self._groups: OrderedDict[tuple[bytes, int], _Group] = OrderedDict()
         self._reading = threading.Lock()
 
-    def __reduce__(self) -> tuple[type[ParquetReader], tuple[Mapping[bytes, _File]]]:
-        """For other processes, which open the files anew."""
-        return ParquetReader, (self._files,)
+    def value(self, name: bytes, file: RowFile, row: int) -> bytes | None:
+        """The bytes in a row; None where there are none."""
+        with self._reading:
+            return self._value(name, file, row)
 
-    def read(self, entry: Entry) -> bytes:
-        """A row's picture.
-
-        Raises:
-            Rejected: it is empty, or cannot be read.
-            SourceError: the file is another than when it was listed.
-        """
-        name, row = parse_row(entry.path)
-        file = self._files.get(name)
-        if file is None:
-            raise Rejected(RejectCode.MISSING, "not there")
-        if stamp(file.path) != file.stamp:
-            raise changed_file(file.path)
-        try:
-            with self._reading:
-                value = self._value(name, file, row)
-        except UNREADABLE as error:
-            # Parquet's own errors say nothing of a file that was replaced under them.
-            if stamp(file.path) != file.stamp:
-                raise changed_file(file.path) from None
-            raise Rejected(RejectCode.DAMAGED, f"its row group cannot be read: {first_line(error)}") from None
-        if value is None:
-            raise Rejected(RejectCode.MISSING, "the row has no bytes of a picture")
-        return value
-
-    def _value(self, name: bytes, file: _File, row: int) -> bytes | None:
+    def _value(self, name: bytes, file: RowFile, row: int) -> bytes | None:
         for key, group in reversed(self._groups.items()):
             if key[0] == name and group.first <= row < group.end:
                 self._groups.move_to_end(key)
@@ -119,7 +78,7 @@ class _Group:
         self._begin()
 
     @classmethod
-    def open(cls, file: _File, row: int) -> _Group:
+    def open(cls, file: RowFile, row: int) -> _Group:
         """The row group that has a row.
 
         Raises:
@@ -142,7 +101,7 @@ class _Group:
             batch = next(self._batches, None)
             if batch is None:
                 raise IndexError("it ends early")
-            values = self._bytes(batch)
+            values = pictures_of(batch, self._columns)
             self._kept.append((self._next, values))
             self._next += len(values)
             self._drop()
@@ -157,11 +116,6 @@ class _Group:
             self._rows, row_groups=[self._number], columns=[self._columns.bytes], use_threads=False
         )
 
-    def _bytes(self, batch: pa.RecordBatch) -> Any:
-        column = batch.column(0)
-        # Flattened, a struct that is null has fields that are.
-        return column.flatten()[0] if self._columns.nested else column
-
     def _drop(self) -> None:
         sizes = [values.nbytes for _, values in self._kept]
         kept, rows = sum(sizes), self._next - self._kept[0][0]
@@ -170,26 +124,7 @@ class _Group:
             kept, rows = kept - values.nbytes, rows - len(values)
 
 
-@dataclass(frozen=True)
-class ParquetSource:
-    """The rows of some files; `entries` are called `FILE/ROW`, and by their original names where there are any."""
-
-    name: str
-    location: str
-    entries: Sequence[Entry]
-    rows: ParquetReader
-    kind: str = "parquet"
-
-    def reader(self) -> Reader:
-        """What reads the files."""
-        return self.rows
-
-    def read(self, entry: Entry) -> bytes:
-        """A row's picture; see `ParquetReader.read`."""
-        return self.rows.read(entry)
-
-
-def open_parquet(found: Found, image: str | None, label: str | None) -> ParquetSource:
+def open_parquet(found: Found, image: str | None, label: str | None) -> RowSource:
     """List the rows of Parquet files.
 
     Args:
@@ -201,16 +136,16 @@ def open_parquet(found: Found, image: str | None, label: str | None) -> ParquetS
         SourceError: a file cannot be read, has no rows, or not the columns.
         LabelError: a label means nothing.
     """
-    files: dict[bytes, _File] = {}
+    files: dict[bytes, RowFile] = {}
     entries: list[Entry] = []
     for name, path in found.files.items():
         before = stamp(path)
-        with _readable(path), _open(path) as opened:
+        with readable(path, "Parquet"), _open(path) as opened:
             columns = find_columns(opened.schema_arrow, image, label, path)
             version = _version(path, before[0])
             table = opened.read(columns.wanted) if columns.wanted else None
             count = opened.metadata.num_rows
-        files[name] = _File(path, before, columns)
+        files[name] = RowFile(path, before, columns)
         labels: list[str | None] = [None] * count
         originals: list[str | None] = [None] * count
         if table is not None and columns.label:
@@ -221,10 +156,7 @@ def open_parquet(found: Found, image: str | None, label: str | None) -> ParquetS
             Entry(row_path(name, row, original), None, text, version=version)
             for row, (text, original) in enumerate(zip(labels, originals, strict=True))
         ]
-    if not entries:
-        raise SourceError(f"no rows in {found.place}: give Parquet files of pictures")
-    entries.sort(key=lambda entry: entry.path)
-    return ParquetSource(found.name, found.location, entries, ParquetReader(files))
+    return RowSource.of("parquet", found, entries, ParquetReader(files))
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -239,11 +171,3 @@ def _version(path: Path, size: int) -> str:
         footer = int.from_bytes(file.read(4), "little")
         file.seek(-8 - footer, os.SEEK_END)
         return f"{size}-{hashlib.sha256(file.read(footer)).hexdigest()[:16]}"
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UNREADABLE as error:
-        raise SourceError(f"{path} is damaged, or no Parquet file: {first_line(error)}") from None
