@@ -111,7 +111,7 @@ SourceKindOption = Annotated[
     str,
     typer.Option(
         "--source-kind",
-        metavar="auto|folder|parquet|arrow",
+        metavar="auto|folder|parquet|arrow|webdataset",
         help="How the source holds pictures, where it may be read in several ways.",
     ),
 ]
@@ -120,7 +120,12 @@ ImageColumnOption = Annotated[
     typer.Option("--image-column", metavar="NAME", help="The column of a table's pictures; else the only one."),
 ]
 LabelColumnOption = Annotated[
-    str | None, typer.Option("--label-column", metavar="NAME", help="The column of a table's labels; else `label`.")
+    str | None,
+    typer.Option(
+        "--label-column",
+        metavar="NAME",
+        help="The column of a table's labels, or the ending of a tar archive's; else `label`, `cls`.",
+    ),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be indexed.")]
 MaxErrorsOption = Annotated[

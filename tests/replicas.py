@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator, Sequence
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +70,29 @@ def as_arrow(folder: Path, pictures: Sequence[Item], files: int = 2) -> Path:
     (folder / "dataset_info.json").write_text("{}")
     (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
     return folder
+
+
+def as_tars(folder: Path, pictures: Sequence[Item], files: int = 2) -> Path:
+    """WebDataset's shards, `shard-000000.tar` and so on, with a label beside each picture."""
+    folder.mkdir(parents=True)
+    size = -(-len(pictures) // files)
+    for number in range(files):
+        members: dict[str, bytes] = {}
+        for each in pictures[number * size : (number + 1) * size]:
+            members[each.name] = each.data or b""
+            members[f"{Path(each.name).stem}.cls"] = CLASSES[each.label].encode()
+        pack(folder / f"shard-{number:06d}.tar", members)
+    return folder
+
+
+def pack(path: Path, members: Mapping[str, bytes]) -> Path:
+    """A tar archive."""
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            tar.addfile(header, io.BytesIO(data))
+    return path
 
 
 class Stopped(BaseException):

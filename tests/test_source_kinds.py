@@ -12,13 +12,14 @@ from bagindex import Index
 from bagindex.observer import BuildObserver
 from bagindex.sources import Source, describe
 from bagindex.sources.opening import SourceOptions, open_source
-from replicas import CLASSES, Stopped, Stopping, as_arrow, as_parquet, built, indexed, items, model
+from replicas import CLASSES, Stopped, Stopping, as_arrow, as_parquet, as_tars, built, indexed, items, model
 from test_build import contents
 
 COUNT = 100
 MADE: dict[str, Callable[[Path], Path]] = {
     "arrow": lambda folder: as_arrow(folder, items(COUNT)),
     "parquet": lambda folder: as_parquet(folder, items(COUNT)),
+    "webdataset": lambda folder: as_tars(folder, items(COUNT)),
 }
 
 

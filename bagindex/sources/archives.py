@@ -43,6 +43,8 @@ class TarSource:
 
     Attributes:
         complete: whether the archive has its end mark; where it has none, further members may be lost.
+        path: the archive.
+        stamp: by which it is known to be the archive that was listed.
     """
 
     kind = "tar"
@@ -61,9 +63,9 @@ class TarSource:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             raise SourceError(f"{path} is not a file: give a tar archive of pictures")
-        self._path = path
+        self.path = path
         self._descriptor = descriptor
-        self._stamp = stamp_of(info)
+        self.stamp = stamp_of(info)
         members, self.complete = list_members(lambda n, offset: os.pread(descriptor, n, offset), info.st_size, path)
         if not members:
             raise SourceError(f"no files in {path}: give a tar archive of pictures")
@@ -78,7 +80,19 @@ class TarSource:
 
     def __reduce__(self) -> tuple[Callable[[Path, Stamp], TarSource], tuple[Path, Stamp]]:
         """For other processes."""
-        return _opened_again, (self._path.absolute(), self._stamp)
+        return TarSource.again, (self.path.absolute(), self.stamp)
+
+    @classmethod
+    def again(cls, path: Path, stamp: Stamp) -> TarSource:
+        """An archive that was listed before, opened anew.
+
+        Raises:
+            SourceError: it cannot be read, or is another one now.
+        """
+        source = cls(path)
+        if source.stamp != stamp:
+            raise changed_file(path)
+        return source
 
     def read(self, entry: Entry) -> bytes:
         """The member's bytes.
@@ -104,8 +118,8 @@ class TarSource:
             parts.append(part)
             offset += len(part)
         # Afterwards, so that what was changed while it was read is seen, too.
-        if stamp_of(os.fstat(self._descriptor)) != self._stamp:
-            raise changed_file(self._path)
+        if stamp_of(os.fstat(self._descriptor)) != self.stamp:
+            raise changed_file(self.path)
         if offset < end:
             raise Rejected(RejectCode.TRUNCATED, "the archive ends before the file does")
         return b"".join(parts)
@@ -200,13 +214,6 @@ def _refusal(header: tarfile.TarInfo) -> Rejected | None:
     if not header.isreg():
         return Rejected(RejectCode.NOT_REGULAR, "not a regular file")
     return None
-
-
-def _opened_again(path: Path, stamp: Stamp) -> TarSource:
-    source = TarSource(path)
-    if source._stamp != stamp:
-        raise changed_file(path)
-    return source
 
 
 def _by_path(found: dict[bytes, Member]) -> list[Member]:

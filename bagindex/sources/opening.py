@@ -31,6 +31,7 @@ class SourceKind(StrEnum):
     FOLDER = "folder"
     PARQUET = "parquet"
     ARROW = "arrow"
+    WEBDATASET = "webdataset"
 
 
 @dataclass(frozen=True)
@@ -135,14 +136,25 @@ def _arrow(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
     return open_arrow(found, asked.image_column, asked.label_column)
 
 
+def _webdataset(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.webdataset import open_webdataset
+
+    _check(asked, "tar archives", "--split", "--label-column", "--source-kind")
+    observer.note(f"listing {place}")
+    found = find(place, _ENDINGS[SourceKind.WEBDATASET]).of_split(asked.split)
+    return open_webdataset(found, asked.label_column, observer.note)
+
+
 _ENDINGS: Mapping[SourceKind, tuple[str, ...]] = {
     SourceKind.PARQUET: (".parquet",),
     SourceKind.ARROW: (".arrow",),
+    SourceKind.WEBDATASET: (".tar",),
 }
 _OPENERS: Mapping[SourceKind, Callable[[str, SourceOptions, BuildObserver], Source]] = {
     SourceKind.FOLDER: _folder,
     SourceKind.PARQUET: _parquet,
     SourceKind.ARROW: _arrow,
+    SourceKind.WEBDATASET: _webdataset,
 }
 
 
