@@ -61,7 +61,12 @@ ImageSizeOption = Annotated[
     typer.Option("--image-size", metavar="N|HxW", help="Side, or height and width, of the model's input in pixels."),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", metavar="PATH", help="Where imagenet-val is; else BAGINDEX_IMAGENET.")
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Where imagenet-val is, else BAGINDEX_IMAGENET; or the pictures of a list of boxes, else beside it.",
+    ),
 ]
 SplitOption = Annotated[
     str | None,
@@ -111,7 +116,7 @@ SourceKindOption = Annotated[
     str,
     typer.Option(
         "--source-kind",
-        metavar="auto|folder|parquet|arrow|webdataset",
+        metavar="auto|folder|parquet|arrow|webdataset|crops",
         help="How the source holds pictures, where it may be read in several ways.",
     ),
 ]

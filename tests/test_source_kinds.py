@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 
 from bagindex import Index
+from bagindex.images import read_picture
 from bagindex.observer import BuildObserver
 from bagindex.sources import Source, describe
 from bagindex.sources.opening import SourceOptions, open_source
-from replicas import CLASSES, Stopped, Stopping, as_arrow, as_parquet, as_tars, built, indexed, items, model
+from bagindex_schemas.records import Transform
+from replicas import CLASSES, Stopped, Stopping, as_arrow, as_crops, as_parquet, as_tars, built, indexed, items, model
 from test_build import contents
 
 COUNT = 100
+TRANSFORM = Transform(resize=16, crop_height=16, crop_width=16)
 MADE: dict[str, Callable[[Path], Path]] = {
     "arrow": lambda folder: as_arrow(folder, items(COUNT)),
+    "crops": lambda folder: as_crops(folder, items(COUNT)),
     "parquet": lambda folder: as_parquet(folder, items(COUNT)),
     "webdataset": lambda folder: as_tars(folder, items(COUNT)),
 }
@@ -43,9 +47,10 @@ def test_it_is_known_by_what_is_there(place: Path, request: pytest.FixtureReques
 def test_another_process_reads_the_same(place: Path) -> None:
     source = opened(place)
     again = pickle.loads(pickle.dumps(source.reader()))
-    expected = [item.data for item in items(COUNT)]
-    assert [source.read(entry) for entry in source.entries] == expected
-    assert [again.read(entry) for entry in reversed(source.entries)] == expected[::-1]
+    expected = [read_picture(item.data or b"", TRANSFORM).pixels.tolist() for item in items(COUNT)]
+    found = [source.read(entry) for entry in source.entries]
+    assert [read_picture(data, TRANSFORM).pixels.tolist() for data in found] == expected
+    assert [again.read(entry) for entry in reversed(source.entries)] == found[::-1]
 
 
 def test_a_build_that_was_cut_off_ends_with_the_same_bytes(place: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class SourceKind(StrEnum):
     PARQUET = "parquet"
     ARROW = "arrow"
     WEBDATASET = "webdataset"
+    CROPS = "crops"
 
 
 @dataclass(frozen=True)
@@ -145,16 +146,26 @@ def _webdataset(place: str, asked: SourceOptions, observer: BuildObserver) -> So
     return open_webdataset(found, asked.label_column, observer.note)
 
 
+def _crops(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.crops import open_crops
+
+    _check(asked, "a list of boxes", "--data", "--label-column", "--follow-symlinks", "--source-kind")
+    observer.note(f"listing {place}")
+    return open_crops(Path(place), _path(asked.data), asked.label_column, asked.follow_symlinks)
+
+
 _ENDINGS: Mapping[SourceKind, tuple[str, ...]] = {
     SourceKind.PARQUET: (".parquet",),
     SourceKind.ARROW: (".arrow",),
     SourceKind.WEBDATASET: (".tar",),
+    SourceKind.CROPS: (".csv", ".json"),
 }
 _OPENERS: Mapping[SourceKind, Callable[[str, SourceOptions, BuildObserver], Source]] = {
     SourceKind.FOLDER: _folder,
     SourceKind.PARQUET: _parquet,
     SourceKind.ARROW: _arrow,
     SourceKind.WEBDATASET: _webdataset,
+    SourceKind.CROPS: _crops,
 }
 
 
@@ -179,7 +190,8 @@ def _look_into(folder: str) -> SourceKind:
         pictures = pictures or picture
         if picture is None or depth == 0:  # what lies among the pictures of a class is none of a data set's files
             for name in names:
-                if kind := _kind_of_file(name):
+                kind = _kind_of_file(name)
+                if kind is not None and kind is not SourceKind.CROPS:  # lists lie in every folder
                     held.setdefault(kind, name)
     if pictures is not None:
         held[SourceKind.FOLDER] = pictures

@@ -115,9 +115,7 @@ def open_webdataset(found: Found, label: str | None, note: Callable[[str], None]
             text = sample.label(label)
             entries += [replace(each, path=name + b"/" + each.path, label=text) for each in sample.pictures()]
     if endless:
-        note(
-            f"{len(endless):,} of {len(shards):,} archives have no end mark, {endless[0]} first: are they cut short?"
-        )
+        note(f"{len(endless):,} of {len(shards):,} archives have no end mark, {endless[0]} first: are they cut short?")
     if not entries:
         raise SourceError(f"no pictures in {found.place}: give tar archives of pictures")
     entries.sort(key=lambda entry: entry.path)
