@@ -14,10 +14,11 @@ from bagindex.errors import BagindexError
 
 if TYPE_CHECKING:
     from bagindex.index import Index
+    from bagindex.sources.items import Items
 
     __version__: str
 
-__all__ = ["BagindexError", "Index", "__version__"]
+__all__ = ["BagindexError", "Index", "Items", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,6 +27,10 @@ def __getattr__(name: str) -> Any:
         from bagindex.index import Index
 
         return Index
+    if name == "Items":
+        from bagindex.sources.items import Items
+
+        return Items
     if name == "__version__":
         from importlib.metadata import version
 

@@ -169,10 +169,15 @@ def _decode(data: bytes, most: int) -> Image.Image:
                 f"{image.width} x {image.height} is more elongated than {MAX_ASPECT}:1",
             )
         image.load()
-        return _upright(image)
+        return upright(image)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """An RGB copy of any picture, turned as its EXIF data says.
+
+    Raises:
+        Rejected: as for `to_rgb`.
+    """
     rgb = to_rgb(image)
     try:
         orientation = image.getexif().get(0x0112, 1)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from bagindex.info import IndexSummary
     from bagindex.planning import Planned
     from bagindex.repair import RepairReport
+    from bagindex.sources import Source
+    from bagindex.sources.opening import ItemStream
     from bagindex_schemas.derived import AnnRecord
 
 PathLike = str | os.PathLike[str]
@@ -115,7 +117,7 @@ class Index(
     @classmethod
     def build(
         cls,
-        source: PathLike,
+        source: PathLike | Source | ItemStream,
         *,
         model: str | Sequence[str] | None = None,
         weights: PathLike | Sequence[PathLike] | None = None,
@@ -155,7 +157,9 @@ class Index(
         """Index a folder of images, or go on with an index that was begun; what is committed is not computed again.
 
         Args:
-            source: the folder, or `imagenet-val`.
+            source: a folder, a file or pattern of files, or the name of a data set (see `bagindex.sources`); or what a
+                program gives: (name, picture, label) one after the other, which are written down under `BAGINDEX_CACHE`
+                until the build has finished, or `bagindex.Items`, which it gives again by name.
             model: `bagnet9`, `bagnet17` or `bagnet33`, or several of them; by default what the weights are,
                 or `bagnet33` for ImageNet.
             weights: a `.safetensors`, `.pth` or `.pth.tar` checkpoint, or one for each model; by default the official
@@ -170,7 +174,8 @@ class Index(
             labels: a CSV or Parquet file with the columns `path` and `label`.
             class_map: a CSV file with the columns `source` and `class`, for labels that are not class names.
             follow_symlinks: index what symbolic links point to.
-            source_kind: how the source holds pictures, where it may be read in several ways: `folder` or `parquet`.
+            source_kind: how the source holds pictures, where it may be read in several ways: `folder`,
+                `parquet`, `arrow`, `webdataset` or `crops`.
             image_column, label_column: the columns of a table's pictures and labels, where it has several.
             name: the index's name; by default made from the source's path.
             out: the index's folder, instead of a name.
@@ -206,6 +211,7 @@ class Index(
         from bagindex.precision import parse as parse_precision
         from bagindex.prepare import ModelOptions, prepare
         from bagindex.similarity.making import AnnSettings
+        from bagindex.sources.items import until_done
         from bagindex.sources.opening import SourceOptions
 
         observer = observer or BuildObserver()
@@ -226,6 +232,7 @@ class Index(
             SourceOptions(
                 *(source, data, split, layout, labels, class_map, follow_symlinks),
                 *(source_kind, image_column, label_column),
+                anew=restart,
             ),
             _several(model),
             _several(weights),
@@ -236,7 +243,8 @@ class Index(
             compute,
             to_write=True,
         )
-        report = build(found.directory, found.source, found.class_ids, found.computes, settings, observer, place)
+        with until_done(found.source):
+            report = build(found.directory, found.source, found.class_ids, found.computes, settings, observer, place)
         index = cls(found.directory)
         index.build_report = report
         index._relate(ann, checked.memory, observer)
@@ -245,7 +253,7 @@ class Index(
     @classmethod
     def plan(
         cls,
-        source: PathLike,
+        source: PathLike | Source | ItemStream,
         *,
         model: str | Sequence[str] | None = None,
         weights: PathLike | Sequence[PathLike] | None = None,
@@ -289,6 +297,7 @@ class Index(
         from bagindex.enums import choice
         from bagindex.planning import make
         from bagindex.prepare import ModelOptions, prepare
+        from bagindex.sources.items import until_done
         from bagindex.sources.opening import SourceOptions
 
         observer = observer or BuildObserver()
@@ -307,20 +316,21 @@ class Index(
             compute,
         )
         settings = BuildSettings(pixels=pixels, limit=limit, workers=workers)
-        return make(
-            found.directory,
-            found.source,
-            found.class_ids,
-            found.computes,
-            levels,
-            means or Means(),
-            settings,
-            observer,
-        )
+        with until_done(found.source):
+            return make(
+                found.directory,
+                found.source,
+                found.class_ids,
+                found.computes,
+                levels,
+                means or Means(),
+                settings,
+                observer,
+            )
 
     def update(
         self,
-        source: PathLike,
+        source: PathLike | Source | ItemStream,
         *,
         data: PathLike | None = None,
         split: str | None = None,
@@ -358,6 +368,7 @@ class Index(
         from bagindex.build import BuildSettings
         from bagindex.grow import update
         from bagindex.prepare import class_ids, open_stored_models
+        from bagindex.sources.items import spool_path, until_done
         from bagindex.sources.opening import SourceOptions, open_source
 
         observer = observer or BuildObserver()
@@ -368,20 +379,22 @@ class Index(
             SourceOptions(
                 *(source, data, split, layout, labels, class_map, follow_symlinks),
                 *(source_kind, image_column, label_column),
+                spool=spool_path(self._directory.place),
             ),
             observer,
         )
-        report = update(
-            self._directory,
-            opened,
-            class_ids(opened, self.classes, class_map, self._directory.manifest().labels),
-            open_stored_models(self._directory, self._manifest, device, batch_size),
-            settings,
-            retry_rejects=retry_rejects,
-            contents=contents,
-            accept_missing=accept_missing,
-            observer=observer,
-        )
+        with until_done(opened):
+            report = update(
+                self._directory,
+                opened,
+                class_ids(opened, self.classes, class_map, self._directory.manifest().labels),
+                open_stored_models(self._directory, self._manifest, device, batch_size),
+                settings,
+                retry_rejects=retry_rejects,
+                contents=contents,
+                accept_missing=accept_missing,
+                observer=observer,
+            )
         self._reopen()
         self._relate(None, None, observer)
         return report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -16,6 +16,7 @@ from bagindex.labels import imagenet_classes, map_labels, read_class_map, read_c
 from bagindex.observer import BuildObserver
 from bagindex.registry import ARCHITECTURES
 from bagindex.sources import Source
+from bagindex.sources.items import spool_path, until_done
 from bagindex.sources.opening import PathLike, SourceOptions, open_source, usual_model
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import LARGEST_INPUT, LARGEST_RESIZE, ClassRecord, IndexManifest, Transform
@@ -80,20 +81,19 @@ def prepare(
     """
     if name is not None and out is not None:
         raise SettingsError("give --name or --out, not both")
-    source = open_source(asked, observer)
-    if out is not None:
-        directory = home.at(out)
-    else:
-        directory = home.for_source(source.name, source.location) if name is None else home.named(name)
-    if to_write and directory.exists() and not directory.elsewhere:
-        with directory.writing():
-            pass
-    if compute is None:
-        if not models and not weights and (default := usual_model(asked.place)):
-            models = [default]
-        compute = open_models(models, weights, options, observer)
-    computes = compute if isinstance(compute, Sequence) else [compute]
-    return Prepared(directory, source, class_ids(source, computes[0].classes, asked.class_map), computes)
+    place = home.at(out) if out is not None else None if name is None else home.named(name)
+    source = open_source(replace(asked, spool=None if place is None else spool_path(place.place)), observer)
+    directory = place or home.for_source(source.name, source.location)
+    with until_done(source, finished=False):
+        if to_write and directory.exists() and not directory.elsewhere:
+            with directory.writing():
+                pass
+        if compute is None:
+            if not models and not weights and (default := usual_model(asked.place)):
+                models = [default]
+            compute = open_models(models, weights, options, observer)
+        computes = compute if isinstance(compute, Sequence) else [compute]
+        return Prepared(directory, source, class_ids(source, computes[0].classes, asked.class_map), computes)
 
 
 def open_models(

@@ -1,8 +1,8 @@
 """Boxes of pictures, each of which is an image of its own: a CSV file of them, or COCO's JSON.
 
 An entry is called `FILE#x0,y0,x1,y1`: pixels of the upright picture, x to the right, y down, the upper ends excluded.
-Its bytes are the box as a PPM file, so that they are the same wherever it is cut. A picture is decoded once for those of
-its boxes that are read one after the other.
+Its bytes are the box as a PPM file, so that they are the same wherever it is cut. A picture is decoded once for the
+boxes of it that are read one after the other.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeGuard
 
 from bagindex.enums import choice
 from bagindex.errors import SettingsError, SourceError
@@ -17,6 +18,8 @@ from bagindex.sources.files import find, is_pattern
 from bagindex.sources.folders import PICTURE_ENDINGS, Layout, open_folder
 
 PathLike = str | os.PathLike[str]
+ItemStream = Iterable[tuple[str, object, object]]
+"""What a program gives: names, pictures and labels."""
 VAL_PICTURES = 50_000
 IMAGENET_VAL = "imagenet-val"
 """A data set that has a name; `./imagenet-val` is a folder all the same."""
@@ -37,9 +40,12 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What is indexed; see `bagindex.Index.build`."""
+    """What is indexed; see `bagindex.Index.build`.
 
-    place: PathLike
+    `spool` is where the items that a program gives are written down; `anew` takes new ones.
+    """
+
+    place: PathLike | Source | ItemStream
     data: PathLike | None = None
     split: str | None = None
     layout: str = "auto"
@@ -49,6 +55,8 @@ class SourceOptions:
     source_kind: str = "auto"
     image_column: str | None = None
     label_column: str | None = None
+    spool: Path | None = None
+    anew: bool = False
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -58,9 +66,14 @@ class SourceOptions:
         return tuple(f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != getattr(plain, name))
 
 
-def usual_model(place: PathLike) -> str | None:
+def usual_model(place: PathLike | Source | ItemStream) -> str | None:
     """The model that a named data set defaults to."""
-    return "bagnet33" if os.fspath(place) == IMAGENET_VAL else None
+    return "bagnet33" if _is_place(place) and os.fspath(place) == IMAGENET_VAL else None
+
+
+def is_stream(place: PathLike | Source | ItemStream) -> TypeGuard[ItemStream]:
+    """Whether these are items that a program gives one after the other, once perhaps."""
+    return not _is_place(place) and not hasattr(place, "entries")
 
 
 def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
@@ -75,6 +88,8 @@ def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
         SettingsError: options that do not go with this kind of source.
         StoreError: an object store cannot be reached, or refuses.
     """
+    if not _is_place(asked.place):
+        return _given(asked.place, asked, observer)
     layout = choice(Layout, asked.layout, "--layout")
     place = os.fspath(asked.place)
     kind = choice(SourceKind, asked.source_kind, "--source-kind")
@@ -86,6 +101,17 @@ def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
     if kind is SourceKind.AUTO:
         kind = _look(place, asked)
     return _OPENERS[kind](place, asked, observer)
+
+
+def _given(given: Source | ItemStream, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.items import open_items
+
+    _check(asked, "what a program gives")
+    if not is_stream(given):
+        return given
+    if asked.spool is None:
+        raise SettingsError("items need an index to be written down for: give it a name, or say with `out` where it is")
+    return open_items(given, asked.spool, asked.anew, observer.note)
 
 
 def _imagenet(asked: SourceOptions, observer: BuildObserver) -> Source:
@@ -239,6 +265,10 @@ def _check(asked: SourceOptions, what: str, *taken: str) -> None:
     """Refuse options that a kind does not take: they would mean nothing."""
     if other := [option for option in asked.given if option not in taken]:
         raise SettingsError(f"leave out {' and '.join(other)}: {what} takes {', '.join(taken) or 'no such options'}")
+
+
+def _is_place(given: PathLike | Source | ItemStream) -> TypeGuard[PathLike]:
+    return isinstance(given, str | os.PathLike)
 
 
 def _path(given: PathLike | None) -> Path | None:
