@@ -14,11 +14,12 @@ from bagindex.errors import BagindexError
 
 if TYPE_CHECKING:
     from bagindex.index import Index
+    from bagindex.sources.items import Items
 
 __version__ = "0.2.0"
 """The version, of which README says under Changes what it brought."""
 
-__all__ = ["BagindexError", "Index", "__version__"]
+__all__ = ["BagindexError", "Index", "Items", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from bagindex.index import Index
 
         return Index
+    if name == "Items":
+        from bagindex.sources.items import Items
+
+        return Items
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

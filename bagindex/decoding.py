@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bagindex.decoders import pool
 from bagindex.images import Picture, Rejected
@@ -55,7 +55,7 @@ class Decoder:
     def decode(
         self, source: Reader, entries: Sequence[Entry], transform: Transform
     ) -> Iterator[tuple[Entry, Picture | Rejected]]:
-        """Read and decode entries, in order, a bounded number ahead.
+        """Read and decode entries, in order, a bounded number ahead. They come back with the sizes that were read.
 
         Raises:
             DecoderError: no process can be started.
@@ -89,6 +89,8 @@ class Decoder:
             while (job := todo.get()) is not None and not over.is_set():
                 job.started = time.monotonic()
                 data = job.entry.rejected or read(job.entry)
+                if job.entry.size is None and isinstance(data, bytes):
+                    job.entry = replace(job.entry, size=len(data))
                 if not job.future.set_running_or_notify_cancel():
                     return  # given up, and replaced
                 try:
@@ -118,7 +120,7 @@ class Decoder:
             for _ in range(self.workers):
                 todo.put(None)
 
-    def _result(self, job: _Job, replace: Callable[[], None], timeout: float) -> Picture | Rejected:
+    def _result(self, job: _Job, start: Callable[[], None], timeout: float) -> Picture | Rejected:
         while True:
             try:
                 return job.future.result(timeout=min(_LOOK, timeout))
@@ -127,5 +129,5 @@ class Decoder:
                     raise  # the reader's own
                 late = job.started is not None and time.monotonic() - job.started > timeout
                 if late and job.future.cancel():
-                    replace()
+                    start()
                     return Rejected(RejectCode.DECODER_TIMEOUT, f"not read within {timeout:g} seconds")

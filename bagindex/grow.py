@@ -195,7 +195,7 @@ def _growth(
 def _changed(source: Source, known: Mapping[bytes, Known], contents: bool, workers: int) -> Iterator[str]:
     def differs(entry: Entry) -> bool:
         found = known[entry.path]
-        if entry.size != found.bytes:
+        if entry.size not in (None, found.bytes):
             return True
         if not contents:
             return False

@@ -88,13 +88,17 @@ def read_picture(data: bytes, transform: Cut) -> Picture:
     return Picture(np.array(crop, dtype=np.uint8), placement, len(data), hashlib.sha256(data).hexdigest())
 
 
-def cut(data: bytes, transform: Cut, most: int = MAX_PIXELS) -> tuple[Image.Image, Placement]:
+def cut(data: bytes, transform: Cut | None, most: int = MAX_PIXELS) -> tuple[Image.Image, Placement]:
     """The model's input before normalisation, RGB, and where in the picture, of so many pixels at most, it lies.
+
+    Without a transform, it is the whole picture.
 
     Raises:
         Rejected: it is no picture, or none that can be indexed.
     """
     image = open_picture(data, most)
+    if transform is None:
+        return image, Placement(image.width, image.height, image.width, image.height, 0, 0)
     placement = place(transform, image.width, image.height)
     if placement.resized_width * placement.resized_height > MAX_PIXELS:
         size = f"{placement.resized_width} x {placement.resized_height}"
@@ -165,10 +169,15 @@ def _decode(data: bytes, most: int) -> Image.Image:
                 f"{image.width} x {image.height} is more elongated than {MAX_ASPECT}:1",
             )
         image.load()
-        return _upright(image)
+        return upright(image)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """An RGB copy of any picture, turned as its EXIF data says.
+
+    Raises:
+        Rejected: as for `to_rgb`.
+    """
     rgb = to_rgb(image)
     try:
         orientation = image.getexif().get(0x0112, 1)

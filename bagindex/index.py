@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bagindex.info import IndexSummary
     from bagindex.planning import Planned
     from bagindex.repair import RepairReport
+    from bagindex.sources import Source
+    from bagindex.sources.opening import ItemStream
     from bagindex_schemas.derived import AnnRecord
 
 PathLike = str | os.PathLike[str]
@@ -117,7 +119,7 @@ class Index(
     @classmethod
     def build(
         cls,
-        source: PathLike,
+        source: PathLike | Source | ItemStream,
         *,
         model: str | Sequence[str] | None = None,
         weights: PathLike | Sequence[PathLike] | None = None,
@@ -130,6 +132,9 @@ class Index(
         labels: PathLike | None = None,
         class_map: PathLike | None = None,
         follow_symlinks: bool = False,
+        source_kind: str = "auto",
+        image_column: str | None = None,
+        label_column: str | None = None,
         name: str | None = None,
         out: PathLike | None = None,
         keep: str = "features",
@@ -154,7 +159,9 @@ class Index(
         """Index a folder of images, or go on with an index that was begun; what is committed is not computed again.
 
         Args:
-            source: the folder, or `imagenet-val`.
+            source: a folder, a file or pattern of files, or the name of a data set (see `bagindex.sources`); or what a
+                program gives: (name, picture, label) one after the other, which are written down under `BAGINDEX_CACHE`
+                until the build has finished, or `bagindex.Items`, which it gives again by name.
             model: `bagnet9`, `bagnet17` or `bagnet33`, or several of them; by default what the weights are,
                 or `bagnet33` for ImageNet.
             weights: a `.safetensors`, `.pth` or `.pth.tar` checkpoint, or one for each model; by default the official
@@ -169,6 +176,9 @@ class Index(
             labels: a CSV or Parquet file with the columns `path` and `label`.
             class_map: a CSV file with the columns `source` and `class`, for labels that are not class names.
             follow_symlinks: index what symbolic links point to.
+            source_kind: how the source holds pictures, where it may be read in several ways: `folder`,
+                `parquet`, `arrow`, `webdataset` or `crops`.
+            image_column, label_column: the columns of a table's pictures and labels, where it has several.
             name: the index's name; by default made from the source's path.
             out: the index's folder, instead of a name.
             keep: `features`, `evidence` or `summary`; see `bagindex_schemas.records.Keep`.
@@ -195,13 +205,16 @@ class Index(
             The index, opened; `build_report` says what was done.
 
         Raises:
-            BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.open_folder`.
+            BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.folders.open_folder`.
         """
         from bagindex.build import BuildSettings, build
         from bagindex.engines.options import EngineKind, EngineOptions
+        from bagindex.enums import choice
         from bagindex.precision import parse as parse_precision
-        from bagindex.prepare import ModelOptions, SourceOptions, choice, prepare
+        from bagindex.prepare import ModelOptions, prepare
         from bagindex.similarity.making import AnnSettings
+        from bagindex.sources.items import until_done
+        from bagindex.sources.opening import SourceOptions
 
         observer = observer or BuildObserver()
         asked = EngineOptions(choice(EngineKind, engine, "--engine"), address, workers, gpus_per_worker, device)
@@ -218,7 +231,11 @@ class Index(
         checked = AnnSettings.of(ann or "auto", ann_memory)
         place = asked.open(observer.note)
         found = prepare(
-            SourceOptions(source, data, split, layout, labels, class_map, follow_symlinks),
+            SourceOptions(
+                *(source, data, split, layout, labels, class_map, follow_symlinks),
+                *(source_kind, image_column, label_column),
+                anew=restart,
+            ),
             _several(model),
             _several(weights),
             ModelOptions(classes, _pair(image_size), asked.device, batch_size, allow_hash, asked.elsewhere),
@@ -228,7 +245,8 @@ class Index(
             compute,
             to_write=True,
         )
-        report = build(found.directory, found.source, found.class_ids, found.computes, settings, observer, place)
+        with until_done(found.source):
+            report = build(found.directory, found.source, found.class_ids, found.computes, settings, observer, place)
         index = cls(found.directory)
         index.build_report = report
         index._relate(ann, checked.memory, observer)
@@ -237,7 +255,7 @@ class Index(
     @classmethod
     def plan(
         cls,
-        source: PathLike,
+        source: PathLike | Source | ItemStream,
         *,
         model: str | Sequence[str] | None = None,
         weights: PathLike | Sequence[PathLike] | None = None,
@@ -250,6 +268,9 @@ class Index(
         labels: PathLike | None = None,
         class_map: PathLike | None = None,
         follow_symlinks: bool = False,
+        source_kind: str = "auto",
+        image_column: str | None = None,
+        label_column: str | None = None,
         name: str | None = None,
         out: PathLike | None = None,
         keep: str | Sequence[str] | None = None,
@@ -275,13 +296,19 @@ class Index(
         """
         from bagindex.build import BuildSettings
         from bagindex.costs import Means
+        from bagindex.enums import choice
         from bagindex.planning import make
-        from bagindex.prepare import ModelOptions, SourceOptions, choice, prepare
+        from bagindex.prepare import ModelOptions, prepare
+        from bagindex.sources.items import until_done
+        from bagindex.sources.opening import SourceOptions
 
         observer = observer or BuildObserver()
         levels = [choice(Keep, each, "--keep") for each in _several(keep)] or list(Keep)
         found = prepare(
-            SourceOptions(source, data, split, layout, labels, class_map, follow_symlinks),
+            SourceOptions(
+                *(source, data, split, layout, labels, class_map, follow_symlinks),
+                *(source_kind, image_column, label_column),
+            ),
             _several(model),
             _several(weights),
             ModelOptions(classes, _pair(image_size), device, batch_size, allow_hash),
@@ -291,20 +318,21 @@ class Index(
             compute,
         )
         settings = BuildSettings(pixels=pixels, limit=limit, workers=workers)
-        return make(
-            found.directory,
-            found.source,
-            found.class_ids,
-            found.computes,
-            levels,
-            means or Means(),
-            settings,
-            observer,
-        )
+        with until_done(found.source):
+            return make(
+                found.directory,
+                found.source,
+                found.class_ids,
+                found.computes,
+                levels,
+                means or Means(),
+                settings,
+                observer,
+            )
 
     def update(
         self,
-        source: PathLike,
+        source: PathLike | Source | ItemStream,
         *,
         data: PathLike | None = None,
         split: str | None = None,
@@ -312,6 +340,9 @@ class Index(
         labels: PathLike | None = None,
         class_map: PathLike | None = None,
         follow_symlinks: bool = False,
+        source_kind: str = "auto",
+        image_column: str | None = None,
+        label_column: str | None = None,
         retry_rejects: bool = False,
         contents: bool = True,
         accept_missing: bool = False,
@@ -326,8 +357,8 @@ class Index(
         """Add the source's new files, for all models of the index, and notice which have changed or are gone.
 
         Args:
-            source: the source that the index was built from, wherever it is now; `data`, `split`, `layout`, `labels`,
-                `class_map` and `follow_symlinks` as for `build`.
+            source: the source that the index was built from, wherever it is now; the options that say how it is read
+                as for `build`.
             retry_rejects: try files again that were rejected for a reason that may have passed.
             contents: read all files to see whether they have changed; otherwise only their sizes are compared.
             accept_missing: go on although most of the files that are indexed are not at the source.
@@ -338,32 +369,34 @@ class Index(
         """
         from bagindex.build import BuildSettings
         from bagindex.grow import update
-        from bagindex.prepare import class_ids, open_source, open_stored_models
+        from bagindex.prepare import class_ids, open_stored_models
+        from bagindex.sources.items import spool_path, until_done
+        from bagindex.sources.opening import SourceOptions, open_source
 
         observer = observer or BuildObserver()
         settings = BuildSettings(
             max_rejects=0 if strict else max_errors, workers=workers, decoder_timeout=decoder_timeout
         )
         opened = open_source(
-            source,
-            data=data,
-            split=split,
-            layout=layout,
-            labels=labels,
-            follow_symlinks=follow_symlinks,
-            observer=observer,
+            SourceOptions(
+                *(source, data, split, layout, labels, class_map, follow_symlinks),
+                *(source_kind, image_column, label_column),
+                spool=spool_path(self._directory.place),
+            ),
+            observer,
         )
-        report = update(
-            self._directory,
-            opened,
-            class_ids(opened, self.classes, class_map, self._directory.manifest().labels),
-            open_stored_models(self._directory, self._manifest, device, batch_size),
-            settings,
-            retry_rejects=retry_rejects,
-            contents=contents,
-            accept_missing=accept_missing,
-            observer=observer,
-        )
+        with until_done(opened):
+            report = update(
+                self._directory,
+                opened,
+                class_ids(opened, self.classes, class_map, self._directory.manifest().labels),
+                open_stored_models(self._directory, self._manifest, device, batch_size),
+                settings,
+                retry_rejects=retry_rejects,
+                contents=contents,
+                accept_missing=accept_missing,
+                observer=observer,
+            )
         self._reopen()
         self._relate(None, None, observer)
         return report

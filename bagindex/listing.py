@@ -9,6 +9,7 @@ from functools import cached_property
 import pyarrow.parquet as pq
 
 from bagindex.errors import SourceError
+from bagindex.images import Rejected
 from bagindex.plan import Work
 from bagindex.sources import Entry, Source
 from bagindex.store import IMAGES, IndexDirectory
@@ -63,7 +64,7 @@ def seen_changes(known: Mapping[bytes, Known], source: Source, all_known: bool) 
     here = {entry.path: entry for entry in source.entries}
     last = max(known, default=b"")
     found = {
-        "changed": [path for path in known if path in here and here[path].size != known[path].bytes],
+        "changed": [path for path in known if path in here and here[path].size not in (None, known[path].bytes)],
         "gone": [path for path in known if path not in here],
         "new": [path for path in here if path not in known and (all_known or path < last)],
     }
@@ -138,9 +139,18 @@ def new_entries(source: Source, known: Mapping[bytes, Known], retry: bool) -> It
         if found is None:
             yield entry
         elif found.code:
-            changed = entry.size != found.bytes or found.code is RejectCode.CHANGED
+            changed = _size(source, entry) != found.bytes or found.code is RejectCode.CHANGED
             if changed or (retry and found.code in PASSING):
                 yield entry
+
+
+def _size(source: Source, entry: Entry) -> int:
+    if entry.size is not None or entry.rejected:
+        return entry.size or 0
+    try:
+        return len(source.read(entry))
+    except Rejected:
+        return 0
 
 
 def _path(row: Mapping[str, object]) -> bytes:

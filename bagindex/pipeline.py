@@ -210,7 +210,7 @@ class Pipeline:
         decoded = self._decoder.decode(self._reader, task.entries, manifest.plan.transform)
         for image_id, (entry, picture) in enumerate(decoded, start=task.work.span.first):
             if isinstance(picture, Rejected):
-                stage.put(partial(writer.reject, image_id, entry.path, entry.size, picture), 1)
+                stage.put(partial(writer.reject, image_id, entry.path, entry.size or 0, picture), 1)
                 rejected(entry, picture)
             else:
                 label = None if entry.label is None else labels[entry.label]

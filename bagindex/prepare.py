@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import TypeVar
 
 from bagindex import home, official
 from bagindex.compute import BagNetCompute, Compute, find_device
@@ -17,8 +15,9 @@ from bagindex.errors import LabelError, SettingsError, WeightsError
 from bagindex.labels import imagenet_classes, map_labels, read_class_map, read_classes
 from bagindex.observer import BuildObserver
 from bagindex.registry import ARCHITECTURES
-from bagindex.remote.places import is_url, local_path
-from bagindex.sources import Layout, Source, open_folder
+from bagindex.sources import Source
+from bagindex.sources.items import spool_path, until_done
+from bagindex.sources.opening import PathLike, SourceOptions, open_source, usual_model
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import LARGEST_INPUT, LARGEST_RESIZE, ClassRecord, IndexManifest, Transform
 
@@ -42,22 +41,6 @@ class ModelOptions:
     elsewhere: bool = False
 
 
-PathLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """What is indexed; see `bagindex.Index.build`."""
-
-    place: PathLike
-    data: PathLike | None = None
-    split: str | None = None
-    layout: str = "auto"
-    labels: PathLike | None = None
-    class_map: PathLike | None = None
-    follow_symlinks: bool = False
-
-
 @dataclass(frozen=True)
 class Prepared:
     """An index's place, source, classes of the source's labels, and models."""
@@ -66,12 +49,6 @@ class Prepared:
     source: Source
     class_ids: Mapping[str, int | None]
     computes: Sequence[Compute]
-
-
-_Choice = TypeVar("_Choice", bound=StrEnum)
-VAL_PICTURES = 50_000
-NAMED_SOURCES = {"imagenet-val": "bagnet33"}
-"""Data sets that have a name (`./imagenet-val` is a folder all the same), and the model that each defaults to."""
 
 
 def prepare(
@@ -104,84 +81,19 @@ def prepare(
     """
     if name is not None and out is not None:
         raise SettingsError("give --name or --out, not both")
-    source = open_source(
-        asked.place,
-        data=asked.data,
-        split=asked.split,
-        layout=asked.layout,
-        labels=asked.labels,
-        follow_symlinks=asked.follow_symlinks,
-        observer=observer,
-    )
-    if out is not None:
-        directory = home.at(out)
-    else:
-        directory = home.for_source(source.name, source.location) if name is None else home.named(name)
-    if to_write and directory.exists() and not directory.elsewhere:
-        with directory.writing():
-            pass
-    if compute is None:
-        if not models and not weights and (default := NAMED_SOURCES.get(os.fspath(asked.place))):
-            models = [default]
-        compute = open_models(models, weights, options, observer)
-    computes = compute if isinstance(compute, Sequence) else [compute]
-    return Prepared(directory, source, class_ids(source, computes[0].classes, asked.class_map), computes)
-
-
-def open_source(
-    place: PathLike,
-    *,
-    data: PathLike | None = None,
-    split: str | None = None,
-    layout: str = "auto",
-    labels: PathLike | None = None,
-    follow_symlinks: bool = False,
-    observer: BuildObserver,
-) -> Source:
-    """List a folder, or a data set that is known by its name; for the arguments see `bagindex.Index.build`.
-
-    Raises:
-        SourceError, LabelError: see `bagindex.sources.open_folder` and `bagindex.imagenet.open_imagenet`.
-        SettingsError: options of a folder for a named data set, or the other way round.
-    """
-    kind = choice(Layout, layout, "--layout")
-    if os.fspath(place) not in NAMED_SOURCES:
-        if data is not None or split is not None:
-            raise SettingsError(f"--data and --split go with a named data set: {', '.join(NAMED_SOURCES)}")
-        listed = None if labels is None else Path(labels)
-        folder: Source
-        if is_url(place):
-            from bagindex.remote.source import open_remote
-
-            observer.note(f"listing {place}")
-            folder = open_remote(os.fspath(place), layout=kind, labels=listed)
-        else:
-            folder = open_folder(Path(local_path(place)), layout=kind, labels=listed, follow_symlinks=follow_symlinks)
-        missing = sum(entry.label is None and entry.rejected is None for entry in folder.entries)
-        if listed is not None and missing:
-            observer.note(f"{missing:,} of {len(folder.entries):,} files have no label in {listed}")
-        return folder
-    from bagindex.imagenet import find_data, open_imagenet
-
-    if kind is not Layout.AUTO or labels is not None:
-        raise SettingsError(f"{place} has its own layout and labels: leave out --layout and --labels")
-    found = find_data(None if data is None else Path(data))
-    source = open_imagenet(found, split or "val", follow_symlinks=follow_symlinks)
-    if split in (None, "val") and len(source.entries) < VAL_PICTURES:
-        observer.note(f"{len(source.entries):,} of the {VAL_PICTURES:,} pictures of imagenet-val are in {found}")
-    return source
-
-
-def choice(kind: type[_Choice], value: str, option: str) -> _Choice:
-    """One of the values that an option takes.
-
-    Raises:
-        SettingsError: it is none of them.
-    """
-    try:
-        return kind(value)
-    except ValueError:
-        raise SettingsError(f"{option} is one of {', '.join(kind)}, not {value!r}") from None
+    place = home.at(out) if out is not None else None if name is None else home.named(name)
+    source = open_source(replace(asked, spool=None if place is None else spool_path(place.place)), observer)
+    directory = place or home.for_source(source.name, source.location)
+    with until_done(source, finished=False):
+        if to_write and directory.exists() and not directory.elsewhere:
+            with directory.writing():
+                pass
+        if compute is None:
+            if not models and not weights and (default := usual_model(asked.place)):
+                models = [default]
+            compute = open_models(models, weights, options, observer)
+        computes = compute if isinstance(compute, Sequence) else [compute]
+        return Prepared(directory, source, class_ids(source, computes[0].classes, asked.class_map), computes)
 
 
 def open_models(

@@ -61,10 +61,16 @@ ImageSizeOption = Annotated[
     typer.Option("--image-size", metavar="N|HxW", help="Side, or height and width, of the model's input in pixels."),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", metavar="PATH", help="Where imagenet-val is; else BAGINDEX_IMAGENET.")
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Where imagenet-val is, else BAGINDEX_IMAGENET; or the pictures of a list of boxes, else beside it.",
+    ),
 ]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", metavar="val|train", help="Which part of a named data set; else val.")
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Which part of a data set that has several, such as val or train."),
 ]
 LayoutOption = Annotated[
     str, typer.Option("--layout", metavar="auto|folders|flat", help="Labels from the folders' names, or no labels.")
@@ -106,6 +112,26 @@ TimeoutOption = Annotated[
     float, typer.Option("--decoder-timeout", metavar="SECONDS", help="Reject a picture that takes longer to decode.")
 ]
 FollowOption = Annotated[bool, typer.Option("--follow-symlinks", help="Index what symbolic links point to.")]
+SourceKindOption = Annotated[
+    str,
+    typer.Option(
+        "--source-kind",
+        metavar="auto|folder|parquet|arrow|webdataset|crops",
+        help="How the source holds pictures, where it may be read in several ways.",
+    ),
+]
+ImageColumnOption = Annotated[
+    str | None,
+    typer.Option("--image-column", metavar="NAME", help="The column of a table's pictures; else the only one."),
+]
+LabelColumnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--label-column",
+        metavar="NAME",
+        help="The column of a table's labels, or the ending of a tar archive's; else `label`, `cls`.",
+    ),
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be indexed.")]
 MaxErrorsOption = Annotated[
     int | None,

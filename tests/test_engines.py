@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bagindex import Index
-from bagindex.archives import TarSource
 from bagindex.batches import PrecisionRefusedError
 from bagindex.build import BuildSettings, build, committed
 from bagindex.engines.engine import Heard, Hearing
@@ -35,7 +34,9 @@ from bagindex.locking import LOCK
 from bagindex.pipeline import Pipeline
 from bagindex.plan import Work, cut, owed
 from bagindex.profile import Profile
-from bagindex.sources import Entry, open_folder
+from bagindex.sources import Entry
+from bagindex.sources.archives import TarSource
+from bagindex.sources.folders import open_folder
 from bagindex.store import IndexDirectory
 from bagindex.tasks import Task, Tasks
 from bagindex_schemas.records import Comparison

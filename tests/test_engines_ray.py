@@ -29,7 +29,8 @@ from bagindex.engines.ray import RayEngine
 from bagindex.errors import EngineError, EvidenceRangeError, SettingsError, TooManyRejectsError
 from bagindex.evidence import Evidence
 from bagindex.observer import BuildObserver
-from bagindex.prepare import ModelOptions, class_ids, open_models, open_source
+from bagindex.prepare import ModelOptions, class_ids, open_models
+from bagindex.sources.opening import SourceOptions, open_source
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Precision
 from fakes import LinearCompute, MemorySource
@@ -286,7 +287,7 @@ class MortalBagNet:
 
 def test_a_bagnet_gives_the_same_bytes_although_a_worker_is_killed(planted_folder: Path, tmp_path: Path) -> None:
     settings = BuildSettings(shard_size=16, workers=1)
-    source = open_source(planted_folder / "pictures", observer=BuildObserver())
+    source = open_source(SourceOptions(planted_folder / "pictures"), BuildObserver())
     weights = [str(planted_folder / "bagnet33.safetensors")]
     (here,) = open_models([], weights, ModelOptions(device="cpu"), BuildObserver())
     (there,) = open_models([], weights, ModelOptions(device="cpu", elsewhere=True), BuildObserver())

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bagindex.sources import Entry, FolderSource
+from bagindex.sources import Entry
+from bagindex.sources.folders import FolderSource
 from faults import changes
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from bagindex import archives as tars
-from bagindex.archives import Member
 from bagindex.decoders import pool
 from bagindex.geometry import Cut
 from bagindex.images import Picture, Rejected, read_picture
+from bagindex.sources import archives as tars
+from bagindex.sources.archives import Member
 from bagindex_schemas.rejects import RejectCode
 from faults import archives, pictures
 

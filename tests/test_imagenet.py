@@ -21,13 +21,12 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from bagindex import archives
-from bagindex.archives import TarSource
 from bagindex.errors import LabelError, SourceError
-from bagindex.imagenet import DEVKIT, KAGGLE_LABELS, META, TRUTH, find_data, open_imagenet
 from bagindex.images import Rejected, read_picture
 from bagindex.labels import map_labels, read_classes
-from bagindex.sources import Source, describe
+from bagindex.sources import Source, archives, describe
+from bagindex.sources.archives import TarSource
+from bagindex.sources.imagenet import DEVKIT, KAGGLE_LABELS, META, TRUTH, find_data, open_imagenet
 from bagindex_schemas.records import Transform
 from bagindex_schemas.rejects import RejectCode
 

@@ -109,7 +109,7 @@ def test_train_split(tmp_path: Path) -> None:
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match="BAGINDEX_IMAGENET"):
         Index.build("imagenet-val")
-    with pytest.raises(SettingsError, match="go with a named data set"):
+    with pytest.raises(SettingsError, match="leave out --data: a folder of pictures takes"):
         Index.build(tmp_path, data=tmp_path)
     with pytest.raises(SettingsError, match="leave out --layout"):
         Index.build("imagenet-val", layout="flat")

@@ -16,7 +16,8 @@ import pytest
 
 from bagindex.errors import LabelError, SourceError
 from bagindex.images import Rejected
-from bagindex.sources import MAX_BYTES, Entry, FolderSource, Layout, describe, open_folder
+from bagindex.sources import MAX_BYTES, Entry, describe
+from bagindex.sources.folders import FolderSource, Layout, open_folder
 from bagindex_schemas.rejects import RejectCode
 
 

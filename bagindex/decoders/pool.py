@@ -22,12 +22,12 @@ _lock = threading.Lock()
 _idle: list[DecoderProcess] = []
 
 
-def decode(data: bytes, transform: Cut, seconds: float = DEFAULT_SECONDS, most: int = MAX_PIXELS) -> Picture:
+def decode(data: bytes, transform: Cut | None, seconds: float = DEFAULT_SECONDS, most: int = MAX_PIXELS) -> Picture:
     """Decode `data` in another process, and cut the model's input out of it. From any thread.
 
     Args:
         data: a picture's file.
-        transform: what is cut out.
+        transform: what is cut out; None: nothing, the whole picture is wanted.
         seconds: how long it may take.
         most: how many pixels it may have.
 

@@ -65,8 +65,9 @@ class DecoderProcess:
         """Whether it has ended while it had nothing to do."""
         return self._child.ended
 
-    def decode(self, data: bytes, transform: Cut, seconds: float, most: int) -> Picture:
-        """Decode a picture of `most` pixels. After an error other than `Rejected` the process is to be killed.
+    def decode(self, data: bytes, transform: Cut | None, seconds: float, most: int) -> Picture:
+        """Decode a picture of `most` pixels; without a transform, it comes whole. After an error other than `Rejected`
+        the process is to be killed.
 
         Raises:
             Rejected: it is no picture, or none that can be indexed.
@@ -74,22 +75,22 @@ class DecoderProcess:
             LostError: the process has ended.
         """
         deadline = time.monotonic() + seconds
-        height, width = transform.crop_height, transform.crop_width
-        size = height * width * 3
+        cut = transform and (transform.resize, transform.crop_height, transform.crop_width)
         try:
-            cut = transform.resize, height, width
             frames.send_json(self._child.to, deadline, seconds=seconds, cut=cut, most=most)
             frames.send(self._child.to, frames.Kind.BYTES, data, deadline)
             said = frames.receive_json(self._child.answers, _MOST_SAID, deadline)
-            _, pixels = frames.receive(self._child.answers, size, deadline)
+            _, pixels = frames.receive(self._child.answers, 3 * (cut[1] * cut[2] if cut else most), deadline)
         except (OSError, EOFError):
             raise LostError(self.kill()) from None
         if "code" in said:
             raise Rejected(RejectCode(said["code"]), said["message"])
-        if len(pixels) != size:
+        placement = Placement(*said["placement"])
+        _, height, width = cut or (0, placement.height, placement.width)
+        if len(pixels) != height * width * 3:
             raise LostError(self.kill())
         array = np.frombuffer(pixels, np.uint8).reshape(height, width, 3).copy()  # which may be written
-        return Picture(array, Placement(*said["placement"]), len(data), said["sha256"])
+        return Picture(array, placement, len(data), said["sha256"])
 
     def kill(self) -> str:
         """End it, whatever it does; how it ended, in words."""

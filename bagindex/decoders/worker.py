@@ -44,13 +44,13 @@ def main() -> None:
         except (EOFError, frames.LateError):
             return
         inside.give_up_after(told["seconds"] + 1)
-        said, pixels = _decode(data, Cut(*told["cut"]), told["most"])
+        said, pixels = _decode(data, told["cut"] and Cut(*told["cut"]), told["most"])
         inside.give_up_after(0)
         frames.send_json(answers, **said)
         frames.send(answers, frames.Kind.BYTES, pixels)
 
 
-def _decode(data: bytes, transform: Cut, most: int) -> tuple[dict[str, object], bytes]:
+def _decode(data: bytes, transform: Cut | None, most: int) -> tuple[dict[str, object], bytes]:
     try:
         crop, placement = cut(data, transform, most)
         return {"placement": astuple(placement), "sha256": hashlib.sha256(data).hexdigest()}, crop.tobytes()

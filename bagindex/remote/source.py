@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,8 @@ from bagindex.images import Rejected
 from bagindex.remote.objects import Listed, ObjectStore
 from bagindex.remote.places import parse
 from bagindex.remote.trouble import Absent, Conflict
-from bagindex.sources import MAX_BYTES, Entry, Layout, Reader, arrange, changed, left_out, source_name
+from bagindex.sources import MAX_BYTES, Entry, Reader, changed, left_out, place_hash, source_name
+from bagindex.sources.folders import Layout, arrange
 from bagindex_schemas.rejects import RejectCode
 
 
@@ -35,7 +35,7 @@ class RemoteSource:
     @property
     def location(self) -> str:
         """Hash of the URL."""
-        return hashlib.sha256(str(self.store.place).encode()).hexdigest()[:16]
+        return place_hash(str(self.store.place))
 
     def reader(self) -> Reader:
         """The same place without the list of its objects, of which each is looked at again before it is read."""
@@ -54,7 +54,7 @@ class RemoteSource:
             raise Rejected(RejectCode.MISSING, "not there")
         if listed.size > MAX_BYTES:
             raise Rejected(RejectCode.TOO_LARGE, f"{listed.size:,} bytes are no picture's")
-        if listed.size != entry.size:
+        if entry.size is not None and listed.size != entry.size:
             raise changed(entry.size, listed.size)
         try:
             return self.store.read(name, 0, listed.size, listed.tag)
@@ -66,7 +66,7 @@ class RemoteSource:
 
 
 def open_remote(url: str, *, layout: Layout = Layout.AUTO, labels: Path | None = None) -> RemoteSource:
-    """List the objects below a place; see `bagindex.sources.open_folder`.
+    """List the objects below a place; see `bagindex.sources.folders.open_folder`.
 
     Raises:
         SettingsError: it is no URL of an object store.

@@ -20,7 +20,8 @@ from torchvision.transforms import v2
 
 from bagindex.errors import LabelError, SourceError
 from bagindex.images import Rejected, open_picture
-from bagindex.sources import Entry, FolderSource, Layout, describe, open_folder
+from bagindex.sources import Entry, describe
+from bagindex.sources.folders import FolderSource, Layout, open_folder
 from bagindex.text import some
 from bagindex.training.recipe import input_size
 from bagindex_schemas.training import Recipe

@@ -82,10 +82,10 @@ def inputs(arguments: argparse.Namespace, least: int) -> Any:
     from bagindex.images import Rejected
     from bagindex.observer import BuildObserver
     from bagindex.plan import spread
-    from bagindex.prepare import open_source
+    from bagindex.sources.opening import SourceOptions, open_source
     from bagindex_schemas.records import Transform
 
-    source = open_source(arguments.source, observer=BuildObserver())
+    source = open_source(SourceOptions(arguments.source), BuildObserver())
     transform = Transform(resize=256, crop_height=224, crop_width=224)
     entries = [source.entries[i] for i in spread(len(source.entries), max(least, 16))]
     decoded = (picture for _, picture in Decoder(1).decode(source, entries, transform))

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bagindex import Index
-from bagindex.archives import TarSource
 from bagindex.build import BuildSettings, build
 from bagindex.decoding import Decoder
 from bagindex.errors import SourceError
-from bagindex.imagenet import open_imagenet
 from bagindex.images import Picture, Rejected
+from bagindex.sources.archives import TarSource
+from bagindex.sources.imagenet import open_imagenet
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Transform
 from bagindex_schemas.rejects import RejectCode

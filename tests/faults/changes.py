@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bagindex import Index
-from bagindex.archives import TarSource
 from bagindex.build import BuildSettings, build
 from bagindex.errors import SettingsError, SourceError
 from bagindex.grow import update
 from bagindex.observer import BuildObserver
-from bagindex.sources import Layout, Source, open_folder
+from bagindex.sources import Source
+from bagindex.sources.archives import TarSource
+from bagindex.sources.folders import Layout, open_folder
 from bagindex.store import IndexDirectory
 from bagindex_schemas.rejects import RejectCode
 from fakes import LinearCompute

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from bagindex import imagenet, labels, seal, text, thrift
+from bagindex import labels, seal, text, thrift
 from bagindex.errors import DamagedIndexError, LabelError, SourceError, UnknownClassError
 from bagindex.processes import frames
+from bagindex.sources import imagenet
 from bagindex_schemas.derived import AnnRecord, WordsRecord
 from bagindex_schemas.records import (
     CatalogRecord,

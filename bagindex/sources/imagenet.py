@@ -18,10 +18,11 @@ from pathlib import Path
 
 import platformdirs
 
-from bagindex.archives import TarSource, list_members
 from bagindex.errors import SourceError
 from bagindex.labels import imagenet_classes, read_csv_rows
-from bagindex.sources import Entry, Layout, Reader, Source, open_folder
+from bagindex.sources import Entry, Reader, Source
+from bagindex.sources.archives import TarSource, list_members
+from bagindex.sources.folders import Layout, open_folder
 from bagindex.synsets import read_synsets
 from bagindex.text import path_text, some
 

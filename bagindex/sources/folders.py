@@ -1,8 +1,4 @@
-"""Where labelled images come from: folders of pictures.
-
-A source lists its entries once, in the order of their paths' bytes; an entry's place in that list is its image_id.
-Labels are the source's own class names here; `bagindex.labels` turns them into the model's classes, or refuses.
-"""
+"""Folders of pictures."""
 
 from __future__ import annotations
 
@@ -14,19 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
 
 from bagindex.errors import SourceError
 from bagindex.images import Rejected
 from bagindex.labels import read_labels
+from bagindex.sources import MAX_BYTES, Entry, Reader, changed, left_out, place_hash, source_name
 from bagindex.text import path_text
-from bagindex_schemas.records import SourceRecord
 from bagindex_schemas.rejects import RejectCode
 
-MAX_BYTES = 2**31
-"""Larger files are not read: they would fill the memory, and the largest picture that is taken is half as large."""
-_CLUTTER = frozenset({b"Thumbs.db", b"desktop.ini"})
-_PICTURE_ENDINGS = (
+PICTURE_ENDINGS = (
     *(b".avif", b".bmp", b".gif", b".ico", b".jp2", b".jpeg", b".jpg", b".pgm", b".png", b".ppm"),
     *(b".tga", b".tif", b".tiff", b".webp"),
 )
@@ -38,51 +30,6 @@ class Layout(StrEnum):
     AUTO = "auto"
     FOLDERS = "folders"
     FLAT = "flat"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file of a source. `rejected` says why it cannot be read, where the listing knows that already."""
-
-    path: bytes
-    size: int
-    label: str | None = None
-    rejected: Rejected | None = None
-
-    @property
-    def text(self) -> str:
-        """The path as text; bytes that are not UTF-8 show as `\\xNN`."""
-        return path_text(self.path)
-
-
-class Reader(Protocol):
-    """Reads files that a source has listed."""
-
-    def read(self, entry: Entry) -> bytes:
-        """The file's bytes; raises `Rejected` when they cannot be had."""
-
-
-class Source(Reader, Protocol):
-    """Labelled image files."""
-
-    @property
-    def kind(self) -> str:
-        """What sort of source it is; part of the index's identity."""
-
-    @property
-    def name(self) -> str:
-        """A short name for people, from which an index's default name is made."""
-
-    @property
-    def location(self) -> str:
-        """A hash of the place, so that a second source of the same name is told apart."""
-
-    @property
-    def entries(self) -> Sequence[Entry]:
-        """All files, in the order of image_id."""
-
-    def reader(self) -> Reader:
-        """What reads the files and does not have the list of them, which may be long: for other processes."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +51,7 @@ class FolderSource:
     @property
     def location(self) -> str:
         """Hash of the folder's absolute path."""
-        return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+        return place_hash(self.root)
 
     def reader(self) -> Reader:
         """The same folder without the list of its files."""
@@ -128,8 +75,9 @@ class FolderSource:
                     raise Rejected(RejectCode.NOT_REGULAR, "not a regular file")
                 if info.st_size > MAX_BYTES:
                     raise Rejected(RejectCode.TOO_LARGE, f"{info.st_size:,} bytes are no picture's")
-                if info.st_size != entry.size or len(data := file.read(entry.size + 1)) != entry.size:
-                    raise changed(entry.size, os.fstat(file.fileno()).st_size)
+                size = info.st_size if entry.size is None else entry.size
+                if info.st_size != size or len(data := file.read(size + 1)) != size:
+                    raise changed(size, os.fstat(file.fileno()).st_size)
                 return data
         except OSError as error:
             raise _reject(error) from None
@@ -200,34 +148,6 @@ def arrange(
     return layout, found, digest
 
 
-def describe(source: Source, listed: int | None = None) -> SourceRecord:
-    """What an index remembers of a source; `fingerprint` covers every path, size and label.
-
-    `listed` is the number of files of the whole source, where `source` is a part of it.
-    """
-    digest = hashlib.sha256()
-    for entry in source.entries:
-        label = "" if entry.label is None else "=" + entry.label
-        code = entry.rejected.code if entry.rejected else ""
-        digest.update(b"%d:%s\0%d\0%s\0%s\n" % (len(entry.path), entry.path, entry.size, label.encode(), code.encode()))
-    return SourceRecord(
-        kind=source.kind,
-        name=source.name,
-        location=source.location,
-        fingerprint=digest.hexdigest(),
-        files=len(source.entries),
-        listed=len(source.entries) if listed is None else listed,
-    )
-
-
-def changed(before: int, now: int) -> Rejected:
-    """A file is not what was listed, which is what an index remembers of its source."""
-    return Rejected(
-        RejectCode.CHANGED,
-        f"has changed since it was listed ({before:,} bytes then, {now:,} now): `bagindex update` takes it up",
-    )
-
-
 def _walk(root: bytes, follow: bool) -> Iterator[Entry]:
     # The chain of (device, inode) above a folder, so that a link to a parent does not loop.
     top = os.stat(root)
@@ -265,16 +185,6 @@ def _walk(root: bytes, follow: bool) -> Iterator[Entry]:
                 yield _refused(path, RejectCode.NOT_REGULAR, "not a regular file")
 
 
-def left_out(name: bytes) -> bool:
-    """Whether a file or folder of that name is none of a source's."""
-    return name.startswith(b".") or name in _CLUTTER
-
-
-def bounds_reading(source: Reader) -> bool:
-    """Whether a source sees to it by itself that reading comes to an end."""
-    return bool(getattr(source, "bounded", False))
-
-
 def _refused(path: bytes, code: RejectCode, message: str) -> Entry:
     return Entry(path, 0, rejected=Rejected(code, message))
 
@@ -292,7 +202,7 @@ def _reject(error: OSError) -> Rejected:
 
 
 def _guess_layout(where: str, entries: Sequence[Entry]) -> Layout:
-    loose = sum(b"/" not in e.path and e.path.lower().endswith(_PICTURE_ENDINGS) for e in entries)
+    loose = sum(b"/" not in e.path and e.path.lower().endswith(PICTURE_ENDINGS) for e in entries)
     nested = sum(b"/" in e.path for e in entries)
     if loose and nested:
         raise SourceError(
@@ -319,12 +229,3 @@ def _label_by_file(found: Sequence[Entry], labels: Path, own: str | None) -> tup
     rest = [entry for entry in found if entry.path not in listed and entry.text != own]
     entries = sorted([*labelled, *rest], key=lambda entry: entry.path)
     return entries, hashlib.sha256(labels.read_bytes()).hexdigest()
-
-
-def source_name(name: str, parent: str) -> str:
-    """A short name for a source in a folder of that name, below a parent."""
-    generic = {"val", "validation", "valid", "train", "test", "images", "imgs", "pictures", "photos", "data"}
-    name = name or "root"
-    if name.lower() in generic and parent:
-        name = f"{parent}-{name}"
-    return path_text(os.fsencode(name))

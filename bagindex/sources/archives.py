@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import stat
@@ -14,14 +13,13 @@ from pathlib import Path
 
 from bagindex.errors import SourceError
 from bagindex.images import Rejected
-from bagindex.sources import MAX_BYTES, Entry, Reader
+from bagindex.sources import MAX_BYTES, Entry, Reader, place_hash
+from bagindex.sources.files import Stamp, changed_file, stamp_of
 from bagindex.text import path_text
 from bagindex_schemas.rejects import RejectCode
 
 PositionedRead = Callable[[int, int], bytes]
 """(count, offset) to bytes, fewer at the end of the archive; like `os.pread` on a descriptor."""
-_Stamp = tuple[int, int]
-"""Size and time of the last change, in nanoseconds, by which an archive is known to be the one that was listed."""
 _MAX_HEADER = 2**16
 """Long names and PAX records are far smaller; a header that claims more is not read."""
 
@@ -45,6 +43,8 @@ class TarSource:
 
     Attributes:
         complete: whether the archive has its end mark; where it has none, further members may be lost.
+        path: the archive.
+        stamp: by which it is known to be the archive that was listed.
     """
 
     kind = "tar"
@@ -63,14 +63,14 @@ class TarSource:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             raise SourceError(f"{path} is not a file: give a tar archive of pictures")
-        self._path = path
+        self.path = path
         self._descriptor = descriptor
-        self._stamp = _stamp(info)
+        self.stamp = stamp_of(info)
         members, self.complete = list_members(lambda n, offset: os.pread(descriptor, n, offset), info.st_size, path)
         if not members:
             raise SourceError(f"no files in {path}: give a tar archive of pictures")
         self.name = path_text(os.fsencode(path.resolve().stem))
-        self.location = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+        self.location = place_hash(path.resolve())
         self.entries: Sequence[Entry] = [Entry(m.path, m.size, rejected=m.rejected) for m in members]
         self._members = {member.path: member for member in members}
 
@@ -78,9 +78,21 @@ class TarSource:
         """The archive itself: where its members lie is needed to read them. Another process opens it anew."""
         return self
 
-    def __reduce__(self) -> tuple[Callable[[Path, _Stamp], TarSource], tuple[Path, _Stamp]]:
+    def __reduce__(self) -> tuple[Callable[[Path, Stamp], TarSource], tuple[Path, Stamp]]:
         """For other processes."""
-        return _opened_again, (self._path.absolute(), self._stamp)
+        return TarSource.again, (self.path.absolute(), self.stamp)
+
+    @classmethod
+    def again(cls, path: Path, stamp: Stamp) -> TarSource:
+        """An archive that was listed before, opened anew.
+
+        Raises:
+            SourceError: it cannot be read, or is another one now.
+        """
+        source = cls(path)
+        if source.stamp != stamp:
+            raise changed_file(path)
+        return source
 
     def read(self, entry: Entry) -> bytes:
         """The member's bytes.
@@ -106,8 +118,8 @@ class TarSource:
             parts.append(part)
             offset += len(part)
         # Afterwards, so that what was changed while it was read is seen, too.
-        if _stamp(os.fstat(self._descriptor)) != self._stamp:
-            raise _changed(self._path)
+        if stamp_of(os.fstat(self._descriptor)) != self.stamp:
+            raise changed_file(self.path)
         if offset < end:
             raise Rejected(RejectCode.TRUNCATED, "the archive ends before the file does")
         return b"".join(parts)
@@ -202,24 +214,6 @@ def _refusal(header: tarfile.TarInfo) -> Rejected | None:
     if not header.isreg():
         return Rejected(RejectCode.NOT_REGULAR, "not a regular file")
     return None
-
-
-def _stamp(info: os.stat_result) -> _Stamp:
-    return info.st_size, info.st_mtime_ns
-
-
-def _opened_again(path: Path, stamp: _Stamp) -> TarSource:
-    source = TarSource(path)
-    if source._stamp != stamp:
-        raise _changed(path)
-    return source
-
-
-def _changed(path: Path) -> SourceError:
-    return SourceError(
-        f"{path} has changed since it was listed: put it back as it was and run the same command again, "
-        "or begin anew with --restart"
-    )
 
 
 def _by_path(found: dict[bytes, Member]) -> list[Member]:

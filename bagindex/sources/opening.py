@@ -1,0 +1,275 @@
+"""Which kind of source is meant by what is given, and how it is opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeGuard
+
+from bagindex.enums import choice
+from bagindex.errors import SettingsError, SourceError
+from bagindex.observer import BuildObserver
+from bagindex.remote.places import is_url, local_path
+from bagindex.sources import Source, left_out
+from bagindex.sources.files import find, is_pattern
+from bagindex.sources.folders import PICTURE_ENDINGS, Layout, open_folder
+
+PathLike = str | os.PathLike[str]
+ItemStream = Iterable[tuple[str, object, object]]
+"""What a program gives: names, pictures and labels."""
+VAL_PICTURES = 50_000
+IMAGENET_VAL = "imagenet-val"
+"""A data set that has a name; `./imagenet-val` is a folder all the same."""
+_LOOKED_AT = 200
+"""Files of each folder that are looked at to know what is in it."""
+
+
+class SourceKind(StrEnum):
+    """How a place holds pictures; `auto` looks."""
+
+    AUTO = "auto"
+    FOLDER = "folder"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+    WEBDATASET = "webdataset"
+    CROPS = "crops"
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What is indexed; see `bagindex.Index.build`.
+
+    `spool` is where the items that a program gives are written down; `anew` takes new ones.
+    """
+
+    place: PathLike | Source | ItemStream
+    data: PathLike | None = None
+    split: str | None = None
+    layout: str = "auto"
+    labels: PathLike | None = None
+    class_map: PathLike | None = None
+    follow_symlinks: bool = False
+    source_kind: str = "auto"
+    image_column: str | None = None
+    label_column: str | None = None
+    spool: Path | None = None
+    anew: bool = False
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The options of this place that are given, as they are written."""
+        plain = SourceOptions(self.place)
+        names = ("data", "split", "layout", "labels", "follow_symlinks", "source_kind", "image_column", "label_column")
+        return tuple(f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != getattr(plain, name))
+
+
+def usual_model(place: PathLike | Source | ItemStream) -> str | None:
+    """The model that a named data set defaults to."""
+    return "bagnet33" if _is_place(place) and os.fspath(place) == IMAGENET_VAL else None
+
+
+def is_stream(place: PathLike | Source | ItemStream) -> TypeGuard[ItemStream]:
+    """Whether these are items that a program gives one after the other, once perhaps."""
+    return not _is_place(place) and not hasattr(place, "entries")
+
+
+def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
+    """List what is to be indexed.
+
+    Args:
+        asked: what, and how it is read.
+        observer: hears what takes a while, and what is odd.
+
+    Raises:
+        SourceError, LabelError: it is not there, cannot be read, or in more than one way; see the kinds.
+        SettingsError: options that do not go with this kind of source.
+        StoreError: an object store cannot be reached, or refuses.
+    """
+    if not _is_place(asked.place):
+        return _given(asked.place, asked, observer)
+    layout = choice(Layout, asked.layout, "--layout")
+    place = os.fspath(asked.place)
+    kind = choice(SourceKind, asked.source_kind, "--source-kind")
+    if kind is SourceKind.AUTO and place == IMAGENET_VAL:
+        return _imagenet(asked, observer)
+    if is_url(place):
+        return _remote(place, layout, asked, kind, observer)
+    place = local_path(place)
+    if kind is SourceKind.AUTO:
+        kind = _look(place, asked)
+    return _OPENERS[kind](place, asked, observer)
+
+
+def _given(given: Source | ItemStream, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.items import open_items
+
+    _check(asked, "what a program gives")
+    if not is_stream(given):
+        return given
+    if asked.spool is None:
+        raise SettingsError("items need an index to be written down for: give it a name, or say with `out` where it is")
+    return open_items(given, asked.spool, asked.anew, observer.note)
+
+
+def _imagenet(asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.imagenet import find_data, open_imagenet
+
+    _check(asked, IMAGENET_VAL, "--data", "--split", "--follow-symlinks")
+    found = find_data(None if asked.data is None else Path(asked.data))
+    source = open_imagenet(found, asked.split or "val", follow_symlinks=asked.follow_symlinks)
+    if asked.split in (None, "val") and len(source.entries) < VAL_PICTURES:
+        observer.note(f"{len(source.entries):,} of the {VAL_PICTURES:,} pictures of imagenet-val are in {found}")
+    return source
+
+
+def _remote(place: str, layout: Layout, asked: SourceOptions, kind: SourceKind, observer: BuildObserver) -> Source:
+    from bagindex.remote.source import open_remote
+
+    if kind not in (SourceKind.AUTO, SourceKind.FOLDER) or _kind_of_file(place) is not None:
+        raise SourceError(f"{place}: of an object store, folders of pictures are read, and no files that hold many")
+    _check(asked, "a folder of pictures", "--layout", "--labels", "--follow-symlinks", "--source-kind")
+    observer.note(f"listing {place}")
+    return _told(open_remote(place, layout=layout, labels=_path(asked.labels)), asked, observer)
+
+
+def _folder(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    _check(asked, "a folder of pictures", "--layout", "--labels", "--follow-symlinks", "--source-kind")
+    layout = choice(Layout, asked.layout, "--layout")
+    source = open_folder(Path(place), layout=layout, labels=_path(asked.labels), follow_symlinks=asked.follow_symlinks)
+    return _told(source, asked, observer)
+
+
+def _parquet(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.parquet import open_parquet
+
+    _check(asked, "Parquet files", "--split", "--image-column", "--label-column", "--source-kind")
+    observer.note(f"listing {place}")
+    found = find(place, _ENDINGS[SourceKind.PARQUET]).of_split(asked.split)
+    return open_parquet(found, asked.image_column, asked.label_column)
+
+
+def _arrow(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.arrow import is_saved, open_arrow, saved_files
+
+    _check(asked, "a saved data set", "--split", "--image-column", "--label-column", "--source-kind")
+    observer.note(f"listing {place}")
+    if is_saved(place):
+        found = saved_files(place, asked.split)
+    else:
+        found = find(place, _ENDINGS[SourceKind.ARROW]).of_split(asked.split)
+    return open_arrow(found, asked.image_column, asked.label_column)
+
+
+def _webdataset(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.webdataset import open_webdataset
+
+    _check(asked, "tar archives", "--split", "--label-column", "--source-kind")
+    observer.note(f"listing {place}")
+    found = find(place, _ENDINGS[SourceKind.WEBDATASET]).of_split(asked.split)
+    return open_webdataset(found, asked.label_column, observer.note)
+
+
+def _crops(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.crops import open_crops
+
+    _check(asked, "a list of boxes", "--data", "--label-column", "--follow-symlinks", "--source-kind")
+    observer.note(f"listing {place}")
+    return open_crops(Path(place), _path(asked.data), asked.label_column, asked.follow_symlinks)
+
+
+_ENDINGS: Mapping[SourceKind, tuple[str, ...]] = {
+    SourceKind.PARQUET: (".parquet",),
+    SourceKind.ARROW: (".arrow",),
+    SourceKind.WEBDATASET: (".tar",),
+    SourceKind.CROPS: (".csv", ".json"),
+}
+_OPENERS: Mapping[SourceKind, Callable[[str, SourceOptions, BuildObserver], Source]] = {
+    SourceKind.FOLDER: _folder,
+    SourceKind.PARQUET: _parquet,
+    SourceKind.ARROW: _arrow,
+    SourceKind.WEBDATASET: _webdataset,
+    SourceKind.CROPS: _crops,
+}
+
+
+def _look(place: str, asked: SourceOptions) -> SourceKind:
+    """What is at a place."""
+    if os.path.isfile(place) or is_pattern(place):
+        if kind := _kind_of_file(place):
+            return kind
+        known = ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
+        raise SourceError(f"the source {place} is not a folder: give a folder of pictures, or a file of {known}")
+    if os.path.isdir(place) and not {"--layout", "--labels", "--follow-symlinks"} & set(asked.given):
+        return _look_into(place)
+    return SourceKind.FOLDER
+
+
+def _look_into(folder: str) -> SourceKind:
+    """What is in a folder: files that hold many pictures, or pictures and folders of them."""
+    held: dict[SourceKind, str] = {}
+    pictures: str | None = None
+    for depth, names in _names(folder):
+        picture = next((name for name in names if os.fsencode(name).lower().endswith(PICTURE_ENDINGS)), None)
+        pictures = pictures or picture
+        if picture is None or depth == 0:  # what lies among the pictures of a class is none of a data set's files
+            for name in names:
+                kind = _kind_of_file(name)
+                if kind is not None and kind is not SourceKind.CROPS:  # lists lie in every folder
+                    held.setdefault(kind, name)
+    if pictures is not None:
+        held[SourceKind.FOLDER] = pictures
+    if len(held) > 1:
+        which = " or ".join(f"--source-kind {kind} ({name})" for kind, name in held.items())
+        raise SourceError(f"{folder} may be read in several ways: say {which}")
+    return next(iter(held), SourceKind.FOLDER)
+
+
+def _names(folder: str) -> Iterator[tuple[int, list[str]]]:
+    """The names in a folder, and some of those in the folders below, with how deep they lie."""
+    pending = [(folder, 0)]
+    while pending:
+        top, depth = pending.pop()
+        names: list[str] = []
+        try:
+            with os.scandir(top) as children:
+                for child in children:
+                    if left_out(os.fsencode(child.name)):
+                        continue
+                    if child.is_dir():
+                        if depth < 2:
+                            pending.append((child.path, depth + 1))
+                    elif len(names) < _LOOKED_AT or depth == 0:
+                        names.append(child.name)
+                    else:
+                        break
+        except OSError:
+            continue  # opening it says what is wrong
+        yield depth, names
+
+
+def _kind_of_file(name: str) -> SourceKind | None:
+    return next((kind for kind, endings in _ENDINGS.items() if name.lower().endswith(endings)), None)
+
+
+def _told(source: Source, asked: SourceOptions, observer: BuildObserver) -> Source:
+    missing = sum(entry.label is None and entry.rejected is None for entry in source.entries)
+    if asked.labels is not None and missing:
+        observer.note(f"{missing:,} of {len(source.entries):,} files have no label in {asked.labels}")
+    return source
+
+
+def _check(asked: SourceOptions, what: str, *taken: str) -> None:
+    """Refuse options that a kind does not take: they would mean nothing."""
+    if other := [option for option in asked.given if option not in taken]:
+        raise SettingsError(f"leave out {' and '.join(other)}: {what} takes {', '.join(taken) or 'no such options'}")
+
+
+def _is_place(given: PathLike | Source | ItemStream) -> TypeGuard[PathLike]:
+    return isinstance(given, str | os.PathLike)
+
+
+def _path(given: PathLike | None) -> Path | None:
+    return None if given is None else Path(given)
