@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from bagindex.arithmetic import float32
 from bagindex.errors import SettingsError
-from bagindex.geometry import make_grid, patch_box
+from bagindex.geometry import Colour, make_grid, patch_box
+from bagindex.registry import STRIDE, Architecture
 from bagindex_schemas.records import ClassRecord, Environment, Grid, Precision, Transform
 
 if TYPE_CHECKING:
@@ -83,6 +84,22 @@ class Compute(Protocol):
         """The weights as a file for the index; `fc.weight` [C, D] and `fc.bias` [C] are the linear layer."""
 
 
+def padding_colour(transform: Transform) -> Colour:
+    """What zeros of the normalised input are as a colour: the mean."""
+    red, green, blue = (round(255 * each) for each in transform.mean)
+    return red, green, blue
+
+
+def bagnet_grid(architecture: Architecture, transform: Transform) -> Grid:
+    """Grid of a BagNet over the input of a transform.
+
+    Raises:
+        SettingsError: the input is smaller than one patch.
+    """
+    shape = transform.crop_height, transform.crop_width
+    return make_grid(architecture.receptive_field, STRIDE, *shape, architecture.offset, padding_colour(transform))
+
+
 class BagNetCompute:
     """A BagNet on one device, folded. Its features are in the precision asked for; the linear layer, means and maxima
     are in float32 always.
@@ -112,7 +129,6 @@ class BagNetCompute:
         import torch
 
         from bagindex.inference import FoldedBagNet
-        from bagindex.registry import STRIDE
 
         model = checkpoint.build()
         self.name = name
@@ -122,9 +138,7 @@ class BagNetCompute:
         self.feature_size = model.feature_size
         self.classes = classes
         self.transform = transform
-        self.grid = make_grid(
-            checkpoint.architecture.receptive_field, STRIDE, transform.crop_height, transform.crop_width
-        )
+        self.grid = bagnet_grid(checkpoint.architecture, transform)
         # Nothing sees the last rows and columns of most inputs: 7 of 224.
         _, _, right, bottom = patch_box(self.grid, self.grid.rows - 1, self.grid.cols - 1)
         self._seen = bottom, right

@@ -3,7 +3,8 @@
 Without its strides a BagNet sees a patch at every pixel. A convolution that came after strides of 2 · 2 must then take
 inputs 4 pixels apart, which is a dilation of 4: strides become dilations, and everything that neighbouring patches
 share is computed once. A BagNet crops its residuals at the bottom and on the right; so it does here, since position y
-of a block's output starts at the pixel at which position y of its input starts.
+of a block's output starts at the pixel at which position y of its input starts. One that pads has the middle of what
+position y sees at pixel y, and pads as far as its dilated convolutions reach.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bagindex.arithmetic import float32
-from bagindex.inference import FoldedBagNet, Plain
+from bagindex.inference import FoldedBagNet, Plain, padding
 from bagindex.model import BagNet
 from bagindex_schemas.records import Transform
 
@@ -28,7 +29,8 @@ TILE = (64, 256)
 def without_strides(folded: FoldedBagNet) -> FoldedBagNet:
     """A copy that gives the features of the patch at every pixel: [N, 3, H, W] -> [N, H - q + 1, W - q + 1, D].
 
-    Place (y, x) of the result is the patch whose upper left corner is the pixel (y, x).
+    Place (y, x) of the result is the patch whose upper left corner is the pixel (y, x). Of a model that pads it is the
+    one whose middle is there, and there are [N, H, W, D].
     """
     dense = copy.deepcopy(folded)
     dilation = 1
@@ -37,6 +39,7 @@ def without_strides(folded: FoldedBagNet) -> FoldedBagNet:
         # In a block's order; conv2 and downsample have the same stride.
         for conv in (each for each in block.children() if isinstance(each, nn.Conv2d)):
             conv.dilation = (dilation, dilation)
+            conv.padding = tuple(dilation * each for each in padding(conv))
             stride = max(stride, conv.stride[0])
             conv.stride = (1, 1)
         dilation *= stride
@@ -65,8 +68,8 @@ def dense_evidence(
 
     Returns:
         Logits, float32 [classes, height, width]. [c, y, x] is that of the patch whose middle pixel is (y, x); what it
-        would see beyond the image is 0 after normalisation, which is the mean colour. At the patches of the stored
-        grid it is their evidence. Its mean is not the image's logit.
+        would see beyond the image is 0 after normalisation, which is the mean colour, or what the model itself pads
+        with in each layer. At the patches of the stored grid it is their evidence. Its mean is not the image's logit.
     """
     place = device or torch.device("cpu")
     network = without_strides(FoldedBagNet(model)).to(place).to(memory_format=torch.channels_last)
@@ -78,13 +81,21 @@ def dense_evidence(
     with torch.inference_mode(), float32():
         chosen = list(class_ids)
         weight, bias = model.fc.weight[chosen].to(place), model.fc.bias[chosen].to(place)
-        padded = _padded(pixels, transform, half, place)
+        # One that pads does so where the image ends; beyond the tile lies what its patches see of the image.
+        own = model.architecture.padded
+        padded = _padded(pixels, transform, 0 if own else half, place)
         corners = [(y, x) for y in range(0, height, tile[0]) for x in range(0, width, tile[1])]
         for done, (top, left) in enumerate(corners):
             progress(done, len(corners))
             bottom, right = min(top + tile[0], height), min(left + tile[1], width)
-            part = padded[:, :, top : bottom + 2 * half, left : right + 2 * half]
+            if own:
+                first = max(top - half, 0), max(left - half, 0)
+                part = padded[:, :, first[0] : bottom + half, first[1] : right + half]
+            else:
+                first = top, left
+                part = padded[:, :, top : bottom + 2 * half, left : right + 2 * half]
             features = network(part.contiguous(memory_format=torch.channels_last), how)[0]
+            features = features[top - first[0] : bottom - first[0], left - first[1] : right - first[1]]
             logits = nn.functional.linear(features, weight, bias)
             result[:, top:bottom, left:right] = logits.permute(2, 0, 1).cpu().numpy()
         progress(len(corners), len(corners))

@@ -17,7 +17,7 @@ from bagindex.figures import style
 from bagindex.figures.explain import Block, Side, explain_figure
 from bagindex.figures.heatmap import Overlay
 from bagindex.figures.text import shorten
-from bagindex.geometry import Box, FloatBox, cut
+from bagindex.geometry import Box, FloatBox, patch_pixels
 from bagindex.maps import Subject
 from bagindex.text import logit_text
 from bagindex_schemas.records import ClassRecord, Grid
@@ -203,6 +203,7 @@ class Explanation:
                 subtitle=f"{drawing.number(self.logits[i])} · {drawing.percent(self.probabilities[i])}",
                 values=self.values[i],
                 boxes=[patch.box for patch in self.speaking[i]],
+                crops=self._crops(self.speaking[i]),
                 numbers=[drawing.number(patch.logits[i], 1) for patch in self.speaking[i]],
             )
             for i, record in enumerate(self.classes)
@@ -214,6 +215,7 @@ class Explanation:
                 subtitle=f"margin {drawing.number(self.margin)}",
                 values=self.difference,
                 boxes=[patch.box for patch in self.deciding],
+                crops=self._crops(self.deciding),
                 numbers=[drawing.number(value, 1) for value in deciding],
             )
         )
@@ -227,6 +229,11 @@ class Explanation:
             overlay=Overlay(self.shape, (border, border), self.grid.stride, self.pixels, self.beneath, self.alpha),
             most_patches=max(len(side.boxes) for side in sides),
         )
+
+    def _crops(self, patches: Sequence[ExplainingPatch]) -> list[NDArray[np.uint8]]:
+        if self.pixels is None:
+            return []
+        return [patch_pixels(self.pixels, self.grid, patch.row, patch.col) for patch in patches]
 
     def figure(self) -> Figure:
         """The picture, as a matplotlib figure; draw on it inside `bagindex.figures.style.style()`."""
@@ -264,8 +271,7 @@ class Explanation:
             raise QueryError("this index keeps no pixels to show: build it anew with --pixels --restart")
         rows = []
         for patches in (*self.speaking, self.deciding):
-            crops = [cut(self.pixels, each.box) for each in patches]
-            rows.append(render.coarse_sheet(crops, [str(each.rank) for each in patches], width or 80))
+            rows.append(render.coarse_sheet(self._crops(patches), [str(each.rank) for each in patches], width or 80))
         first, second = (record.name for record in self.classes)
         difference = " - ".join(self.classes[place].name for place in (self.winner, self.loser))
         return render.stack(rows, [first, second, difference])

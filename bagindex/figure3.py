@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bagindex import output
-from bagindex.geometry import cut
+from bagindex.geometry import patch_pixels
 from bagindex.results import Patch, TopPatches
 from bagindex.text import logit_text, some
-from bagindex_schemas.records import ClassRecord
+from bagindex_schemas.records import ClassRecord, Grid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,11 @@ class Subrow:
     right: bool
     patches: TopPatches
     remark: str
+    _grid: Grid = dataclasses.field(repr=False, compare=False)
+
+    def crop(self, pictures: Mapping[int, NDArray[np.uint8]], patch: Patch) -> NDArray[np.uint8]:
+        """The pixels of one of its patches, uint8 [q, q, RGB], out of the models' inputs, by image_id."""
+        return patch_pixels(pictures[patch.image_id], self._grid, patch.row, patch.col)
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,9 @@ class Figure3:
         pictures = self.pictures()
 
         def strip(subrow: Subrow) -> Strip:
-            return Strip([Tile(crop(pictures, patch), caption(patch)) for patch in subrow.patches], subrow.remark)
+            return Strip(
+                [Tile(subrow.crop(pictures, patch), caption(patch)) for patch in subrow.patches], subrow.remark
+            )
 
         return [
             Row(record.name, *([strip(self.subrow(record, m, right)) for m in self.models] for right in (True, False)))
@@ -159,13 +166,8 @@ def make(
             for right in (True, False):
                 patches = index.top_patches(record.class_id, wrong_class=not right, k=k, model=model)
                 remark = "" if len(patches) == k else _remark(len(patches), right, unlabelled)
-                subrows.append(Subrow(record, model, right, patches, remark))
+                subrows.append(Subrow(record, model, right, patches, remark, index.grid_of(model)))
     return Figure3(tuple(dict.fromkeys(classes)), tuple(dict.fromkeys(models)), k, tuple(subrows), pixels)
-
-
-def crop(pictures: Mapping[int, NDArray[np.uint8]], patch: Patch) -> NDArray[np.uint8]:
-    """A patch's pixels, uint8 [q, q, RGB]."""
-    return cut(pictures[patch.image_id], patch.box)
 
 
 def caption(patch: Patch) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Patch grid <-> pixel boxes, model input <-> original picture. Pure functions.
 
-A *box* is `(x0, y0, x1, y1)` in pixels, x to the right, y down, the upper ends excluded.
+A *box* is `(x0, y0, x1, y1)` in pixels, x to the right, y down, the upper ends excluded. A model that pads its input
+has patches that reach beyond it: their boxes end where the input does, and what lies beyond is shown in the colour of
+the padding.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 FloatBox = tuple[float, float, float, float]
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
 
 
 class Cut(Protocol):
@@ -95,31 +99,65 @@ def from_source(box: FloatBox, placement: Placement) -> FloatBox:
     )
 
 
-def make_grid(receptive_field: int, stride: int, height: int, width: int) -> Grid:
-    """Grid of an unpadded patch model over a `height` × `width` input.
+def make_grid(
+    receptive_field: int, stride: int, height: int, width: int, offset: int = 0, colour: Colour = (0, 0, 0)
+) -> Grid:
+    """Grid of a patch model over a `height` × `width` input.
+
+    Args:
+        receptive_field, stride: pixels of a patch's side, and from one patch to the next.
+        height, width: of the input.
+        offset: where the first patch begins; -p for a model that pads p pixels on each side in all.
+        colour: of what it pads with.
 
     Raises:
         SettingsError: the input is smaller than one patch.
     """
-    from bagindex_schemas.records import Grid  # here, for what decodes pictures has no use for it
-
-    if min(height, width) < receptive_field:
+    rows, cols = ((side - 2 * offset - receptive_field) // stride + 1 for side in (height, width))
+    if min(rows, cols) < 1:
         raise SettingsError(
             f"an input of {width} x {height} pixels is smaller than one patch of "
             f"{receptive_field} x {receptive_field}: give a larger --image-size"
         )
+    return place_grid(receptive_field, stride, (rows, cols), (height, width), offset, colour)
+
+
+def place_grid(
+    receptive_field: int, stride: int, cells: tuple[int, int], shape: tuple[int, int], offset: int, colour: Colour
+) -> Grid:
+    """Grid of `cells` (rows, cols) over an input of `shape` (height, width); otherwise as `make_grid`."""
+    from bagindex_schemas.records import Grid, Padding  # here, for what decodes pictures has no use for it
+
+    ends = (offset + (count - 1) * stride + receptive_field for count in cells)
+    beyond = offset < 0 or any(end > side for end, side in zip(ends, shape, strict=True))
     return Grid(
         receptive_field=receptive_field,
         stride=stride,
-        rows=(height - receptive_field) // stride + 1,
-        cols=(width - receptive_field) // stride + 1,
+        rows=cells[0],
+        cols=cells[1],
+        offset=offset,
+        padding=Padding(height=shape[0], width=shape[1], colour=colour) if beyond else None,
     )
+
+
+def whole_box(grid: Grid, row: int, col: int) -> Box:
+    """The box of patch (`row`, `col`) with what of it lies beyond the model's input."""
+    x0, y0 = grid.offset + col * grid.stride, grid.offset + row * grid.stride
+    return (x0, y0, x0 + grid.receptive_field, y0 + grid.receptive_field)
 
 
 def patch_box(grid: Grid, row: int, col: int) -> Box:
     """Pixels of the model's input that patch (`row`, `col`) sees."""
-    x0, y0 = col * grid.stride, row * grid.stride
-    return (x0, y0, x0 + grid.receptive_field, y0 + grid.receptive_field)
+    box = whole_box(grid, row, col)
+    if grid.padding is None:
+        return box
+    width, height = grid.padding.width, grid.padding.height
+    return (max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height))
+
+
+def is_whole(grid: Grid, row: int, col: int) -> bool:
+    """Whether patch (`row`, `col`) lies in the input, so that nothing but pixels makes its feature."""
+    return patch_box(grid, row, col) == whole_box(grid, row, col)
 
 
 def cell_at(grid: Grid, box: FloatBox) -> tuple[int, int] | None:
@@ -128,7 +166,7 @@ def cell_at(grid: Grid, box: FloatBox) -> tuple[int, int] | None:
     """
     best, found = None, None
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    half = grid.receptive_field / 2
+    middle = grid.offset + grid.receptive_field / 2
     # A point has no area: it gets a little, so that it lies in patches.
     spread = 0.5 if box[0] == box[2] or box[1] == box[3] else 0.0
     wide = (box[0] - spread, box[1] - spread, box[2] + spread, box[3] + spread)
@@ -136,10 +174,26 @@ def cell_at(grid: Grid, box: FloatBox) -> tuple[int, int] | None:
         for col in range(grid.cols):
             patch = patch_box(grid, row, col)
             shared = shared_area(patch, wide)
-            far = (patch[0] + half - x) ** 2 + (patch[1] + half - y) ** 2
+            far = (col * grid.stride + middle - x) ** 2 + (row * grid.stride + middle - y) ** 2
             if shared > 0 and (best is None or (-round(shared, 6), far) < best):
                 best, found = (-round(shared, 6), far), (row, col)
     return found
+
+
+def patch_pixels(pixels: NDArray[np.uint8], grid: Grid, row: int, col: int) -> NDArray[np.uint8]:
+    """The pixels of patch (`row`, `col`) of a model's input, uint8 [q, q, RGB] from [height, width, RGB]; what lies
+    beyond the input has the colour that the model pads with.
+    """
+    import numpy as np
+
+    inner = cut(pixels, patch_box(grid, row, col))
+    if grid.padding is None or is_whole(grid, row, col):
+        return inner
+    left, top, _, _ = whole_box(grid, row, col)
+    shown = np.full((grid.receptive_field, grid.receptive_field, 3), grid.padding.colour, np.uint8)
+    x, y = max(-left, 0), max(-top, 0)
+    shown[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
+    return shown
 
 
 def cut(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
@@ -168,3 +222,8 @@ def shared_area(a: FloatBox, b: FloatBox) -> float:
     """Pixels that two boxes share."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return max(width, 0) * max(height, 0)
+
+
+def offset_text(grid: Grid) -> str:
+    """Where a grid begins, for people, where that is not at the input's first pixel."""
+    return f", from pixel {grid.offset} on" if grid.offset else ""

@@ -15,6 +15,7 @@ from bagindex.errors import OutputError, SettingsError
 from bagindex.figures import maps as drawing
 from bagindex.figures import style
 from bagindex.figures.heatmap import MOST_PANELS, Overlay, Panel, heatmap_figure
+from bagindex.geometry import patch_box
 from bagindex.maps import ImageEvidence, Likely, Subject, softmax
 from bagindex_schemas.records import ClassRecord, Grid
 
@@ -77,9 +78,12 @@ class Heatmap:
         Those of a dense map may begin before the input and end after it: what lies there is zero.
         """
         rows, cols = self.values.shape[1:]
+        if not self.dense:
+            boxes = [patch_box(self.grid, row, col) for row, col in np.ndindex(rows, cols)]
+            return np.array(boxes, np.int64).reshape(rows, cols, 4)
         size = self.grid.receptive_field
-        step, before = (1, (size - 1) // 2) if self.dense else (self.grid.stride, 0)
-        y, x = np.meshgrid(np.arange(rows) * step - before, np.arange(cols) * step - before, indexing="ij")
+        before = (size - 1) // 2
+        y, x = np.meshgrid(np.arange(rows) - before, np.arange(cols) - before, indexing="ij")
         return np.stack([x, y, x + size, y + size], axis=-1).astype(np.int64)
 
     def table_rows(self) -> list[dict[str, Any]]:

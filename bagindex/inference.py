@@ -25,9 +25,11 @@ class FoldedBagNet(nn.Module):
 
     def __init__(self, model: BagNet) -> None:
         super().__init__()
-        # conv1 is 1 × 1: a sum over its 64 outputs of the products of both weights is one 3 × 3 convolution.
-        stem = torch.einsum("omhw,mi->oihw", model.conv2.weight.double(), model.conv1.weight.double()[:, :, 0, 0])
-        self.stem = _convolution(stem, model.conv2.stride, model.bn1)
+        stem = model.conv1.weight
+        if model.conv2 is not None:
+            # conv1 is 1 × 1: a sum over its 64 outputs of the products of both weights is one 3 × 3 convolution.
+            stem = torch.einsum("omhw,mi->oihw", model.conv2.weight.double(), stem.double()[:, :, 0, 0])
+        self.stem = _convolution(stem, model.conv1, model.bn1)
         self.blocks = nn.ModuleList(_Block(block) for block in model.modules() if isinstance(block, Bottleneck))
         self.requires_grad_(False).eval()
 
@@ -46,15 +48,15 @@ class FoldedBagNet(nn.Module):
 class _Block(nn.Module):
     def __init__(self, block: Bottleneck) -> None:
         super().__init__()
-        self.conv1 = _convolution(block.conv1.weight, block.conv1.stride, block.bn1)
-        self.conv2 = _convolution(block.conv2.weight, block.conv2.stride, block.bn2)
-        self.conv3 = _convolution(block.conv3.weight, block.conv3.stride, block.bn3)
+        self.conv1 = _convolution(block.conv1.weight, block.conv1, block.bn1)
+        self.conv2 = _convolution(block.conv2.weight, block.conv2, block.bn2)
+        self.conv3 = _convolution(block.conv3.weight, block.conv3, block.bn3)
         self.downsample: nn.Conv2d | None = None
         if block.downsample is not None:
             conv, norm = block.downsample
             if not isinstance(conv, nn.Conv2d):
                 raise TypeError("downsample begins with a convolution")
-            self.downsample = _convolution(conv.weight, conv.stride, norm)
+            self.downsample = _convolution(conv.weight, conv, norm)
 
     def forward(self, x: Tensor, convolve: type[Plain]) -> Tensor:
         out = convolve.relu(self.conv2, convolve.relu(self.conv1, x))
@@ -89,7 +91,7 @@ class OneDNN(Plain):
     def relu(conv: nn.Conv2d, x: Tensor) -> Tensor:
         """relu(conv(x))."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, conv.weight, conv.bias, (0, 0), conv.stride, conv.dilation, conv.groups, "relu", [None], ""
+            x, conv.weight, conv.bias, padding(conv), conv.stride, conv.dilation, conv.groups, "relu", [None], ""
         )
         return result
 
@@ -97,7 +99,7 @@ class OneDNN(Plain):
     def add_relu(conv: nn.Conv2d, x: Tensor, residual: Tensor) -> Tensor:
         """relu(conv(x) + residual), in the residual's memory."""
         residual = residual.contiguous(memory_format=torch.channels_last)
-        shape = (0, 0), conv.stride, conv.dilation, conv.groups
+        shape = padding(conv), conv.stride, conv.dilation, conv.groups
         result: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
             residual, x, conv.weight, conv.bias, *shape, "add", 1.0, "relu", [None], ""
         )
@@ -111,7 +113,7 @@ class CuDNN(Plain):
     def relu(conv: nn.Conv2d, x: Tensor) -> Tensor:
         """relu(conv(x))."""
         result: Tensor = torch.cudnn_convolution_relu(
-            x, conv.weight, conv.bias, conv.stride, (0, 0), conv.dilation, conv.groups
+            x, conv.weight, conv.bias, conv.stride, padding(conv), conv.dilation, conv.groups
         )
         return result
 
@@ -120,7 +122,7 @@ class CuDNN(Plain):
         """relu(conv(x) + residual)."""
         residual = residual.contiguous(memory_format=torch.channels_last)
         result: Tensor = torch.cudnn_convolution_add_relu(
-            x, conv.weight, residual, 1.0, conv.bias, conv.stride, (0, 0), conv.dilation, conv.groups
+            x, conv.weight, residual, 1.0, conv.bias, conv.stride, padding(conv), conv.dilation, conv.groups
         )
         return result
 
@@ -141,10 +143,12 @@ def fastest(device: str, dtype: torch.dtype) -> type[Plain]:
         for start in (-1, -2)
     )
     with torch.inference_mode():
-        for kernel in (1, 3):
-            conv = nn.Conv2d(64, 64, kernel, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        for kernel, border in ((1, 0), (3, 0), (3, 1)):
+            conv = nn.Conv2d(64, 64, kernel, padding=border, device=device, dtype=dtype)
+            conv = conv.to(memory_format=torch.channels_last)
             conv.weight.copy_(torch.linspace(-0.1, 0.1, conv.weight.numel()).view(conv.weight.shape))
-            cut = residual[:, :, : 4 - kernel, : 4 - kernel]
+            cells = 4 - kernel + 2 * border
+            cut = residual[:, :, :cells, :cells]
             expected = Plain.relu(conv, x), Plain.add_relu(conv, x, cut)
             try:
                 found = fused.relu(conv, x), fused.add_relu(conv, x, cut.clone())
@@ -157,14 +161,20 @@ def fastest(device: str, dtype: torch.dtype) -> type[Plain]:
     return fused
 
 
-def _convolution(weight: Tensor, stride: tuple[int, ...], norm: nn.Module) -> nn.Conv2d:
-    """A convolution and the batch norm after it, as one."""
+def padding(conv: nn.Conv2d) -> tuple[int, ...]:
+    """Pixels on each side; torch also takes words for them, which no convolution here is made with."""
+    return () if isinstance(conv.padding, str) else conv.padding
+
+
+def _convolution(weight: Tensor, like: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+    """A convolution of some weights, with another's stride and padding, and the batch norm after it, as one."""
     if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
         raise TypeError(f"expected a batch norm with statistics, not {type(norm).__name__}")
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     scale, shift = (None if each is None else each.double() for each in (norm.weight, norm.bias))
     fused, bias = fuse_conv_bn_weights(weight.double(), None, mean, variance, norm.eps, scale, shift)
     outputs, inputs, height, width = weight.shape
-    conv = nn.Conv2d(inputs, outputs, (height, width), stride=(stride[0], stride[1]))
+    conv = nn.Conv2d(inputs, outputs, (height, width))
+    conv.stride, conv.padding = like.stride, like.padding
     conv.weight, conv.bias = nn.Parameter(fused.float()), nn.Parameter(bias.float())
     return conv

@@ -9,11 +9,12 @@ from typing import Any
 
 from bagindex import derived, output
 from bagindex.errors import DamagedIndexError, NewerIndexError
+from bagindex.geometry import offset_text
 from bagindex.standing import Standing
 from bagindex.store import IMAGES, IndexDirectory
 from bagindex.text import bytes_text
 from bagindex_schemas.derived import DerivedRecord
-from bagindex_schemas.records import ModelRecord, Transform
+from bagindex_schemas.records import Grid, ModelRecord, Transform
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,7 @@ def info_html(info: IndexInfo) -> str:
         {
             "model": model.record.name,
             "patches": f"{model.patches:,}",
-            "grid": f"{model.record.grid.rows} × {model.record.grid.cols}, {model.record.grid.receptive_field} × "
-            f"{model.record.grid.receptive_field} pixels, {model.record.grid.stride} apart",
+            "grid": _grid_text(model.record.grid),
             "keeps": str(model.record.keep.value),
             "precision": ", ".join(model.precisions) or model.record.precision,
             "shards": f"{model.shards} of {info.shards}",
@@ -195,3 +195,8 @@ def info_html(info: IndexInfo) -> str:
         for model in info.models
     ]
     return output.to_html(list(rows[0]) if rows else [], rows, info.name, about)
+
+
+def _grid_text(grid: Grid) -> str:
+    side = grid.receptive_field
+    return f"{grid.rows} × {grid.cols}, {side} × {side} pixels, {grid.stride} apart{offset_text(grid)}"

@@ -13,7 +13,7 @@ from bagindex.errors import (
     UnknownImageError,
     UnknownPatchError,
 )
-from bagindex.geometry import Box, cut, locate, patch_box
+from bagindex.geometry import Box, locate, patch_box, patch_pixels
 from bagindex.opened import Opened
 
 if TYPE_CHECKING:
@@ -151,5 +151,11 @@ class LookQuestions(Opened):
             UnknownPatchError: the index has no such patch.
             NotKeptError: the index keeps no pixels.
         """
-        image_id, box = self.place_of(patch_id, model=model)
-        return cut(self.pixels(image_id), box)
+        image_id, _ = self.place_of(patch_id, model=model)
+        return self.cut_patch(self.pixels(image_id), patch_id, model=model)
+
+    def cut_patch(self, pixels: NDArray[np.uint8], patch_id: int, *, model: str | None = None) -> NDArray[np.uint8]:
+        """The pixels of a patch, uint8 [q, q, RGB], out of those of its image, uint8 [height, width, RGB]."""
+        grid = self._model(model).grid
+        _, row, col = locate(grid, patch_id)
+        return patch_pixels(pixels, grid, row, col)

@@ -2,6 +2,10 @@
 
 A ResNet-50 without padding in which only the first block of some layers has a 3 × 3 convolution, so that an output cell
 sees q × q pixels and nothing else. State-dict keys and shapes are those of the authors' checkpoints.
+
+So are those of the BagNets v2 of Berens lab (github.com/berenslab/bagnetsv2), which are the same but for two things:
+the stem is one 3 × 3 convolution, and 3 × 3 convolutions pad, so that no residual is cropped and a cell's patch has its
+middle at a multiple of the stride.
 """
 
 from __future__ import annotations
@@ -17,14 +21,17 @@ _EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1 × 1, k × k (k = 1 or 3, unpadded) and 1 × 1 convolution around a cropped residual."""
+    """1 × 1, k × k (k = 1 or 3) and 1 × 1 convolution around a residual, which is cropped where they do not pad."""
 
-    def __init__(self, inputs: int, channels: int, stride: int, kernel: int, downsample: bool) -> None:
+    def __init__(
+        self, inputs: int, channels: int, stride: int, kernel: int, downsample: bool, padded: bool = False
+    ) -> None:
         super().__init__()
         outputs = channels * _EXPANSION
         self.conv1 = nn.Conv2d(inputs, channels, 1, bias=False)
         self.bn1: nn.Module = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, kernel, stride=stride, bias=False)
+        padding = kernel // 2 if padded else 0
+        self.conv2 = nn.Conv2d(channels, channels, kernel, stride=stride, padding=padding, bias=False)
         self.bn2: nn.Module = nn.BatchNorm2d(channels)
         self.conv3 = nn.Conv2d(channels, outputs, 1, bias=False)
         self.bn3: nn.Module = nn.BatchNorm2d(outputs)
@@ -59,14 +66,15 @@ class BagNet(nn.Module):
         super().__init__()
         self.architecture = architecture
         base = round(64 * width)
-        self.conv1 = nn.Conv2d(3, base, 1, bias=False)
-        self.conv2 = nn.Conv2d(base, base, 3, bias=False)
+        padded = architecture.padded
+        self.conv1 = nn.Conv2d(3, base, 3, padding=1, bias=False) if padded else nn.Conv2d(3, base, 1, bias=False)
+        self.conv2 = None if padded else nn.Conv2d(base, base, 3, bias=False)
         self.bn1: nn.Module = nn.BatchNorm2d(base)
         inputs = base
         for i, (blocks, stride) in enumerate(zip(_BLOCKS, _STRIDES, strict=True)):
             channels = base * 2**i
             kernel = 3 if i < architecture.layers_with_3x3 else 1
-            layer = [Bottleneck(inputs, channels, stride, kernel, downsample=True)]
+            layer = [Bottleneck(inputs, channels, stride, kernel, downsample=True, padded=padded)]
             inputs = channels * _EXPANSION
             layer += [Bottleneck(inputs, channels, 1, 1, downsample=False) for _ in range(1, blocks)]
             self.add_module(f"layer{i + 1}", nn.Sequential(*layer))
@@ -75,7 +83,8 @@ class BagNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Patch features of normalised images: float [N, 3, H, W] -> float [N, rows, cols, feature_size]."""
-        x = torch.relu_(self.bn1(self.conv2(self.conv1(x))))
+        x = self.conv1(x) if self.conv2 is None else self.conv2(self.conv1(x))
+        x = torch.relu_(self.bn1(x))
         for i in range(1, 5):
             x = self.get_submodule(f"layer{i}")(x)
         return x.permute(0, 2, 3, 1)

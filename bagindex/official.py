@@ -24,7 +24,7 @@ import platformdirs
 from bagindex.download import DownloadError, Progress, drop, part_of, receive, size
 from bagindex.durable import fsync_folder
 from bagindex.errors import SettingsError, WeightsError
-from bagindex.registry import Published, published
+from bagindex.registry import ARCHITECTURES, V2_URL, Published, published
 from bagindex.store import file_sha256
 
 Note = Callable[[str], None]
@@ -122,7 +122,8 @@ def fetch(
 
     Raises:
         SettingsError: there is no such model, or `allow_hash` or `BAGINDEX_WEIGHTS_URL` is malformed.
-        WeightsError: they cannot be fetched or kept, or have another SHA-256. The text says which file to bring.
+        WeightsError: they have no known address, cannot be fetched or kept, or have another SHA-256. The text says
+            which file to bring.
     """
     known, note = _known(model) if isinstance(model, str) else model, note or _ignore
     starts = _accepted(known, allow_hash)
@@ -279,6 +280,10 @@ def _status(known: Published) -> OfficialWeights:
 
 def _known(model: str) -> Published:
     known = published()
+    if model in ARCHITECTURES and model not in known:
+        raise WeightsError(
+            f"the weights of {model} have no address that is known: bring them from {V2_URL}, and give --weights FILE"
+        )
     if model not in known:
         raise SettingsError(f"there is no model {model!r}: choose from {', '.join(known)}")
     return known[model]

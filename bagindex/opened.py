@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Self
 
 from bagindex import output
 from bagindex.errors import BagindexError, QueryError, UnknownModelError
-from bagindex.geometry import cut, locate, patch_box
+from bagindex.geometry import locate, patch_pixels
 from bagindex.labels import find_class
 from bagindex.store import IndexDirectory
-from bagindex_schemas.records import ClassRecord, ModelRecord
+from bagindex_schemas.records import ClassRecord, Grid, ModelRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -206,6 +206,10 @@ class Opened:
             self._vocabularies[record.name] = open_vocabulary(self._catalog, stored, len(self.classes))
         return self._vocabularies[record.name]
 
+    def grid_of(self, model: str) -> Grid:
+        """The patch grid of a model."""
+        return self._model(model).grid
+
     def _model_names(self, names: Sequence[str] | None) -> Sequence[str]:
         if names:
             return [self._model(name).name for name in names]
@@ -222,10 +226,11 @@ class Opened:
 
     def _crops(self, patches: Sequence[PlacedPatch]) -> Sequence[NDArray[np.uint8]]:
         pixels = self._pixels([patch.image_id for patch in patches])
-        return [cut(pixels[patch.image_id], patch.box) for patch in patches]
+        grids = {name: record.grid for name, record in self._catalog.models.items()}
+        return [patch_pixels(pixels[each.image_id], grids[each.model], each.row, each.col) for each in patches]
 
     def _crops_of(self, record: ModelRecord, patch_ids: Sequence[int]) -> Sequence[NDArray[np.uint8]]:
         """The pixels of some patches of a model, uint8 [q, q, RGB] each."""
         places = [locate(record.grid, patch) for patch in patch_ids]
         pixels = self._pixels([image_id for image_id, _, _ in places])
-        return [cut(pixels[image_id], patch_box(record.grid, row, col)) for image_id, row, col in places]
+        return [patch_pixels(pixels[image_id], record.grid, row, col) for image_id, row, col in places]

@@ -12,13 +12,20 @@ STRIDE = 8
 class Architecture:
     """A BagNet: the first `layers_with_3x3` of its four layers hold one 3 × 3 convolution each.
 
-    `weights_file` is what its authors call the weights that they trained on ImageNet.
+    `weights_file` is what its authors call the weights that they trained on ImageNet, where those have an address.
+    `padded`: one of the BagNets v2 of Berens lab, whose 3 × 3 convolutions pad their input by a pixel of zeros.
     """
 
     name: str
     receptive_field: int
     layers_with_3x3: int
-    weights_file: str
+    weights_file: str | None
+    padded: bool = False
+
+    @property
+    def offset(self) -> int:
+        """Pixel at which the first patch begins: a padded BagNet's has its middle on the first pixel."""
+        return -(self.receptive_field - 1) // 2 if self.padded else 0
 
 
 ARCHITECTURES = {
@@ -27,8 +34,13 @@ ARCHITECTURES = {
         Architecture("bagnet9", 9, 2, "bagnet8-34f4ccd2.pth.tar"),
         Architecture("bagnet17", 17, 3, "bagnet16-105524de.pth.tar"),
         Architecture("bagnet33", 33, 4, "bagnet32-2ddd53ed.pth.tar"),
+        Architecture("bagnet9v2", 9, 2, None, padded=True),
+        Architecture("bagnet17v2", 17, 3, None, padded=True),
+        Architecture("bagnet33v2", 33, 4, None, padded=True),
     )
 }
+V2_URL = "https://github.com/berenslab/bagnetsv2"
+"""Where the BagNets v2 are published, with their weights beside the code."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,8 @@ those of the paper's time (IMAGENET1K_V1)."""
 
 def published() -> dict[str, Published]:
     """All published weights that are known by name: the BagNets', then those of networks to compare with."""
-    bagnets = [Published(each.name, each.weights_file, BAGNETS_URL) for each in ARCHITECTURES.values()]
+    bagnets = [
+        Published(each.name, each.weights_file, BAGNETS_URL) for each in ARCHITECTURES.values() if each.weights_file
+    ]
     networks = [Published(name, file, NETWORKS_URL) for name, file in NETWORKS.items()]
     return {each.model: each for each in (*bagnets, *networks)}

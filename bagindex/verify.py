@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from bagindex import catalog, catalog_check, contents, derived, invariants
 from bagindex.arrays import UNREADABLE
 from bagindex.errors import BagindexError, DamagedIndexError, SettingsError, StoreError
-from bagindex.geometry import cut, patch_box
+from bagindex.geometry import cut, is_whole, patch_box
 from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.merged import RECORD, MergedEvidence, is_sound, own_files, read
 from bagindex.reading import StoredPixels
@@ -428,14 +428,31 @@ class _Model:
         pixels = self._pixels.of(chosen)
         checked, problems = 0, []
         for image_id, image in sorted(chosen.items()):
-            cells = np.sort(rng.permutation(grid.patches)[:PATCHES_RUN_AGAIN])
-            boxes = [patch_box(grid, *divmod(int(cell), grid.cols)) for cell in cells]
-            crops = np.stack([cut(pixels[image_id], box) for box in boxes])
-            features = self._compute.run(crops).features[:, 0]
+            # Patches that reach beyond the input are made of its padding, too, and have no pixels of their own for it.
+            whole = [cell for cell in range(grid.patches) if is_whole(grid, *divmod(cell, grid.cols))]
+            cells = np.sort(rng.permutation(np.array(whole, np.int64))[:PATCHES_RUN_AGAIN])
+            if not len(cells):
+                continue
+            features = self._alone(pixels[image_id], cells)
             count, found = invariants.check_alone(numbers, image, cells, features, tolerance)
             checked += count
             problems += found
         return checked, problems
+
+    def _alone(self, pixels: NDArray[np.uint8], cells: NDArray[np.int64]) -> NDArray[np.float16]:
+        """The features of patches run alone, float16 [cells, D]: as inputs of their own, or where the model pads, in
+        inputs that are otherwise of the padding's colour.
+        """
+        grid = self.record.grid
+        boxes = [patch_box(grid, *divmod(int(cell), grid.cols)) for cell in cells]
+        if grid.padding is None and not grid.offset:
+            return self._compute.run(np.stack([cut(pixels, box) for box in boxes])).features[:, 0]
+        found = []
+        for cell, (x0, y0, x1, y1) in zip(cells, boxes, strict=True):
+            blank = np.full_like(pixels, 0 if grid.padding is None else grid.padding.colour)
+            blank[y0:y1, x0:x1] = pixels[y0:y1, x0:x1]
+            found.append(self._compute.run(blank[None]).features[0, cell])
+        return np.stack(found)
 
     @cached_property
     def _linear(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -120,6 +120,9 @@ class Relations:
                 cols=record.grid.cols,
                 stride=record.grid.stride,
                 receptive_field=record.grid.receptive_field,
+                offset=record.grid.offset,
+                height=self.manifest.plan.transform.crop_height,
+                width=self.manifest.plan.transform.crop_width,
                 **{table: self.relation(record, table) for table in {"predictions", name}},
             )
             for record in self.models

@@ -77,7 +77,7 @@ def read_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
     state, metadata = read_state(path)
     architecture = _architecture(state, metadata.get("model"), model)
     linear, stem = state.get("fc.weight"), state.get("conv1.weight")
-    if "conv2.weight" not in state:  # a ResNet has the same layers, but another stem
+    if not has_stem(state):
         raise WeightsError(f"{path.name} holds no BagNet: conv2.weight is missing")
     if linear is None or stem is None or (linear.ndim, stem.ndim) != (2, 4) or not linear.numel() or not stem.numel():
         raise WeightsError(f"{path.name} holds no BagNet: fc.weight or conv1.weight is missing or misshapen")
@@ -93,6 +93,11 @@ def read_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
         transform=_transform(metadata, path.name),
         training=_training(metadata),
     )
+
+
+def has_stem(state: Mapping[str, Tensor]) -> bool:
+    """Whether weights begin as a BagNet's, or a BagNet v2's; a ResNet has the same layers, but another stem."""
+    return "conv2.weight" in state or ("conv1.weight" in state and state["conv1.weight"].shape[-2:] == (3, 3))
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -224,7 +229,8 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 def _architecture(state: Mapping[str, Tensor], stated: str | None, asked: str | None) -> Architecture:
     kernels = [state.get(f"layer{i}.0.conv2.weight") for i in range(1, 5)]
     count = sum(kernel is not None and kernel.shape[-1:] == (3,) for kernel in kernels)
-    found = next((a for a in ARCHITECTURES.values() if a.layers_with_3x3 == count), None)
+    kind = count, "conv2.weight" not in state
+    found = next((each for each in ARCHITECTURES.values() if (each.layers_with_3x3, each.padded) == kind), None)
     if found is None or any(kernel is None for kernel in kernels):
         raise WeightsError(f"these weights are no BagNet that bagindex knows ({', '.join(ARCHITECTURES)})")
     for name, origin in ((asked, "--model says"), (stated, "the file's metadata says")):

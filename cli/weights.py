@@ -81,7 +81,7 @@ def fetch(
     """
     if allow_hash is not None and len(models or []) != 1:
         raise typer.BadParameter("a hash is one file's: name one MODEL", param_hint="--allow-hash")
-    for model in models or registry.ARCHITECTURES:
+    for model in models or [name for name in registry.published() if name in registry.ARCHITECTURES]:
         with FetchScreen(model) as screen:
             path = official.fetch(model, allow_hash=allow_hash, progress=screen.advanced, note=screen.note)
         typer.echo(f"{model}: {path}")

@@ -5,9 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 FORMAT_VERSION: Literal[3] = 3
 """Raised when an index written by this version can no longer be read by an older one.
@@ -28,12 +35,27 @@ LARGEST_INPUT = 4096
 LARGEST_RESIZE = 2 * LARGEST_INPUT
 """Pixels of the shorter side of a picture of which that is the middle."""
 _MOST_CHANNELS = 2**20
+Level = Annotated[int, Field(ge=0, le=255)]
+"""Of red, green or blue."""
 
 
 class Record(BaseModel):
     """A frozen record; unknown fields are errors, so that a damaged file is not half-read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Grown(Record):
+    """A record that got fields later: those are left out where they have their defaults, so that what it says of what
+    was there before is read by the versions of then.
+    """
+
+    _later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        usual = {name for name in self._later if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in handler(self).items() if name not in usual}
 
 
 class Keep(StrEnum):
@@ -82,18 +104,33 @@ class Transform(Record):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-class Grid(Record):
-    """The output grid of a patch model: `rows` × `cols` patches of `receptive_field`² pixels, `stride` apart."""
+class Padding(Record):
+    """What a model lays around its input of `height` × `width` pixels, so that patches reach beyond it: a colour."""
+
+    height: int = Field(gt=0, le=LARGEST_INPUT)
+    width: int = Field(gt=0, le=LARGEST_INPUT)
+    colour: tuple[Level, Level, Level]
+
+
+class Grid(Grown):
+    """The output grid of a patch model: `rows` × `cols` patches of `receptive_field`² pixels, `stride` apart.
+
+    The first begins at pixel `offset` of both axes, which is below 0 where the model pads its input.
+    """
 
     receptive_field: int = Field(gt=0, le=LARGEST_INPUT)
     stride: int = Field(gt=0, le=LARGEST_INPUT)
     rows: int = Field(gt=0, le=LARGEST_INPUT)
     cols: int = Field(gt=0, le=LARGEST_INPUT)
+    offset: int = Field(default=0, ge=-LARGEST_INPUT, le=LARGEST_INPUT)
+    padding: Padding | None = Field(default=None, description="where a patch reaches beyond the input")
+
+    _later = frozenset({"offset", "padding"})
 
     @property
     def border(self) -> float:
         """Pixels before the square of side `stride` in the middle of the first patch, which stands for it in maps."""
-        return (self.receptive_field - self.stride) / 2
+        return self.offset + (self.receptive_field - self.stride) / 2
 
     @property
     def patches(self) -> int:
@@ -265,9 +302,14 @@ class IndexManifest(Record):
             raise ValueError("the classes are not numbered from 0")
         height, width = self.plan.transform.crop_height, self.plan.transform.crop_width
         for record in self.models.values():
-            grid = record.grid
+            grid, padding = record.grid, record.grid.padding
+            if padding is not None and (padding.height, padding.width) != (height, width):
+                raise ValueError(f"{record.name} pads another input")
+            # How far a patch may begin before the input, and end after it.
+            beyond = 0 if padding is None else grid.receptive_field - 1
             for count, side in ((grid.rows, height), (grid.cols, width)):
-                if (count - 1) * grid.stride + grid.receptive_field > side:
+                last = grid.offset + (count - 1) * grid.stride + grid.receptive_field
+                if grid.offset < -beyond or last > side + beyond:
                     raise ValueError(f"the patches of {record.name} do not lie in the input")
         place = 0
         for shard in self.shards:

@@ -90,6 +90,24 @@ def two_models(planted_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
+def padded(planted_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of some planted pictures by a BagNet-17 v2 that was never trained, whose inputs are 96 × 112 pixels."""
+    from bagindex.registry import ARCHITECTURES
+    from bagindex.weights import pack, read_checkpoint
+    from bagindex_schemas.records import Transform
+    from test_model import procedural_model
+
+    folder = tmp_path_factory.mktemp("padded")
+    names = [each.name for each in read_checkpoint(planted_folder / "bagnet33.safetensors").classes or ()]
+    model = procedural_model("bagnet17v2", len(names), 0.0625)
+    transform = Transform(resize=112, crop_height=96, crop_width=112)
+    weights = folder / "bagnet17v2.safetensors"
+    weights.write_bytes(pack(model.state_dict(), ARCHITECTURES["bagnet17v2"], names, transform))
+    Index.build(planted_folder / "pictures", weights=weights, out=folder / "i", limit=12, device="cpu").close()
+    return folder / "i"
+
+
+@pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index whose classes are called as no one would wish. Each has two images; the model knows one of them."""
     folder = tmp_path_factory.mktemp("hostile") / "i"

@@ -12,7 +12,7 @@ from bagindex.inference import FoldedBagNet, OneDNN, Plain
 from bagindex.model import BagNet
 from bagindex.registry import ARCHITECTURES, STRIDE
 from bagindex_schemas.records import Transform
-from test_model import procedural_model
+from test_model import PADDED, UNPADDED, procedural_model
 
 NAMES = sorted(ARCHITECTURES)
 TRANSFORM = Transform(resize=64, crop_height=43, crop_width=50)
@@ -39,7 +39,7 @@ def patch_by_patch(model: BagNet, pixels: np.ndarray) -> np.ndarray:
     return logits.T.reshape(-1, height, width).numpy()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", UNPADDED)
 def test_is_patch_by_patch(name: str) -> None:
     model = procedural_model(name, 5, 0.125)
     pixels = picture()
@@ -55,11 +55,11 @@ def test_holds_the_grid(name: str, size: tuple[int, int]) -> None:
     pixels = picture(*size)
     with torch.inference_mode():
         grid = model.fc(model.features(normalised(pixels)))[0].permute(2, 0, 1).numpy()
-    q = ARCHITECTURES[name].receptive_field
-    shape = make_grid(q, STRIDE, *size)
+    q, offset = ARCHITECTURES[name].receptive_field, ARCHITECTURES[name].offset
+    shape = make_grid(q, STRIDE, *size, offset)
     dense = dense_evidence(model, TRANSFORM, pixels, [0, 1, 2, 3])
     assert dense.shape == (4, *size)
-    p = (q - 1) // 2
+    p = offset + (q - 1) // 2
     found = dense[:, p : p + 8 * shape.rows : 8, p : p + 8 * shape.cols : 8]
     np.testing.assert_allclose(found, grid, rtol=1e-4, atol=1e-5 * np.abs(grid).max())
 
@@ -71,17 +71,35 @@ def test_fused_dilations_are_plain_dilations(name: str, how: type[Plain]) -> Non
     folded = FoldedBagNet(model)
     x = normalised(picture()).contiguous(memory_format=torch.channels_last)
     dense = without_strides(folded).to(memory_format=torch.channels_last)
-    q = ARCHITECTURES[name].receptive_field
+    lost = 0 if ARCHITECTURES[name].padded else ARCHITECTURES[name].receptive_field - 1
     with torch.inference_mode():
         found, plain = dense(x, how), dense(x, Plain)
         strided = folded(x, Plain)
-    assert found.shape[1:3] == (43 - q + 1, 50 - q + 1)
+    assert found.shape[1:3] == (43 - lost, 50 - lost)
     torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-6 * float(plain.max()))
     torch.testing.assert_close(found[:, ::8, ::8], strided, rtol=1e-4, atol=1e-5 * float(strided.max()))
 
 
-def test_tiles_and_choice_of_classes_change_nothing() -> None:
-    model = procedural_model("bagnet17", 6, 0.125)
+@pytest.mark.parametrize("name", PADDED)
+def test_a_padded_model_is_patch_by_patch_where_the_patches_lie_in_the_image(name: str) -> None:
+    model = procedural_model(name, 3, 0.125)
+    pixels = picture()
+    half = (ARCHITECTURES[name].receptive_field - 1) // 2
+    image = normalised(pixels)
+    found = dense_evidence(model, TRANSFORM, pixels, [0, 1, 2])
+    for y, x in [(half, half), (half + 3, half + 5), (42 - half, 49 - half)]:
+        # In the middle of a canvas: the cell at 40 pixels sees the patch, and no padding.
+        canvas = torch.zeros((1, 3, 81, 81))
+        patch = image[:, :, y - half : y + half + 1, x - half : x + half + 1]
+        canvas[:, :, 40 - half : 41 + half, 40 - half : 41 + half] = patch
+        with torch.inference_mode():
+            expected = model.fc(model.features(canvas)[0, 5, 5]).numpy()
+        np.testing.assert_allclose(found[:, y, x], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["bagnet17", "bagnet17v2"])
+def test_tiles_and_choice_of_classes_change_nothing(name: str) -> None:
+    model = procedural_model(name, 6, 0.125)
     pixels = picture()
     whole = dense_evidence(model, TRANSFORM, pixels, range(6))
     heard: list[tuple[int, int]] = []

@@ -16,7 +16,7 @@ from bagindex.experiments import interactions
 from bagindex.experiments.correlation import pearson
 from bagindex.experiments.interactions import changes, flatten, squares
 from test_against import setting
-from test_model import NAMES, procedural, procedural_model
+from test_model import UNPADDED, procedural, procedural_model
 
 
 def test_every_second_square_of_every_second_row() -> None:
@@ -52,7 +52,7 @@ def test_both_sides_of_the_equation_by_hand() -> None:
     assert (joint.tolist(), summed.tolist(), logits.tolist()) == ([10, 7], [20, 7], [10, 7])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", UNPADDED)
 def test_squares_further_apart_than_a_patch_act_apart_in_a_bagnet(name: str) -> None:
     """To the rounding of float64; nearer to each other they do not, so it is no matter of course."""
     model = procedural_model(name, 4, width=0.25).double()

@@ -25,8 +25,8 @@ from serving import Running
 RIGHT = "In images of fish, bagnet33"
 
 
-def check_box(page: Page, box: tuple[int, int, int, int]) -> None:
-    """The frame in the panel's picture stands at a box of the model's input."""
+def check_box(page: Page, box: tuple[int, int, int, int], side: int = 160) -> None:
+    """The frame in the panel's picture stands at a box of the model's input, which is `side` pixels wide."""
     frame = panel(page).locator("svg rect.box").first
     found = [float(frame.get_attribute(name) or "nan") for name in ("x", "y", "width", "height")]
     x0, y0, x1, y1 = box
@@ -35,7 +35,7 @@ def check_box(page: Page, box: tuple[int, int, int, int]) -> None:
     on_screen, picture = frame.bounding_box(), panel(page).locator(".picture img").first.bounding_box()
     assert on_screen is not None
     assert picture is not None
-    scale = picture["width"] / 160
+    scale = picture["width"] / side
     middle = [on_screen["x"] + on_screen["width"] / 2 - picture["x"], on_screen["y"] + on_screen["height"] / 2]
     np.testing.assert_allclose(middle[0] / scale, (x0 + x1) / 2, atol=0.6)
     np.testing.assert_allclose((middle[1] - picture["y"]) / scale, (y0 + y1) / 2, atol=0.6)

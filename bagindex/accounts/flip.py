@@ -18,7 +18,7 @@ from bagindex.accounts.shown import PicturedAccount
 from bagindex.accounts.why import exact_evidence
 from bagindex.errors import QueryError
 from bagindex.figures import flip as drawing
-from bagindex.geometry import Box, cut, patch_box
+from bagindex.geometry import Box, patch_box, patch_pixels
 from bagindex.maps import ImageEvidence, Subject
 from bagindex.text import differs_text, rounding_text
 from bagindex_schemas.records import ClassRecord, Grid
@@ -250,7 +250,8 @@ class Flip(PicturedAccount):
         shown = self.patches[:_COARSE]
         after = "nothing" if self.after is None else self.after.name
         heading = f"without these {len(self)}: {after}"
-        return [(heading, [cut(self.pixels, patch.box) for patch in shown], [str(patch.rank) for patch in shown])]
+        crops = [patch_pixels(self.pixels, self.grid, patch.row, patch.col) for patch in shown]
+        return [(heading, crops, [str(patch.rank) for patch in shown])]
 
 
 def flip(evidence: ImageEvidence) -> Flip:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +14,7 @@ from bagindex.accounts import sums
 from bagindex.accounts.shown import PicturedAccount
 from bagindex.errors import QueryError
 from bagindex.figures import why as drawing
-from bagindex.geometry import Box, cut, patch_box
+from bagindex.geometry import Box, patch_box, patch_pixels
 from bagindex.maps import ImageEvidence, Subject, strongest
 from bagindex.text import differs_text, logit_text, rounding_text
 from bagindex_schemas.records import ClassRecord, Grid
@@ -280,6 +280,10 @@ class Why(PicturedAccount):
                     ]
                     for side in ("for", "against")
                 },
+                crops={
+                    side: self._crops((part.row, part.col) for part in self.patches if part.side == side)
+                    for side in ("for", "against")
+                },
                 headings=self._headings,
                 bars=[
                     drawing.Bar(
@@ -287,7 +291,7 @@ class Why(PicturedAccount):
                         patches=part.patches,
                         contribution=part.contribution,
                         share=part.share,
-                        boxes=[patch_box(self.grid, *cell) for cell in self._apart(part.word)],
+                        crops=self._crops(self._apart(part.word)),
                     )
                     for part in self.visual_words
                 ],
@@ -311,13 +315,21 @@ class Why(PicturedAccount):
                 chosen.append((row, col))
         return chosen
 
+    def _crops(self, cells: Iterable[tuple[int | None, int | None]]) -> list[NDArray[np.uint8]]:
+        """The pixels of patches; cells that are None are of no patch."""
+        if self.pixels is None:
+            return []
+        return [
+            patch_pixels(self.pixels, self.grid, row, col) for row, col in cells if row is not None and col is not None
+        ]
+
     def _coarse(self) -> Sequence[tuple[str, Sequence[NDArray[np.uint8]], Sequence[str]]]:
         if self.pixels is None:
             raise QueryError("this index keeps no pixels to show: build it anew with --pixels --restart")
         rows = []
         for side, heading in zip(("for", "against"), self._headings, strict=True):
             parts = [part for part in self.patches if part.side == side]
-            crops = [cut(self.pixels, part.box) for part in parts if part.box is not None]
+            crops = self._crops((part.row, part.col) for part in parts)
             rows.append((heading, crops, [f"{part.contribution:+.3f}" for part in parts]))
         return rows
 

@@ -30,7 +30,7 @@ from bagindex.prepare import choose_classes
 from bagindex.registry import ARCHITECTURES, NETWORKS, Published, published
 from bagindex.store import IndexDirectory, file_sha256
 from bagindex.text import first_line, some
-from bagindex.weights import fill, named_classes, read_checkpoint, read_state
+from bagindex.weights import fill, has_stem, named_classes, read_checkpoint, read_state
 from bagindex_schemas.records import ClassRecord, ModelRecord, Plan, Transform
 
 RANDOM = "random:"
@@ -185,7 +185,7 @@ def _stated(called: str, file: Path) -> str:
     state, metadata = read_state(file)
     if "model" in metadata:
         return metadata["model"]
-    if "conv2.weight" in state:
+    if has_stem(state):
         return read_checkpoint(file).architecture.name
     raise SettingsError(
         f"{file.name} does not say what network it is of: give NAME=FILE with the network's name instead of {called}, "

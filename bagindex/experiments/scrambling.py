@@ -27,7 +27,7 @@ from bagindex.experiments.experiment import Beside, Outcome, Setting
 from bagindex.experiments.judging import labels_of, right
 from bagindex.experiments.networks import Folded, Network
 from bagindex.experiments.predicted import AT_ONCE
-from bagindex.geometry import patch_box
+from bagindex.geometry import whole_box
 from bagindex_schemas.records import Grid
 
 if TYPE_CHECKING:
@@ -94,14 +94,14 @@ def scramble(pixels: NDArray[np.uint8], tile: int, order: NDArray[np.int64]) -> 
 def within_tiles(
     grid: Grid, height: int, width: int, tile: int, order: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Patches that lie within a tile: the cells of the grid, row-major, to which they come, and those from which, [n]
-    each. A tile's side is a multiple of the stride.
+    """Patches that lie within a tile, and so within the input: the cells of the grid, row-major, to which they come,
+    and those from which, [n] each. A tile's side is a multiple of the stride.
     """
     rows, cols = height // tile, width // tile
     to, origin = [], []
     for row in range(grid.rows):
         for col in range(grid.cols):
-            x0, y0, x1, y1 = patch_box(grid, row, col)
+            x0, y0, x1, y1 = whole_box(grid, row, col)
             if x0 // tile != (x1 - 1) // tile or y0 // tile != (y1 - 1) // tile:
                 continue
             down, right = y0 // tile, x0 // tile

@@ -13,7 +13,7 @@ from bagindex.figures import maps
 from bagindex.figures.heatmap import Overlay
 from bagindex.figures.style import FAINT, INK, TEXT, new_figure
 from bagindex.figures.text import wrap
-from bagindex.geometry import Box, cut
+from bagindex.geometry import Box
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +32,7 @@ class Side:
         title, subtitle: what stands above it.
         values: logits, or differences of logits, float [rows, cols].
         boxes: the patches' boxes in the input.
+        crops: their pixels, uint8 [q, q, RGB] each; none where there are no pixels.
         numbers: what stands under each patch.
     """
 
@@ -39,6 +40,7 @@ class Side:
     subtitle: str
     values: NDArray[np.float32]
     boxes: Sequence[Box]
+    crops: Sequence[NDArray[np.uint8]]
     numbers: Sequence[str]
 
 
@@ -121,12 +123,12 @@ def _draw(figure: Figure, block: Block, words: Sequence[str], top: float) -> Non
         maps.outline(axes, side.boxes)
         if overlay.pixels is None:
             continue
-        for number, (box, text) in enumerate(zip(side.boxes, side.numbers, strict=True)):
+        for number, (pixels, text) in enumerate(zip(side.crops, side.numbers, strict=True)):
             row, col = divmod(number, layout.per_row)
             left = x + col * (layout.patch + _BETWEEN)
             upper = below + row * (layout.patch + maps.LINE + 0.03)
             crop = maps.place(figure, left, upper, layout.patch, layout.patch)
-            crop.imshow(cut(overlay.pixels, box), extent=(0, 1, 1, 0), aspect="auto")
+            crop.imshow(pixels, extent=(0, 1, 1, 0), aspect="auto")
             maps.tag(crop, 0, 0, number + 1)
             maps.write(figure, left, upper + layout.patch + 0.02, text, layout.patch + _BETWEEN, FAINT)
     for number, line in enumerate(words):

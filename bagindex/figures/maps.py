@@ -94,6 +94,9 @@ def overlay(
     colours = colormaps[DIVERGING](np.clip(values / limit, -1, 1) / 2 + 0.5)[..., :3].astype(np.float32)
     squares = np.repeat(np.repeat(1 - alpha * (1 - colours), side, 0), side, 1)
     top, left = round(_FINER * first[0]), round(_FINER * first[1])
+    # Where the model pads its input, the first and last squares lie beyond it in part.
+    squares = squares[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
+    top, left = max(top, 0), max(left, 0)
     picture = np.repeat(ground[..., None], 3, 2)
     picture[top : top + len(squares), left : left + squares.shape[1]] *= squares
     levels: NDArray[np.uint8] = np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)

@@ -97,7 +97,7 @@ def facts(pairs: Sequence[tuple[str, object]]) -> str:
 
 
 def _strip(subrow: Subrow, pictures: Mapping[int, NDArray[np.uint8]], number: int) -> str:
-    from bagindex.figure3 import caption, crop
+    from bagindex.figure3 import caption
 
     mark, word = ("right", "right class") if subrow.right else ("wrong", "wrong class")
     items = []
@@ -107,7 +107,7 @@ def _strip(subrow: Subrow, pictures: Mapping[int, NDArray[np.uint8]], number: in
         lines = "".join(f"<b>{escape(name)}</b>" for name in names) + f"<span>{logit}</span>"
         items.append(
             f'<li class="place"><a class="patch" id="f{place}" href="#p{place}" title="{about}">'
-            f'<img alt="{about}" src="{data_uri(crop(pictures, patch))}">{lines}</a></li>\n'
+            f'<img alt="{about}" src="{data_uri(subrow.crop(pictures, patch))}">{lines}</a></li>\n'
         )
     if subrow.remark:
         items.append(f'<li class="none">{escape(subrow.remark)}</li>\n')

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bagindex.figures import maps
 from bagindex.figures.style import AGAINST, FAINT, FOR, INK, RULE, TEXT, new_figure
 from bagindex.figures.text import wrap
-from bagindex.geometry import Box, cut
+from bagindex.geometry import Box
 from bagindex.text import share_text
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ _NUMBERS = 1.0
 
 @dataclass(frozen=True)
 class Bar:
-    """A word: its contribution, and where some of its patches are."""
+    """A word: its contribution, and the pixels of some of its patches, uint8 [q, q, RGB] each."""
 
     name: str
     patches: int
     contribution: float
     share: float | None
-    boxes: Sequence[Box]
+    crops: Sequence[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class WhyPicture:
         pixels: the model's input, uint8 [height, width, RGB], or None.
         shape: its height and width.
         sides: for `for` and `against`, each shown patch's box, contribution and share; `headings` stand above them.
+        crops: the pixels of these, uint8 [q, q, RGB] each; none where there are no pixels.
         bars: words, and the others in one.
         said: words below.
     """
@@ -68,6 +69,7 @@ class WhyPicture:
     pixels: NDArray[np.uint8] | None
     shape: tuple[int, int]
     sides: Mapping[str, Sequence[tuple[Box, float, float | None]]]
+    crops: Mapping[str, Sequence[NDArray[np.uint8]]]
     headings: tuple[str, str]
     bars: Sequence[Bar]
     said: str
@@ -96,11 +98,11 @@ def why_figure(shown: WhyPicture) -> Figure:
         for side, colour, heading in zip(("for", "against"), (FOR, AGAINST), shown.headings, strict=True):
             maps.write(figure, right, y, heading, room, colour, TEXT)
             y += maps.LINE + 0.05
-            for number, (box, contribution, share) in enumerate(shown.sides[side]):
+            for number, (_, contribution, share) in enumerate(shown.sides[side]):
                 row, col = divmod(number, per_row)
                 x, upper = right + col * (patch + _BETWEEN), y + row * step
                 crop = maps.place(figure, x, upper, patch, patch)
-                crop.imshow(cut(shown.pixels, box), extent=(0, 1, 1, 0), aspect="auto")
+                crop.imshow(shown.crops[side][number], extent=(0, 1, 1, 0), aspect="auto")
                 maps.tag(crop, 0, 0, number + 1, colour)
                 maps.write(figure, x, upper + patch + 0.02, maps.number(contribution, 3), patch + _BETWEEN, INK)
                 maps.write(figure, x, upper + patch + 0.02 + maps.LINE, share_text(share), patch + _BETWEEN, FAINT)
@@ -152,7 +154,7 @@ def _bars(figure: Figure, shown: WhyPicture, top: float) -> None:
         figure, _MARGIN, top, "words: each bar goes on from the one above, and the last ends at the total", _WIDTH
     )
     top += maps.LINE + 0.08
-    most = max([1, *(len(bar.boxes) for bar in shown.bars)]) if shown.pixels is not None else 0
+    most = max([1, *(len(bar.crops) for bar in shown.bars)]) if shown.pixels is not None else 0
     patches = most * (_BAR + 0.04)
     left = _MARGIN + _NAMES + patches + 0.1
     width = _WIDTH + _MARGIN - _NUMBERS - left
@@ -180,8 +182,8 @@ def _bars(figure: Figure, shown: WhyPicture, top: float) -> None:
         if bar.patches:
             count = f"{bar.patches} {'patch' if bar.patches == 1 else 'patches'}"
             maps.write(figure, _MARGIN, y + 0.04 + maps.LINE, count, _NAMES - 0.05, FAINT)
-        for place, box in enumerate(bar.boxes if shown.pixels is not None else []):
+        for place, pixels in enumerate(bar.crops):
             crop = maps.place(figure, _MARGIN + _NAMES + place * (_BAR + 0.04), y + 0.02, _BAR, _BAR)
-            crop.imshow(cut(shown.pixels, box), extent=(0, 1, 1, 0), aspect="auto")  # type: ignore[arg-type]
+            crop.imshow(pixels, extent=(0, 1, 1, 0), aspect="auto")
         maps.write(figure, left + width + 0.08, y + 0.1, maps.number(bar.contribution, 3), _NUMBERS / 2, INK)
         maps.write(figure, left + width + 0.56, y + 0.1, share_text(bar.share), _NUMBERS / 2, FAINT)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from bagindex.results import Tabular
+    from bagindex_schemas.records import Grid
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -121,3 +122,8 @@ def _range(part: str) -> tuple[str, float]:
 
 def _fits(name: str, kind: str) -> bool:
     return name in ("*/*", kind) or (name.endswith("/*") and kind.startswith(name[:-1]))
+
+
+def grid_shape(grid: Grid) -> dict[str, int]:
+    """A model's patch grid."""
+    return {**grid.model_dump(exclude={"padding"}), "offset": grid.offset}

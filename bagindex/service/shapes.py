@@ -83,6 +83,7 @@ class GridShape(Shape):
 
     receptive_field: int
     stride: int
+    offset: int = Field(description="Where the first patch begins; below 0 where the model pads its input.")
     rows: int
     cols: int
 

@@ -146,6 +146,7 @@ class SimilarityQuestions(Opened):
             col=col,
             box=seen,
             source_box=to_source(seen, subject.placement),
+            _grid=grid,
             _pixels=lambda: evidence.pixels,
         )
         stored = (

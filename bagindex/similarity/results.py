@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bagindex import output
-from bagindex.geometry import Box, FloatBox, cut
+from bagindex.geometry import Box, FloatBox, patch_pixels
 from bagindex.results import PatchList, PlacedPatch
 from bagindex_schemas.derived import Metric
+from bagindex_schemas.records import Grid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,16 +53,17 @@ class AskedPatch:
     col: int
     box: Box
     source_box: FloatBox
+    _grid: Grid = field(repr=False, compare=False)
     _pixels: Callable[[], NDArray[np.uint8] | None] = field(repr=False, compare=False)
 
     def crop(self) -> NDArray[np.uint8] | None:
         """Its pixels, uint8 [q, q, RGB]; None where the index keeps none."""
         pixels = self._pixels()
-        return None if pixels is None else cut(pixels, self.box)
+        return None if pixels is None else patch_pixels(pixels, self._grid, self.row, self.col)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, but for the pixels."""
-        fields = {name: value for name, value in vars(self).items() if name != "_pixels"}
+        fields = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         return {**fields, "box": list(self.box), "source_box": list(self.source_box)}
 
 

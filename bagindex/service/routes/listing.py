@@ -10,7 +10,7 @@ from starlette.responses import Response
 from bagindex import Index
 from bagindex.choosing import Met
 from bagindex.service import shapes
-from bagindex.service.answers import ARROW, as_arrow, as_json, table
+from bagindex.service.answers import ARROW, as_arrow, as_json, grid_shape, table
 from bagindex.service.asking import Service
 from bagindex.service.parameters import ClassName, Count, IndexName, ModelName, Offset, PathId, Where
 from bagindex.service.routes.adding import add, kind_of
@@ -137,7 +137,7 @@ def _models(index: Index) -> list[dict[str, Any]]:
         found.append(
             {
                 **record.model_dump(include={"name", "architecture", "width", "parameters", "feature_size"}),
-                "grid": record.grid.model_dump(),
+                "grid": grid_shape(record.grid),
                 "keep": record.keep.value,
                 "words": index.words_made(record.name),
                 "correct": right if labelled else None,

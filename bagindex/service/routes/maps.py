@@ -13,7 +13,7 @@ from bagindex.geometry import to_source
 from bagindex.heatmaps import Heatmap
 from bagindex.maps import PictureBytes
 from bagindex.service import shapes
-from bagindex.service.answers import JSON, as_json, as_picture
+from bagindex.service.answers import JSON, as_json, as_picture, grid_shape
 from bagindex.service.asking import Service
 from bagindex.service.parameters import (
     Alpha,
@@ -180,7 +180,7 @@ def _map(found: Heatmap) -> dict[str, Any]:
         "predicted": found.predicted.name,
         "top": [each.to_dict() for each in found.top],
         "source_box": to_source((0, 0, found.shape[1], found.shape[0]), found.image.placement),
-        "grid": found.grid.model_dump(),
+        "grid": grid_shape(found.grid),
         "maps": found.to_dicts(),
     }
 

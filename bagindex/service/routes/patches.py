@@ -11,7 +11,7 @@ from starlette.responses import Response
 from bagindex import Index, render
 from bagindex.choosing import Met
 from bagindex.errors import OutdatedError
-from bagindex.geometry import Box, cut
+from bagindex.geometry import Box
 from bagindex.maps import PictureBytes
 from bagindex.results import TopPatches
 from bagindex.service import pictures, shapes
@@ -201,8 +201,8 @@ def register(app: FastAPI, service: Service) -> None:
 
             def ask(opened: Index) -> bytes:
                 _check_version(opened, about)
-                image_id, box = opened.place_of(id_, model=model)
-                return pictures.encode(cut(service.pixels(opened, image_id), box))
+                image_id, _ = opened.place_of(id_, model=model)
+                return pictures.encode(opened.cut_patch(service.pixels(opened, image_id), id_, model=model))
 
             data = await service.ask(index, ask)
             if name:

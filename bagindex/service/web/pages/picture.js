@@ -91,7 +91,7 @@ function Seen({ file, query }) {
   const runner = seen.top.find((each) => each.class !== seen.predicted);
   const against = name === seen.predicted ? runner : { class: name, class_id: map?.class_id };
   const { grid } = seen;
-  const box = cell && boxAt(grid, cell);
+  const box = cell && boxAt(grid, choice.input, cell);
   return html`<div class="seen">
     <div class="picture-side">
       <${Picture}
@@ -149,12 +149,16 @@ function Seen({ file, query }) {
   </div>`;
 }
 
-const boxAt = (grid, { row, col }) => [
-  col * grid.stride,
-  row * grid.stride,
-  col * grid.stride + grid.receptive_field,
-  row * grid.stride + grid.receptive_field,
-];
+/** The box of a patch; one that reaches beyond the input ends where that does. */
+const boxAt = (grid, { height, width }, { row, col }) => {
+  const [x, y] = [col, row].map((each) => grid.offset + each * grid.stride);
+  return [
+    Math.max(x, 0),
+    Math.max(y, 0),
+    Math.min(x + grid.receptive_field, width),
+    Math.min(y + grid.receptive_field, height),
+  ];
+};
 
 function Reasons({ file, about, first, second, src, pick }) {
   const answer = useSent("/why", { ...about, vs: [first.class, second.class], k: 4 }, file, asJson);

@@ -36,7 +36,10 @@ export function Picture({ src, width, height, grid, map, box, marks = [], picked
   const cell = (event) => {
     const frame = event.currentTarget.getBoundingClientRect();
     const at = (value, size, cells) =>
-      Math.max(0, Math.min(cells - 1, Math.round((value * size - grid.receptive_field / 2) / grid.stride)));
+      Math.max(
+        0,
+        Math.min(cells - 1, Math.round((value * size - grid.offset - grid.receptive_field / 2) / grid.stride)),
+      );
     picked(
       at((event.clientY - frame.top) / frame.height, height, grid.rows),
       at((event.clientX - frame.left) / frame.width, width, grid.cols),
@@ -47,13 +50,16 @@ export function Picture({ src, width, height, grid, map, box, marks = [], picked
     if ((!down && !right) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     const within = (place, cells) => Math.max(0, Math.min(cells - 1, place));
+    // A box that begins where the picture does may begin before it: its end says where it is.
+    const at = (begin, end) =>
+      Math.round(((begin > 0 ? begin : end - grid.receptive_field) - grid.offset) / grid.stride);
     const from = box
-      ? [box[1] / grid.stride, box[0] / grid.stride]
+      ? [at(box[1], box[3]), at(box[0], box[2])]
       : [Math.floor(grid.rows / 2), Math.floor(grid.cols / 2)];
     picked(within(from[0] + down, grid.rows), within(from[1] + right, grid.cols));
   };
   // A patch's value stands where the middle of its box is, as large as the step to the next.
-  const inset = (grid.receptive_field - grid.stride) / 2;
+  const inset = grid.offset + (grid.receptive_field - grid.stride) / 2;
   const place = {
     left: `${(100 * inset) / width}%`,
     top: `${(100 * inset) / height}%`,
