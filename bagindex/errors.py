@@ -107,5 +107,9 @@ class NotKeptError(QueryError):
     """The index keeps too little for the question: pixels, evidence, features or visual words are missing."""
 
 
+class AttributionError(QueryError):
+    """An attribution method cannot be had, or cannot do what is asked of it."""
+
+
 class OutputError(BagindexError):
     """A result cannot be written as asked."""
