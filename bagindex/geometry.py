@@ -222,8 +222,3 @@ def shared_area(a: FloatBox, b: FloatBox) -> float:
     """Pixels that two boxes share."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return max(width, 0) * max(height, 0)
-
-
-def offset_text(grid: Grid) -> str:
-    """Where a grid begins, for people, where that is not at the input's first pixel."""
-    return f", from pixel {grid.offset} on" if grid.offset else ""

@@ -49,6 +49,11 @@ def some(names: Sequence[str], most: int = 6) -> str:
     return f"{shown}, … ({len(names)} in all)" if len(names) > most else shown
 
 
+def offset_text(offset: int) -> str:
+    """Where a grid of patches begins, for people, where that is not at the input's first pixel."""
+    return f", from pixel {offset} on" if offset else ""
+
+
 def differs_text(predicted: str, recorded: str) -> str:
     """What to say where the sums of stored evidence predict another class than the model did; else nothing."""
     if predicted == recorded:
