@@ -122,7 +122,10 @@ def open_models(
     if not weights:
         fetched = [
             official.fetch(
-                name, allow_hash=options.allow_hash, progress=partial(observer.fetched, name), note=observer.note
+                name,
+                allow_hash=options.allow_hash,
+                progress=partial(observer.fetched, f"the weights of {name}"),
+                note=observer.note,
             )
             for name in names
         ]

@@ -83,8 +83,9 @@ def saved_files(folder: str, split: str | None) -> Found:
     if not below and split is not None and own != split:
         raise SourceError(f"{folder} has no split {split!r}: it has {some([str(own)] if own else [])}")
     listed = state.get("_data_files")
-    names = [each.get("filename") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    if not names or not all(isinstance(name, str) and name == os.path.basename(name) for name in names):
+    told = [each.get("filename") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    names = [name for name in told if isinstance(name, str) and name == os.path.basename(name)]
+    if not names or len(names) < len(told):
         raise SourceError(f"{top / below / STATE} names no files: save the data set again")
     files = {os.fsencode(os.path.join(below, name)): top / below / name for name in sorted(names)}
     return Found(folder, files)

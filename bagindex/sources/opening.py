@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 from bagindex.enums import choice
 from bagindex.errors import SettingsError, SourceError
@@ -71,11 +71,6 @@ def usual_model(place: PathLike | Source | ItemStream) -> str | None:
     return "bagnet33" if _is_place(place) and os.fspath(place) == IMAGENET_VAL else None
 
 
-def is_stream(place: PathLike | Source | ItemStream) -> TypeGuard[ItemStream]:
-    """Whether these are items that a program gives one after the other, once perhaps."""
-    return not _is_place(place) and not hasattr(place, "entries")
-
-
 def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
     """List what is to be indexed.
 
@@ -103,15 +98,15 @@ def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
     return _OPENERS[kind](place, asked, observer)
 
 
-def _given(given: Source | ItemStream, asked: SourceOptions, observer: BuildObserver) -> Source:
+def _given(given: object, asked: SourceOptions, observer: BuildObserver) -> Source:
     from bagindex.sources.items import open_items
 
     _check(asked, "what a program gives")
-    if not is_stream(given):
-        return given
+    if hasattr(given, "entries"):
+        return cast("Source", given)
     if asked.spool is None:
         raise SettingsError("items need an index to be written down for: give it a name, or say with `out` where it is")
-    return open_items(given, asked.spool, asked.anew, observer.note)
+    return open_items(cast("ItemStream", given), asked.spool, asked.anew, observer.note)
 
 
 def _imagenet(asked: SourceOptions, observer: BuildObserver) -> Source:
