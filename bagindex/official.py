@@ -183,8 +183,8 @@ def _download(known: Published, starts: tuple[str, ...], progress: Progress, not
     except fetching.RefusedError as refused:
         raise WeightsError(
             f"what {url} gives is refused: its SHA-256 should begin with {known.sha256_start}, but is "
-            f"{refused.digest}; bring the right {path.name} and run `bagindex weights install FILE`, or give --allow-hash "
-            f"{refused.digest} if you know better"
+            f"{refused.digest}; bring the right {path.name} and run `bagindex weights install FILE`, or give "
+            f"--allow-hash {refused.digest} if you know better"
         ) from None
 
 

@@ -16,11 +16,14 @@ from bagindex.remote.places import is_url, local_path
 from bagindex.sources import Source, left_out
 from bagindex.sources.files import find, is_pattern
 from bagindex.sources.folders import PICTURE_ENDINGS, Layout, open_folder
+from bagindex.sources.imagenette import ARCHIVES, open_imagenette
 
 PathLike = str | os.PathLike[str]
 ItemStream = Iterable[tuple[str, object, object]]
 """What a program gives: names, pictures and labels."""
+_Opener = Callable[[str, "SourceOptions", BuildObserver], Source]
 VAL_PICTURES = 50_000
+PREFIX = "torchvision:"
 IMAGENET_VAL = "imagenet-val"
 """A data set that has a name; `./imagenet-val` is a folder all the same."""
 _LOOKED_AT = 200
@@ -68,7 +71,7 @@ class SourceOptions:
 
 def usual_model(place: PathLike | Source | ItemStream) -> str | None:
     """The model that a named data set defaults to."""
-    return "bagnet33" if _is_place(place) and os.fspath(place) == IMAGENET_VAL else None
+    return "bagnet33" if _is_place(place) and os.fspath(place) in (IMAGENET_VAL, *ARCHIVES) else None
 
 
 def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
@@ -88,8 +91,8 @@ def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
     layout = choice(Layout, asked.layout, "--layout")
     place = os.fspath(asked.place)
     kind = choice(SourceKind, asked.source_kind, "--source-kind")
-    if kind is SourceKind.AUTO and place == IMAGENET_VAL:
-        return _imagenet(asked, observer)
+    if kind is SourceKind.AUTO and (named := _named(place)):
+        return named(place, asked, observer)
     if is_url(place):
         return _remote(place, layout, asked, kind, observer)
     place = local_path(place)
@@ -109,7 +112,27 @@ def _given(given: object, asked: SourceOptions, observer: BuildObserver) -> Sour
     return open_items(cast("ItemStream", given), asked.spool, asked.anew, observer.note)
 
 
-def _imagenet(asked: SourceOptions, observer: BuildObserver) -> Source:
+def _named(place: str) -> _Opener | None:
+    """What opens a data set that has a name."""
+    if place.lower().startswith(PREFIX):
+        return _torchvision
+    return _imagenet if place == IMAGENET_VAL else _imagenette if place in ARCHIVES else None
+
+
+def _torchvision(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.torchvision import open_torchvision
+
+    _check(asked, "a data set of torchvision's", "--data", "--split")
+    observer.note(f"opening {place}")
+    return open_torchvision(place, asked.split, _path(asked.data))
+
+
+def _imagenette(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    _check(asked, place, "--data", "--split")
+    return open_imagenette(place, asked.split, _path(asked.data), observer)
+
+
+def _imagenet(_: str, asked: SourceOptions, observer: BuildObserver) -> Source:
     from bagindex.sources.imagenet import find_data, open_imagenet
 
     _check(asked, IMAGENET_VAL, "--data", "--split", "--follow-symlinks")
@@ -181,7 +204,7 @@ _ENDINGS: Mapping[SourceKind, tuple[str, ...]] = {
     SourceKind.WEBDATASET: (".tar",),
     SourceKind.CROPS: (".csv", ".json"),
 }
-_OPENERS: Mapping[SourceKind, Callable[[str, SourceOptions, BuildObserver], Source]] = {
+_OPENERS: Mapping[SourceKind, _Opener] = {
     SourceKind.FOLDER: _folder,
     SourceKind.PARQUET: _parquet,
     SourceKind.ARROW: _arrow,
