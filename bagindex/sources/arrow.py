@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from bagindex.errors import SourceError
 from bagindex.sources import Entry
-from bagindex.sources.columns import Columns, find_columns, label_texts, pictures_of
+from bagindex.sources.columns import Asked, Columns, find_columns, label_texts, pictures_of
 from bagindex.sources.files import Found, stamp
 from bagindex.sources.rows import RowFile, RowReader, RowSource, readable, row_path
 from bagindex.text import some
@@ -91,12 +91,12 @@ def saved_files(folder: str, split: str | None) -> Found:
     return Found(folder, files)
 
 
-def open_arrow(found: Found, image: str | None, label: str | None) -> RowSource:
+def open_arrow(found: Found, asked: Asked) -> RowSource:
     """List the rows of Arrow files.
 
     Args:
         found: the files.
-        image, label: the columns of the pictures and of their labels; see `bagindex.sources.parquet.open_parquet`.
+        asked: their columns; see `bagindex.sources.parquet.open_parquet`.
 
     Raises:
         SourceError: a file cannot be read, has no rows, or not the columns.
@@ -108,7 +108,7 @@ def open_arrow(found: Found, image: str | None, label: str | None) -> RowSource:
         before = stamp(path)
         with readable(path, "Arrow"):
             schema, batches = _batches(path)
-            columns = find_columns(schema, image, label, path)
+            columns = find_columns(schema, asked, path)
             rows = 0
             for batch in batches:
                 entries += _entries(name, path, rows, batch, columns)

@@ -6,7 +6,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,19 @@ def find(place: str, endings: tuple[str, ...]) -> Found:
         raise SourceError(f"the source {place} does not exist")
     named = {os.fsencode(os.path.relpath(path, root)): Path(path) for path in paths}
     return Found(place, dict(sorted(named.items())))
+
+
+def listed(paths: Sequence[str]) -> Found:
+    """Files that are given one by one, by their paths below the folder that they have in common.
+
+    Raises:
+        SourceError: one is not there.
+    """
+    if missing := [path for path in paths if not os.path.isfile(path)]:
+        raise SourceError(f"the source {missing[0]} does not exist")
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    named = {os.fsencode(os.path.relpath(path, root)): Path(path) for path in paths}
+    return Found(root, dict(sorted(named.items())))
 
 
 def is_pattern(place: str) -> bool:

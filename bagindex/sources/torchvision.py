@@ -89,13 +89,14 @@ class ArrayReader:
         return as_ppm(pixels.transpose(1, 2, 0) if _channels_first(self._pixels) else pixels)
 
 
-def open_torchvision(place: str, split: str | None, data: Path | None) -> TorchvisionSource:
+def open_torchvision(place: str, split: str | None, data: Path | None, ids: bool = False) -> TorchvisionSource:
     """List a data set, which torchvision fetches where it is not here.
 
     Args:
         place: `torchvision:NAME`; upper and lower case are the same.
         split: as torchvision calls it; by default `test`, `val` or `valid`, whichever it has.
         data: the folder that torchvision keeps it in; by default see `bagindex.sources.datasets`.
+        ids: labels are taken as numbers, whatever they are called.
 
     Raises:
         SettingsError: there is no such data set or split.
@@ -106,6 +107,8 @@ def open_torchvision(place: str, split: str | None, data: Path | None) -> Torchv
         raise SettingsError(f"{place}: of torchvision's data sets, {', '.join(_NAMES)} are read")
     asked = _Asked(name, (datasets_folder() if data is None else data).absolute(), split)
     dataset, split = _load(asked, download=True)
+    if ids:
+        dataset.classes = None
     entries, rows = _files(dataset, asked.root) or _array(dataset, replace(asked, split=split))
     entries.sort(key=lambda entry: entry.path)
     called = "-".join((name.lower(), *([split] if split else [])))
