@@ -68,7 +68,7 @@ class CropReader:
             DecoderError: no process can be started that decodes.
         """
         path, box = _parse(entry.path)
-        pixels = self._picture(Entry(path, int(entry.version)))
+        pixels = self._picture(Entry(path, int(entry.version) if entry.version else None))
         height, width = pixels.shape[:2]
         x0, y0, x1, y1 = box
         inside = max(0, x0), max(0, y0), min(width, x1), min(height, y1)

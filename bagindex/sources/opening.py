@@ -13,9 +13,9 @@ from bagindex.enums import choice
 from bagindex.errors import SettingsError, SourceError
 from bagindex.observer import BuildObserver
 from bagindex.remote.places import is_url, local_path
-from bagindex.sources import Source, left_out
+from bagindex.sources import Reader, Source, left_out
 from bagindex.sources.files import Found, find, is_pattern, listed
-from bagindex.sources.folders import PICTURE_ENDINGS, Layout, open_folder
+from bagindex.sources.folders import PICTURE_ENDINGS, FolderSource, Layout, open_folder
 from bagindex.sources.imagenette import ARCHIVES, open_imagenette
 from bagindex.text import some
 
@@ -111,14 +111,34 @@ def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
     return _FILE_OPENERS[kind](_find(place, kind, asked.split), asked, observer)
 
 
-def _find(place: str, kind: SourceKind, split: str | None) -> Found:
-    """The files of a place that hold many pictures."""
+def reader_at(place: PathLike, observer: BuildObserver) -> Reader:
+    """What reads the files of a source by the paths that an index has of them, whichever their split and labels.
+
+    Raises:
+        BagindexError: as for `open_source`.
+    """
+    text = local_path(place)
+    if is_url(text) or _named(text):
+        return open_source(SourceOptions(place), observer).reader()
+    kind = _look(text, SourceOptions(place))
+    if kind is SourceKind.FOLDER:
+        # It need not be listed, which may take long.
+        return FolderSource(Path(text), Layout.FLAT, "", (), follow_symlinks=True)
+    options = SourceOptions(place, label_ids=True)
+    if kind in _OPENERS:
+        return _OPENERS[kind](text, options, observer).reader()
+    return _FILE_OPENERS[kind](_find(text, kind, None, every=True), options, observer).reader()
+
+
+def _find(place: str, kind: SourceKind, split: str | None, every: bool = False) -> Found:
+    """The files of a place that hold many pictures, of one split or of `every` one."""
     if kind is SourceKind.ARROW:
         from bagindex.sources.arrow import is_saved, saved_files
 
         if is_saved(place):
-            return saved_files(place, split)
-    return find(place, _ENDINGS[kind]).of_split(split)
+            return saved_files(place, split, every)
+    found = find(place, _ENDINGS[kind])
+    return found if every else found.of_split(split)
 
 
 def _listed(paths: Sequence[str], asked: SourceOptions, observer: BuildObserver) -> Source:
