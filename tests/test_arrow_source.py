@@ -37,6 +37,7 @@ def test_splits_are_chosen(tmp_path: Path) -> None:
         opened(tmp_path, split="val")
     source = opened(tmp_path, split="test")
     assert [entry.path[:10] for entry in source.entries] == [b"test/data-"] * 2
+    assert (source.name, source.location != opened(tmp_path, split="train").location) == (f"{tmp_path.name}-test", True)
     assert reader_at(tmp_path, BuildObserver()).read(source.entries[0]) == source.read(source.entries[0])
 
 

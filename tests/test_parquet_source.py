@@ -125,7 +125,9 @@ def test_splits_are_chosen(tmp_path: Path) -> None:
         opened(tmp_path)
     with pytest.raises(SourceError, match="no split 'test': it has 'train', 'validation'"):
         opened(tmp_path, split="test")
-    assert len(opened(tmp_path, split="validation").entries) == 3
+    chosen = opened(tmp_path, split="validation")
+    assert (len(chosen.entries), chosen.name) == (3, f"{tmp_path.name}-validation")
+    assert chosen.location != opened(tmp_path, split="train").location  # each has an index of its own
     assert len(opened(str(tmp_path / "data/train-*.parquet")).entries) == 2
 
 

@@ -148,7 +148,7 @@ def test_an_index_of_one(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match=r"torchvision:coco: of torchvision's data sets, cifar10, .* are read"):
+    with pytest.raises(SettingsError, match=r"'torchvision:coco' is not read here: .* cifar10, .* are"):
         opened("torchvision:coco")
     with pytest.raises(SettingsError, match="leave out --layout: a data set of torchvision's takes --data, --split"):
         opened("torchvision:mnist", layout="flat")

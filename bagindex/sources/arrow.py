@@ -72,7 +72,7 @@ def saved_files(folder: str, split: str | None, every: bool = False) -> Found:
         state = _json(top / STATE)
         if split is not None and (own := state.get("_split")) != split:
             raise SourceError(f"{folder} has no split {split!r}: it has {some([str(own)] if own else [])}")
-        return Found(folder, _named(top, "", state))
+        return Found(folder, _named(top, "", state), split)
     splits = _json(top / SPLITS).get("splits")
     if not isinstance(splits, list) or not splits or not all(isinstance(each, str) for each in splits):
         raise SourceError(f"{top / SPLITS} names no splits: save the data set again")
@@ -83,7 +83,7 @@ def saved_files(folder: str, split: str | None, every: bool = False) -> Found:
     files: dict[bytes, Path] = {}
     for each in sorted(splits) if split is None else [split]:
         files |= _named(top, each, _json(top / each / STATE))
-    return Found(folder, files)
+    return Found(folder, files, split)
 
 
 def _named(top: Path, below: str, state: Mapping[str, Any]) -> dict[bytes, Path]:

@@ -104,7 +104,7 @@ def open_torchvision(place: str, split: str | None, data: Path | None, ids: bool
     """
     name = _NAMES.get(place.lower().removeprefix(_PREFIX))
     if name is None:
-        raise SettingsError(f"{place}: of torchvision's data sets, {', '.join(_NAMES)} are read")
+        raise SettingsError(f"{place!r} is not read here: of torchvision's data sets, {', '.join(_NAMES)} are")
     asked = _Asked(name, (datasets_folder() if data is None else data).absolute(), split)
     dataset, split = _load(asked, download=True)
     if ids:
