@@ -27,6 +27,11 @@ _KINDS = {
     "folders": "folders by class",
     "flat": "pictures without labels (--layout flat)",
     "csv": "pictures with a list of labels (--labels)",
+    "parquet": "Parquet files",
+    "arrow": "a saved data set",
+    "webdataset": "tar archives",
+    "crops": "boxes of pictures",
+    "items": "what a program gave",
 }
 
 

@@ -119,7 +119,7 @@ class Index(
     @classmethod
     def build(
         cls,
-        source: PathLike | Source | ItemStream,
+        source: PathLike | Sequence[PathLike] | Source | ItemStream,
         *,
         model: str | Sequence[str] | None = None,
         weights: PathLike | Sequence[PathLike] | None = None,
@@ -135,6 +135,7 @@ class Index(
         source_kind: str = "auto",
         image_column: str | None = None,
         label_column: str | None = None,
+        label_ids: bool = False,
         name: str | None = None,
         out: PathLike | None = None,
         keep: str = "features",
@@ -159,9 +160,10 @@ class Index(
         """Index a folder of images, or go on with an index that was begun; what is committed is not computed again.
 
         Args:
-            source: a folder, a file or pattern of files, or the name of a data set (see `bagindex.sources`); or what a
-                program gives: (name, picture, label) one after the other, which are written down under `BAGINDEX_CACHE`
-                until the build has finished, or `bagindex.Items`, which it gives again by name.
+            source: a folder, a file, several files or a pattern of them, or the name of a data set (see
+                `bagindex.sources`); or what a program gives: (name, picture, label) one after the other, which are
+                written down under `BAGINDEX_CACHE` until the build has finished, or `bagindex.Items`, which it gives
+                again by name.
             model: `bagnet9`, `bagnet17` or `bagnet33`, or several of them; by default what the weights are,
                 or `bagnet33` for ImageNet.
             weights: a `.safetensors`, `.pth` or `.pth.tar` checkpoint, or one for each model; by default the official
@@ -179,6 +181,7 @@ class Index(
             source_kind: how the source holds pictures, where it may be read in several ways: `folder`,
                 `parquet`, `arrow`, `webdataset` or `crops`.
             image_column, label_column: the columns of a table's pictures and labels, where it has several.
+            label_ids: labels are numbers, and the model's own class ids.
             name: the index's name; by default made from the source's path.
             out: the index's folder, instead of a name.
             keep: `features`, `evidence` or `summary`; see `bagindex_schemas.records.Keep`.
@@ -233,7 +236,7 @@ class Index(
         found = prepare(
             SourceOptions(
                 *(source, data, split, layout, labels, class_map, follow_symlinks),
-                *(source_kind, image_column, label_column),
+                *(source_kind, image_column, label_column, label_ids),
                 anew=restart,
             ),
             _several(model),
@@ -255,7 +258,7 @@ class Index(
     @classmethod
     def plan(
         cls,
-        source: PathLike | Source | ItemStream,
+        source: PathLike | Sequence[PathLike] | Source | ItemStream,
         *,
         model: str | Sequence[str] | None = None,
         weights: PathLike | Sequence[PathLike] | None = None,
@@ -271,6 +274,7 @@ class Index(
         source_kind: str = "auto",
         image_column: str | None = None,
         label_column: str | None = None,
+        label_ids: bool = False,
         name: str | None = None,
         out: PathLike | None = None,
         keep: str | Sequence[str] | None = None,
@@ -307,7 +311,7 @@ class Index(
         found = prepare(
             SourceOptions(
                 *(source, data, split, layout, labels, class_map, follow_symlinks),
-                *(source_kind, image_column, label_column),
+                *(source_kind, image_column, label_column, label_ids),
             ),
             _several(model),
             _several(weights),
@@ -332,7 +336,7 @@ class Index(
 
     def update(
         self,
-        source: PathLike | Source | ItemStream,
+        source: PathLike | Sequence[PathLike] | Source | ItemStream,
         *,
         data: PathLike | None = None,
         split: str | None = None,
@@ -343,6 +347,7 @@ class Index(
         source_kind: str = "auto",
         image_column: str | None = None,
         label_column: str | None = None,
+        label_ids: bool = False,
         retry_rejects: bool = False,
         contents: bool = True,
         accept_missing: bool = False,
@@ -377,19 +382,17 @@ class Index(
         settings = BuildSettings(
             max_rejects=0 if strict else max_errors, workers=workers, decoder_timeout=decoder_timeout
         )
-        opened = open_source(
-            SourceOptions(
-                *(source, data, split, layout, labels, class_map, follow_symlinks),
-                *(source_kind, image_column, label_column),
-                spool=spool_path(self._directory.place),
-            ),
-            observer,
+        asked = SourceOptions(
+            *(source, data, split, layout, labels, class_map, follow_symlinks),
+            *(source_kind, image_column, label_column, label_ids),
+            spool=spool_path(self._directory.place),
         )
+        opened = open_source(asked, observer)
         with until_done(opened):
             report = update(
                 self._directory,
                 opened,
-                class_ids(opened, self.classes, class_map, self._directory.manifest().labels),
+                class_ids(opened, self.classes, asked, self._directory.manifest().labels),
                 open_stored_models(self._directory, self._manifest, device, batch_size),
                 settings,
                 retry_rejects=retry_rejects,

@@ -67,6 +67,7 @@ def map_labels(
             f"{some(unknown)}; the model knows {some([record.name for record in classes])}. "
             "Say what they are with --class-map FILE, a CSV with the columns source,class "
             "(an empty class leaves those images unlabelled)"
+            + ("; or, where they are the model's own class ids, with --label-ids" * all(map(str.isdecimal, unknown)))
         )
     return known
 

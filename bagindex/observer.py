@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class BuildObserver:
     """What a front end wants to hear of a build. These methods do nothing; override what is of use."""
 
-    def fetched(self, model: str, done: int, total: int | None) -> None:
-        """So many bytes of a model's official weights are there, of so many where the server says."""
+    def fetched(self, what: str, done: int, total: int | None) -> None:
+        """So many bytes of a model's weights or a data set are there, of so many where the server says."""
 
     def planned(self, estimate: Estimate, free: int) -> None:
         """What is about to be written, and how many bytes the disk has left."""

@@ -6,31 +6,23 @@ A download gets its name when its SHA-256 begins as the name says: what has the 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import platformdirs
 
-from bagindex.download import DownloadError, Progress, drop, part_of, receive, size
-from bagindex.durable import fsync_folder
+from bagindex import fetching
+from bagindex.download import DownloadError, Progress, drop, part_of
 from bagindex.errors import SettingsError, WeightsError
+from bagindex.fetching import Note, alone, ignore, keep, mirror, proxy_text
 from bagindex.registry import ARCHITECTURES, V2_URL, Published, published
 from bagindex.store import file_sha256
-
-Note = Callable[[str], None]
-"""Hears what a person should know."""
-
-_BACK_OFF = (1.0, 2.0, 4.0)  # seconds before the second, third … attempt
 
 
 class State(StrEnum):
@@ -74,10 +66,7 @@ def base_url(folder: str) -> str:
     Raises:
         SettingsError: it is no address of a web folder.
     """
-    url = os.environ.get("BAGINDEX_WEIGHTS_URL") or folder
-    if not re.fullmatch(r"https?://([\w.-]+|\[[\da-fA-F:]+\])(:\d{1,5})?(/[^\s?#]*)?", url):
-        raise SettingsError("BAGINDEX_WEIGHTS_URL must be http://HOST/FOLDER or https://HOST/FOLDER")
-    return url.rstrip("/")
+    return mirror("BAGINDEX_WEIGHTS_URL", folder)
 
 
 def status() -> list[OfficialWeights]:
@@ -125,14 +114,14 @@ def fetch(
         WeightsError: they have no known address, cannot be fetched or kept, or have another SHA-256. The text says
             which file to bring.
     """
-    known, note = _known(model) if isinstance(model, str) else model, note or _ignore
+    known, note = _known(model) if isinstance(model, str) else model, note or ignore
     starts = _accepted(known, allow_hash)
     path = _path(known)
     with _folder_errors():
         if not path.is_file():
-            with _alone(path, note):
+            with alone(path, note):
                 if not path.is_file():
-                    _download(known, starts, progress or _ignore, note)
+                    _download(known, starts, progress or ignore, note)
                     return path
         sha256 = file_sha256(path)
         if not sha256.startswith(starts):
@@ -172,14 +161,14 @@ def install(file: Path, *, allow_hash: str | None = None, note: Note | None = No
             f"give it one of these names and --allow-hash {sha256}"
         )
     path = _path(known)
-    with _folder_errors(), _alone(path, note or _ignore):
+    with _folder_errors(), alone(path, note or ignore):
         if not (path.is_file() and path.samefile(file)):
             copy = path.with_name(f"{path.name}.copy")
             try:
                 shutil.copyfile(file, copy)
                 if file_sha256(copy) != sha256:
                     raise WeightsError(f"{file} has changed while it was copied: try again")
-                _publish(copy, path)
+                keep(copy, path)
             finally:
                 copy.unlink(missing_ok=True)
         drop(part_of(path))
@@ -188,43 +177,23 @@ def install(file: Path, *, allow_hash: str | None = None, note: Note | None = No
 
 def _download(known: Published, starts: tuple[str, ...], progress: Progress, note: Note) -> None:
     path, url = _path(known), _url(known)
-    part, delays, answered = part_of(path), iter(_BACK_OFF), False
-    while True:
-        before = size(part)
-        try:
-            continued = receive(url, part, progress)
-        except DownloadError as failure:
-            answered = answered or size(part) != before
-            passing = answered if failure.passing is None else failure.passing
-            delay = next(delays, None) if passing else None
-            if delay is None:
-                raise WeightsError(_bring(known, str(failure), again=passing)) from None
-            note(f"{failure}; trying again in {delay:g} s")
-            time.sleep(delay)
-            continue
-        sha256 = file_sha256(part)
-        if sha256.startswith(starts):
-            _publish(part, path)
-            return drop(part)
-        drop(part)
-        if not continued:
-            raise WeightsError(
-                f"what {url} gives is refused: its SHA-256 should begin with {known.sha256_start}, but is {sha256}; "
-                f"bring the right {path.name} and run `bagindex weights install FILE`, or give --allow-hash {sha256} "
-                "if you know better"
-            )
-        note(f"what was there of {path.name} does not fit what came now: beginning anew")
+    try:
+        fetching.fetch(url, path, file_sha256, lambda sha256: sha256.startswith(starts), progress, note)
+    except DownloadError as failure:
+        raise WeightsError(_bring(known, str(failure), again=bool(failure.passing))) from None
+    except fetching.RefusedError as refused:
+        raise WeightsError(
+            f"what {url} gives is refused: its SHA-256 should begin with {known.sha256_start}, but is "
+            f"{refused.digest}; bring the right {path.name} and run `bagindex weights install FILE`, or give "
+            f"--allow-hash {refused.digest} if you know better"
+        ) from None
 
 
 def _bring(known: Published, why: str, again: bool) -> str:
     """The error for who has no such network: which file, and where to."""
     path, url = _path(known), _url(known)
-    parts = urlsplit(url)
-    proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
-    # Not the user and password that may stand before the host.
-    through = f" through the proxy {re.sub(r'.*(@|//)', '', proxy.rstrip('/'))}" if proxy else ""
     return (
-        f"cannot fetch the weights of {known.model}{through}: {why}; "
+        f"cannot fetch the weights of {known.model}{proxy_text(url)}: {why}; "
         + ("the same command goes on later, or " if again else "")
         + f"bring {path.name} (its SHA-256 begins with {known.sha256_start}) from {url} and "
         + (
@@ -233,22 +202,6 @@ def _bring(known: Published, why: str, again: bool) -> str:
             else f"put it at {path}"
         )
     )
-
-
-@contextmanager
-def _alone(path: Path, note: Note) -> Iterator[None]:
-    """Hold the lock of a file of the folder; it dies with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            note(f"another process is fetching {path.name}: waiting for it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -261,13 +214,6 @@ def _folder_errors() -> Iterator[None]:
             f"cannot keep weights in {weights_folder()}: {error.strerror or error}; mend that, or set BAGINDEX_WEIGHTS "
             "to another folder"
         ) from None
-
-
-def _publish(finished: Path, path: Path) -> None:
-    with finished.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(finished, path)
-    fsync_folder(path.parent)
 
 
 def _status(known: Published) -> OfficialWeights:
@@ -306,7 +252,3 @@ def _path(known: Published) -> Path:
 
 def _url(known: Published) -> str:
     return f"{base_url(known.folder)}/{known.file}"
-
-
-def _ignore(*_: object) -> None:
-    pass

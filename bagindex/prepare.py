@@ -93,7 +93,7 @@ def prepare(
                 models = [default]
             compute = open_models(models, weights, options, observer)
         computes = compute if isinstance(compute, Sequence) else [compute]
-        return Prepared(directory, source, class_ids(source, computes[0].classes, asked.class_map), computes)
+        return Prepared(directory, source, class_ids(source, computes[0].classes, asked), computes)
 
 
 def open_models(
@@ -122,7 +122,10 @@ def open_models(
     if not weights:
         fetched = [
             official.fetch(
-                name, allow_hash=options.allow_hash, progress=partial(observer.fetched, name), note=observer.note
+                name,
+                allow_hash=options.allow_hash,
+                progress=partial(observer.fetched, f"the weights of {name}"),
+                note=observer.note,
             )
             for name in names
         ]
@@ -177,11 +180,13 @@ def open_stored_models(
 def class_ids(
     source: Source,
     classes: Sequence[ClassRecord],
-    class_map: PathLike | None,
+    asked: SourceOptions,
     known: Mapping[str, int | None] | None = None,
 ) -> Mapping[str, int | None]:
     """The class of each of the source's labels, as is `known` or as `bagindex.labels.map_labels` says."""
-    mapping = read_class_map(Path(class_map)) if class_map else {}
+    mapping: dict[str, str | None] = {str(each.class_id): each.name for each in classes} if asked.label_ids else {}
+    if asked.class_map:
+        mapping |= read_class_map(Path(asked.class_map))
     labels = {entry.label for entry in source.entries if entry.label is not None}
     told = {label: known[label] for label in labels if known and label in known and label not in mapping}
     return told | map_labels(sorted(labels - told.keys()), classes, mapping)

@@ -20,6 +20,7 @@ from bagindex_cli.source_options import (
     FollowOption,
     ImageColumnOption,
     LabelColumnOption,
+    LabelIdsOption,
     LabelsOption,
     LayoutOption,
     MaxErrorsOption,
@@ -67,6 +68,7 @@ def update(
     source_kind: SourceKindOption = "auto",
     image_column: ImageColumnOption = None,
     label_column: LabelColumnOption = None,
+    label_ids: LabelIdsOption = False,
     strict: StrictOption = False,
     max_errors: MaxErrorsOption = None,
 ) -> None:
@@ -89,6 +91,7 @@ def update(
             source_kind=source_kind,
             image_column=image_column,
             label_column=label_column,
+            label_ids=label_ids,
             retry_rejects=retry_rejects,
             contents=not quick,
             accept_missing=accept_missing,

@@ -22,6 +22,7 @@ from bagindex_cli.source_options import (
     ImageColumnOption,
     ImageSizeOption,
     LabelColumnOption,
+    LabelIdsOption,
     LabelsOption,
     LayoutOption,
     LimitOption,
@@ -77,6 +78,7 @@ def plan(
     source_kind: SourceKindOption = "auto",
     image_column: ImageColumnOption = None,
     label_column: LabelColumnOption = None,
+    label_ids: LabelIdsOption = False,
     devices: Annotated[
         int, typer.Option(metavar="N", min=1, help="So many such devices would work, each with decoders of its own.")
     ] = 1,
@@ -124,6 +126,7 @@ def plan(
             source_kind=source_kind,
             image_column=image_column,
             label_column=label_column,
+            label_ids=label_ids,
             name=name,
             out=out,
             keep=None if keep is None else [each.value for each in keep],

@@ -53,8 +53,8 @@ def reproduce(
     device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of what is drawn at random.")] = 0,
     source: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the indexed files are now, for an index that keeps no pixels."),
+        str | None,
+        typer.Option(metavar="SOURCE", help="Where the indexed files are now, for an index that keeps no pixels."),
     ] = None,
     classes: ClassesOption = None,
     list_: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,

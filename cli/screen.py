@@ -55,9 +55,9 @@ class Screen(BuildObserver):
         if kind is KeyboardInterrupt:
             remark("stopped; what is committed stays, and the same command goes on from there")
 
-    def fetched(self, model: str, done: int, total: int | None) -> None:
+    def fetched(self, what: str, done: int, total: int | None) -> None:
         if self._fetch is None:
-            self._fetch = FetchScreen(model)
+            self._fetch = FetchScreen(what)
         self._fetch.advanced(done, total)
         if done == total:
             self._end_fetch()

@@ -14,7 +14,8 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A folder of pictures, here or in an object store, or imagenet-val.",
+        help="A folder of pictures, here or in an object store; Parquet, Arrow or tar files, by a pattern or their "
+        "folder; a CSV or COCO file of boxes; imagenet-val, imagenette or torchvision:NAME.",
         show_default=False,
     ),
 ]
@@ -132,6 +133,7 @@ LabelColumnOption = Annotated[
         help="The column of a table's labels, or the ending of a tar archive's; else `label`, `cls`.",
     ),
 ]
+LabelIdsOption = Annotated[bool, typer.Option("--label-ids", help="Labels are numbers, and the model's own class ids.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be indexed.")]
 MaxErrorsOption = Annotated[
     int | None,

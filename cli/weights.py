@@ -82,7 +82,7 @@ def fetch(
     if allow_hash is not None and len(models or []) != 1:
         raise typer.BadParameter("a hash is one file's: name one MODEL", param_hint="--allow-hash")
     for model in models or [name for name in registry.published() if name in registry.ARCHITECTURES]:
-        with FetchScreen(model) as screen:
+        with FetchScreen(f"the weights of {model}") as screen:
             path = official.fetch(model, allow_hash=allow_hash, progress=screen.advanced, note=screen.note)
         typer.echo(f"{model}: {path}")
 
@@ -129,7 +129,7 @@ class FetchScreen:
             self._progress.update(self._task, completed=done, total=total)
         elif time.monotonic() >= self._next or done == total:
             of = f" of {bytes_text(total)}" if total is not None else ""
-            remark(f"fetching the weights of {self._name}: {bytes_text(done)}{of}")
+            remark(f"fetching {self._name}: {bytes_text(done)}{of}")
             self._next = time.monotonic() + _REMARK_SECONDS
 
     def note(self, text: str) -> None:
@@ -148,7 +148,7 @@ class FetchScreen:
         if not console.is_terminal:
             return
         self._progress = Progress(
-            TextColumn("fetching the weights of {task.description}"),
+            TextColumn("fetching {task.description}"),
             BarColumn(bar_width=None),
             DownloadColumn(),
             SpeedColumn(),

@@ -24,8 +24,9 @@ def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("BAGINDEX_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("BAGINDEX_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
     monkeypatch.setenv("BAGINDEX_CACHE", str(tmp_path_factory.mktemp("cache")))
-    for name in ("BAGINDEX_INDEX", "BAGINDEX_IMAGENET", "BAGINDEX_CONFIG", "BAGINDEX_WEIGHTS_URL"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BAGINDEX_DATASETS", str(tmp_path_factory.mktemp("datasets")))
+    for name in ("INDEX", "IMAGENET", "CONFIG", "WEIGHTS_URL", "DATASETS_URL"):
+        monkeypatch.delenv(f"BAGINDEX_{name}", raising=False)
 
 
 @pytest.fixture

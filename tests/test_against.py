@@ -75,7 +75,7 @@ def test_where_no_pixels_are_kept_the_source_is_read_again(tmp_path: Path, bagne
     asked = (f"bagnet9={bagnet_file}",)
     (expected,) = against.predictions(replace(setting(tmp_path / "with"), against=asked))
     given = replace(setting(tmp_path / "without", pixels=False), against=asked)
-    with pytest.raises(NotKeptError, match=r"keeps no pixels to run a network on: .* --source FOLDER"):
+    with pytest.raises(NotKeptError, match=r"keeps no pixels to run a network on: .* --source SOURCE"):
         against.predictions(given)
     for number in range(IMAGES):
         (tmp_path / f"{number:04d}.png").write_bytes(number_png(number, 16))

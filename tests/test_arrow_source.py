@@ -9,6 +9,8 @@ import pytest
 
 from bagindex.errors import SourceError
 from bagindex.images import Rejected
+from bagindex.observer import BuildObserver
+from bagindex.sources.opening import reader_at
 from bagindex_schemas.rejects import RejectCode
 from replicas import CLASSES, Item, as_arrow, items, table
 from test_source_kinds import opened
@@ -33,7 +35,10 @@ def test_splits_are_chosen(tmp_path: Path) -> None:
         opened(tmp_path)
     with pytest.raises(SourceError, match="has no split 'val': it has 'train', 'test'"):
         opened(tmp_path, split="val")
-    assert [entry.path[:10] for entry in opened(tmp_path, split="test").entries] == [b"test/data-"] * 2
+    source = opened(tmp_path, split="test")
+    assert [entry.path[:10] for entry in source.entries] == [b"test/data-"] * 2
+    assert (source.name, source.location != opened(tmp_path, split="train").location) == (f"{tmp_path.name}-test", True)
+    assert reader_at(tmp_path, BuildObserver()).read(source.entries[0]) == source.read(source.entries[0])
 
 
 def test_only_one_split_is_not_chosen(tmp_path: Path) -> None:

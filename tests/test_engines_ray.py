@@ -287,11 +287,12 @@ class MortalBagNet:
 
 def test_a_bagnet_gives_the_same_bytes_although_a_worker_is_killed(planted_folder: Path, tmp_path: Path) -> None:
     settings = BuildSettings(shard_size=16, workers=1)
-    source = open_source(SourceOptions(planted_folder / "pictures"), BuildObserver())
+    options = SourceOptions(planted_folder / "pictures")
+    source = open_source(options, BuildObserver())
     weights = [str(planted_folder / "bagnet33.safetensors")]
     (here,) = open_models([], weights, ModelOptions(device="cpu"), BuildObserver())
     (there,) = open_models([], weights, ModelOptions(device="cpu", elsewhere=True), BuildObserver())
-    meaning = class_ids(source, here.classes, None)
+    meaning = class_ids(source, here.classes, options)
     build(IndexDirectory(tmp_path / "local"), source, meaning, here, settings)
     heard = Notes()
     engine = RayEngine(heard.note, workers=2, gpus=0.0)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bagindex import Index, official
+from bagindex import Index, fetching
 from bagindex.errors import LabelError, SettingsError, SourceError, WeightsError
 from bagindex.registry import ARCHITECTURES
 from test_imagenet import LABELS, LAYOUTS, as_folders, as_tar
@@ -52,7 +52,7 @@ def narrow(model: str) -> dict[str, torch.Tensor]:
 def _published(mirror: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     url, names = mirror
     monkeypatch.setenv("BAGINDEX_WEIGHTS_URL", url)
-    monkeypatch.setattr(official, "_BACK_OFF", ())
+    monkeypatch.setattr(fetching, "_BACK_OFF", ())
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for model, file in names.items():

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bagindex import official
+from bagindex import fetching, official
 from bagindex.errors import LabelError, SettingsError, WeightsError
 from bagindex.experiments import networks
 from bagindex.experiments.networks import Network, NetworkOptions, open_network, open_networks
@@ -129,7 +129,7 @@ def test_published_weights_are_fetched_into_the_folder_of_weights(
     weights = models.get_model_weights(SMALL).IMAGENET1K_V1
     published = networks.Published(SMALL, f"{SMALL}-{start}.pth", "https://nowhere.invalid/models")
     monkeypatch.setattr(networks, "_published", lambda name: (published, weights.transforms()))
-    monkeypatch.setattr(official, "_BACK_OFF", ())
+    monkeypatch.setattr(fetching, "_BACK_OFF", ())
     imagenet = NetworkOptions(imagenet_classes())
     place = official.weights_folder() / published.file
     with pytest.raises(WeightsError) as caught:

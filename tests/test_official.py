@@ -20,7 +20,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bagindex import download, official
+from bagindex import download, fetching, official
 from bagindex.errors import SettingsError, WeightsError
 from bagindex.official import State
 from bagindex.registry import ARCHITECTURES, NETWORKS
@@ -150,7 +150,7 @@ def folder(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setenv("BAGINDEX_WEIGHTS", str(tmp_path / "cache" / "weights"))
     monkeypatch.setenv("BAGINDEX_WEIGHTS_URL", f"{server.url}/raw/")
     monkeypatch.setitem(ARCHITECTURES, "bagnet9", dataclasses.replace(ARCHITECTURES["bagnet9"], weights_file=FILE))
-    monkeypatch.setattr(official, "_BACK_OFF", (0, 0, 0))
+    monkeypatch.setattr(fetching, "_BACK_OFF", (0, 0, 0))
     return tmp_path / "cache" / "weights"
 
 
@@ -430,7 +430,7 @@ def test_a_folder_that_cannot_be(folder: Path, server: Server, monkeypatch: pyte
 
 FETCH = f"""
 import dataclasses, sys
-from bagindex import official
+from bagindex import fetching, official
 from bagindex.registry import ARCHITECTURES, NETWORKS
 ARCHITECTURES["bagnet9"] = dataclasses.replace(ARCHITECTURES["bagnet9"], weights_file={FILE!r})
 print(official.fetch("bagnet9", note=lambda text: print(text, flush=True)))

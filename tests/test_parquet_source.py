@@ -53,8 +53,36 @@ def test_labels_may_be_text_or_numbers_without_names(tmp_path: Path) -> None:
     assert [entry.label for entry in opened(coded).entries] == ["bear", "apple", "bear"]
     numbers = write(tmp_path / "n.parquet", pa.table({"image": pictures, "label": [1, 0, 1]}))
     assert [entry.label for entry in opened(numbers).entries] == ["1", "0", "1"]
-    with pytest.raises(LabelError, match=r"'0', '1'; the model knows 'apple', 'bear'\. Say what they are with"):
+    with pytest.raises(LabelError, match=r"'0', '1'; the model knows 'apple', 'bear'\. Say .* with --label-ids"):
         built(numbers, tmp_path / "i")
+
+
+def test_labels_may_be_the_models_class_ids_if_that_is_said(tmp_path: Path) -> None:
+    rows = table(items(3)).replace_schema_metadata(
+        {b"huggingface": b'{"info": {"features": {"label": {"names": "?"}}}}'}
+    )
+    for number, each in enumerate((rows, table(items(3)))):
+        path = write(tmp_path / f"{number}.parquet", each)
+        assert [entry.label for entry in opened(path, label_ids=True).entries] == ["0", "1", "0"]
+        built(path, tmp_path / f"{number}", label_ids=True)
+        assert [label for _, label in indexed(tmp_path / f"{number}")] == ["apple", "bear", "apple"]
+    path = write(tmp_path / "a.parquet", table([Item("a", items(1)[0].data, -1), Item("b", items(1)[0].data, 7)]))
+    assert [entry.label for entry in opened(path, label_ids=True).entries] == [None, "7"]
+    with pytest.raises(LabelError, match="'7'; the model knows 'apple', 'bear'"):
+        built(path, tmp_path / "i", label_ids=True)
+
+
+def test_files_may_be_given_one_by_one(tmp_path: Path) -> None:
+    as_parquet(tmp_path, items(6), files=3)
+    paths = sorted((tmp_path / "data").iterdir())
+    source = opened([paths[0], str(paths[2])])
+    assert [entry.path[:20] for entry in source.entries] == [b"train-00000-of-00003"] * 2 + [
+        b"train-00002-of-00003"
+    ] * 2
+    with pytest.raises(SourceError, match=r"gone\.parquet does not exist"):
+        opened([paths[0], tmp_path / "gone.parquet"])
+    with pytest.raises(SourceError, match="several files as a source are all Parquet, Arrow or tar files, not"):
+        opened([paths[0], tmp_path / "a.tar"])
 
 
 def test_a_label_that_is_held_back_is_none(tmp_path: Path) -> None:
@@ -97,7 +125,9 @@ def test_splits_are_chosen(tmp_path: Path) -> None:
         opened(tmp_path)
     with pytest.raises(SourceError, match="no split 'test': it has 'train', 'validation'"):
         opened(tmp_path, split="test")
-    assert len(opened(tmp_path, split="validation").entries) == 3
+    chosen = opened(tmp_path, split="validation")
+    assert (len(chosen.entries), chosen.name) == (3, f"{tmp_path.name}-validation")
+    assert chosen.location != opened(tmp_path, split="train").location  # each has an index of its own
     assert len(opened(str(tmp_path / "data/train-*.parquet")).entries) == 2
 
 

@@ -18,6 +18,8 @@ from bagindex.experiments import predicted
 from bagindex.experiments.networks import Network
 from bagindex.experiments.predicted import Predicted, from_source, predict
 from bagindex.images import read_picture
+from bagindex.observer import BuildObserver
+from bagindex.sources.opening import reader_at
 from bagindex_schemas.records import Plan, ShardRange, SourceRecord, Transform
 from fakes import class_records, number_png
 
@@ -134,11 +136,12 @@ def test_images_whose_pixels_are_not_kept_are_decoded_again(tmp_path: Path) -> N
     (tmp_path / "a.png").write_bytes(data)
     (tmp_path / "b.png").write_bytes(data + b"changed")
     sha256 = hashlib.sha256(data).hexdigest()
-    inputs = from_source(tmp_path, {3: ("a.png", sha256), 4: ("b.png", sha256), 5: ("c.png", sha256)}, PLAN.transform)
+    images = {3: ("a.png", sha256), 4: ("b.png", sha256), 5: ("c.png", sha256)}
+    inputs = from_source(reader_at(tmp_path, BuildObserver()), tmp_path, images, PLAN.transform)
     np.testing.assert_array_equal(inputs([3])[3], read_picture(data, PLAN.transform).pixels)
-    with pytest.raises(SourceError, match=r"b\.png has changed since it was indexed"):
+    with pytest.raises(SourceError, match=r"b\.png in .* has changed since it was indexed"):
         inputs([4])
-    with pytest.raises(SourceError, match=r"cannot read .*c\.png: No such file or directory; say where the source is"):
+    with pytest.raises(SourceError, match=r"cannot read c\.png in .*: not there; say where the source is"):
         inputs([5])
 
 

@@ -11,8 +11,8 @@ import pytest
 from bagindex import Index
 from bagindex.images import read_picture
 from bagindex.observer import BuildObserver
-from bagindex.sources import Source, describe
-from bagindex.sources.opening import SourceOptions, open_source
+from bagindex.sources import Entry, Source, describe
+from bagindex.sources.opening import SourceOptions, open_source, reader_at
 from bagindex_schemas.records import Transform
 from replicas import CLASSES, Stopped, Stopping, as_arrow, as_crops, as_parquet, as_tars, built, indexed, items, model
 from test_build import contents
@@ -76,3 +76,10 @@ def test_an_update_finds_nothing_new(place: Path, tmp_path: Path, monkeypatch: p
     with Index.open(tmp_path / "i") as index:
         report = index.update(place)
     assert (report.new, report.changed, report.missing) == (0, (), ())
+
+
+def test_an_experiment_reads_it_by_the_paths_of_an_index(place: Path) -> None:
+    source = opened(place)
+    reader = reader_at(place, BuildObserver())
+    for entry in source.entries[::9]:
+        assert reader.read(Entry(entry.path, None)) == source.read(entry)

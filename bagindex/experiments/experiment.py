@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from bagindex.catalog import Catalog
     from bagindex.experiments.questions import ExperimentQuestions
+    from bagindex.sources import Reader
     from bagindex.stored import StoredEvidence
 
 Progress = Callable[[str, int, int], None]
@@ -132,7 +135,7 @@ class Setting:
     folder: Path
     progress: Progress
     note: Note
-    source: Path | None = None
+    source: str | os.PathLike[str] | None = None
     class_list: str | None = None
     sparing: bool = False
 
@@ -205,7 +208,7 @@ class Setting:
             return self.index._pixels(wanted)
         if self.source is None:
             raise NotKeptError(
-                "this index keeps no pixels to run a network on: say where the indexed files are with --source FOLDER"
+                "this index keeps no pixels to run a network on: say where the indexed files are with --source SOURCE"
             )
         from bagindex.experiments.predicted import from_source
 
@@ -213,7 +216,15 @@ class Setting:
             f"SELECT image_id, path, sha256 FROM images WHERE image_id IN ({', '.join(map(str, wanted))})"
         )
         images = dict(zip(rows["image_id"].tolist(), zip(rows["path"], rows["sha256"], strict=True), strict=True))
-        return dict(from_source(self.source, images, self.catalog.manifest.plan.transform)(wanted))
+        return dict(from_source(self._reader, self.source, images, self.catalog.manifest.plan.transform)(wanted))
+
+    @cached_property
+    def _reader(self) -> Reader:
+        """What reads the source's files."""
+        from bagindex.observer import BuildObserver
+        from bagindex.sources.opening import reader_at
+
+        return reader_at(self.source or "", BuildObserver())
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from bagindex import official
 from bagindex.arithmetic import float32
 from bagindex.download import Progress
 from bagindex.errors import SettingsError, WeightsError
+from bagindex.fetching import Note
 from bagindex.inference import FoldedBagNet
 from bagindex.labels import imagenet_classes, match_classes
 from bagindex.model import BagNet
-from bagindex.official import Note
 from bagindex.prepare import choose_classes
 from bagindex.registry import ARCHITECTURES, NETWORKS, Published, published
 from bagindex.store import IndexDirectory, file_sha256

@@ -23,6 +23,7 @@ from bagindex.durable import publish
 from bagindex.errors import OutputError, SourceError
 from bagindex.experiments.networks import Network
 from bagindex.images import MAX_PIXELS, Rejected
+from bagindex.sources import Entry, Reader
 from bagindex_schemas.records import Plan, Transform
 
 Inputs = Callable[[Sequence[int]], Mapping[int, NDArray[np.uint8]]]
@@ -169,12 +170,13 @@ class _Kept:
             raise OutputError(f"cannot keep predictions in {self._folder}: {error.strerror or error}") from None
 
 
-def from_source(folder: Path, images: Mapping[int, tuple[str, str]], transform: Transform) -> Inputs:
+def from_source(reader: Reader, where: object, images: Mapping[int, tuple[str, str]], transform: Transform) -> Inputs:
     """Inputs of images whose pixels an index does not keep, decoded from the source's files again.
 
     Args:
-        folder: where the source is now.
-        images: path below the source and SHA-256 of each image, by its id.
+        reader: reads the source's files.
+        where: where the source is now, for people.
+        images: path in the source and SHA-256 of each image, by its id.
         transform: the index's.
 
     Returns:
@@ -184,14 +186,14 @@ def from_source(folder: Path, images: Mapping[int, tuple[str, str]], transform: 
     def read(image_id: int) -> NDArray[np.uint8]:
         path, sha256 = images[image_id]
         try:
-            data = (folder / path).read_bytes()
-        except OSError as error:
-            raise SourceError(f"cannot read {folder / path}: {error.strerror}; say where the source is now") from None
+            data = reader.read(Entry(path.encode(), None))
+        except Rejected as error:
+            raise SourceError(f"cannot read {path} in {where}: {error.message}; say where the source is now") from None
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise SourceError(f"{folder / path} has changed since it was indexed: put it back")
+            raise SourceError(f"{path} in {where} has changed since it was indexed: put it back")
         try:
             return decode(data, transform, DEFAULT_SECONDS, MAX_PIXELS).pixels
         except Rejected as error:
-            raise SourceError(f"{folder / path} cannot be decoded any more: {error.message}") from None
+            raise SourceError(f"{path} in {where} cannot be decoded any more: {error.message}") from None
 
     return lambda image_ids: {image_id: read(image_id) for image_id in image_ids}

@@ -73,7 +73,7 @@ class ExperimentQuestions(Questions):
             limit: only so many images, evenly spread.
             device: where models run, when they must: `auto`, `cpu`, `cuda` or `cuda:N`.
             seed: of what is drawn at random.
-            source: where the indexed files are now, for an index that keeps no pixels.
+            source: where the indexed files are now, for an index that keeps no pixels; a place, as for `build`.
             classes: the classes of networks whose weights name none: a file, or `imagenet`.
             progress: hears of what is being done, and how many of how many steps are done.
             note: hears what a person should know.
@@ -103,7 +103,7 @@ class ExperimentQuestions(Questions):
             folder=Path(out),
             progress=progress or (lambda _what, _done, _total: None),
             note=note or (lambda _text: None),
-            source=None if source is None else Path(source),
+            source=source,
             class_list=classes,
         )
         if experiment == ALL:

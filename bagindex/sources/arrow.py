@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from bagindex.errors import SourceError
 from bagindex.sources import Entry
-from bagindex.sources.columns import Columns, find_columns, label_texts, pictures_of
+from bagindex.sources.columns import Asked, Columns, find_columns, label_texts, pictures_of
 from bagindex.sources.files import Found, stamp
 from bagindex.sources.rows import RowFile, RowReader, RowSource, readable, row_path
 from bagindex.text import some
@@ -61,41 +61,46 @@ def is_saved(folder: str) -> bool:
     return any(os.path.isfile(os.path.join(folder, name)) for name in (SPLITS, STATE))
 
 
-def saved_files(folder: str, split: str | None) -> Found:
-    """The files of a saved data set, or of one of its splits.
+def saved_files(folder: str, split: str | None, every: bool = False) -> Found:
+    """The files of a saved data set, or of one of its splits, or of `every` one.
 
     Raises:
         SourceError: no split or an unknown one, or a file is missing or damaged.
     """
     top = Path(folder)
-    below = ""
-    if (top / SPLITS).is_file():
-        splits = _json(top / SPLITS).get("splits")
-        if not isinstance(splits, list) or not splits:
-            raise SourceError(f"{top / SPLITS} names no splits: save the data set again")
-        if split is None and len(splits) > 1:
-            raise SourceError(f"{folder} holds the splits {some(splits)}: choose one with --split")
-        below = splits[0] if split is None else split
-        if below not in splits:
-            raise SourceError(f"{folder} has no split {split!r}: it has {some(splits)}")
-    state = _json(top / below / STATE)
-    own = state.get("_split")
-    if not below and split is not None and own != split:
-        raise SourceError(f"{folder} has no split {split!r}: it has {some([str(own)] if own else [])}")
+    if not (top / SPLITS).is_file():
+        state = _json(top / STATE)
+        if split is not None and (own := state.get("_split")) != split:
+            raise SourceError(f"{folder} has no split {split!r}: it has {some([str(own)] if own else [])}")
+        return Found(folder, _named(top, "", state), split)
+    splits = _json(top / SPLITS).get("splits")
+    if not isinstance(splits, list) or not splits or not all(isinstance(each, str) for each in splits):
+        raise SourceError(f"{top / SPLITS} names no splits: save the data set again")
+    if split is None and len(splits) > 1 and not every:
+        raise SourceError(f"{folder} holds the splits {some(splits)}: choose one with --split")
+    if split is not None and split not in splits:
+        raise SourceError(f"{folder} has no split {split!r}: it has {some(splits)}")
+    files: dict[bytes, Path] = {}
+    for each in sorted(splits) if split is None else [split]:
+        files |= _named(top, each, _json(top / each / STATE))
+    return Found(folder, files, split)
+
+
+def _named(top: Path, below: str, state: Mapping[str, Any]) -> dict[bytes, Path]:
     listed = state.get("_data_files")
-    names = [each.get("filename") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    if not names or not all(isinstance(name, str) and name == os.path.basename(name) for name in names):
+    told = [each.get("filename") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    names = [name for name in told if isinstance(name, str) and name == os.path.basename(name)]
+    if not names or len(names) < len(told):
         raise SourceError(f"{top / below / STATE} names no files: save the data set again")
-    files = {os.fsencode(os.path.join(below, name)): top / below / name for name in sorted(names)}
-    return Found(folder, files)
+    return {os.fsencode(os.path.join(below, name)): top / below / name for name in sorted(names)}
 
 
-def open_arrow(found: Found, image: str | None, label: str | None) -> RowSource:
+def open_arrow(found: Found, asked: Asked) -> RowSource:
     """List the rows of Arrow files.
 
     Args:
         found: the files.
-        image, label: the columns of the pictures and of their labels; see `bagindex.sources.parquet.open_parquet`.
+        asked: their columns; see `bagindex.sources.parquet.open_parquet`.
 
     Raises:
         SourceError: a file cannot be read, has no rows, or not the columns.
@@ -107,7 +112,7 @@ def open_arrow(found: Found, image: str | None, label: str | None) -> RowSource:
         before = stamp(path)
         with readable(path, "Arrow"):
             schema, batches = _batches(path)
-            columns = find_columns(schema, image, label, path)
+            columns = find_columns(schema, asked, path)
             rows = 0
             for batch in batches:
                 entries += _entries(name, path, rows, batch, columns)

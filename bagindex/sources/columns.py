@@ -18,6 +18,20 @@ from bagindex.text import some
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a person says of a table's columns.
+
+    Attributes:
+        image, label: their names.
+        ids: labels are taken as numbers, whatever the table calls them.
+    """
+
+    image: str | None = None
+    label: str | None = None
+    ids: bool = False
+
+
+@dataclass(frozen=True)
 class Columns:
     """Where the pictures and labels of a table are.
 
@@ -26,7 +40,8 @@ class Columns:
         nested: it holds `bytes` and perhaps a `path`, the file's original name, and not the bytes themselves.
         named: there is such a `path`.
         label: the column of the labels, where there is one.
-        names: what the labels' numbers mean, where the table says so.
+        names: what the labels' numbers mean, where the table says so and is to.
+        ids: labels are taken as numbers.
     """
 
     image: str
@@ -34,6 +49,7 @@ class Columns:
     named: bool
     label: str | None
     names: tuple[str, ...] | None
+    ids: bool = False
 
     @property
     def wanted(self) -> list[str]:
@@ -55,12 +71,12 @@ def pictures_of(batch: pa.RecordBatch, columns: Columns) -> Any:
     return column.flatten()[column.type.get_field_index("bytes")]
 
 
-def find_columns(schema: pa.Schema, image: str | None, label: str | None, where: object) -> Columns:
+def find_columns(schema: pa.Schema, asked: Asked, where: object) -> Columns:
     """Find the columns of a table.
 
     Args:
         schema: the table's.
-        image, label: the columns' names, where a person says them.
+        asked: what a person says.
         where: the file, for people.
 
     Raises:
@@ -69,7 +85,7 @@ def find_columns(schema: pa.Schema, image: str | None, label: str | None, where:
     features = _features(schema)
     pictures = [field.name for field in schema if _holds_files(field.type)]
     marked = [name for name in pictures if features.get(name, {}).get("_type") == "Image"]
-    image = _choose(image, pictures, marked, "image", "pictures' files (bytes)", "--image-column", schema, where)
+    image = _choose(asked.image, pictures, marked, "image", "pictures' files (bytes)", "--image-column", schema, where)
     if image is None:
         raise SourceError(
             f"{where} has no column of pictures' files: it has {some(schema.names)}; their bytes are to be in a binary "
@@ -78,12 +94,15 @@ def find_columns(schema: pa.Schema, image: str | None, label: str | None, where:
     texts = [field.name for field in schema if _holds_labels(field.type) and field.name != image]
     classes = [name for name in texts if features.get(name, {}).get("_type") == "ClassLabel"]
     likely = classes or [name for name in texts if name == "label"]
-    label = _choose(label, texts, likely, "label", "labels (text or whole numbers)", "--label-column", schema, where)
+    label = _choose(
+        asked.label, texts, likely, "label", "labels (text or whole numbers)", "--label-column", schema, where
+    )
     kind = schema.field(image).type
     nested = pa.types.is_struct(kind)
     named = nested and kind.get_field_index("path") >= 0
-    names = features.get(label, {}).get("names") if label else None
-    return Columns(image, nested, named, label, tuple(map(str, names)) if isinstance(names, list) else None)
+    names = features.get(label, {}).get("names") if label and not asked.ids else None
+    told = tuple(map(str, names)) if isinstance(names, list) else None
+    return Columns(image, nested, named, label, told, asked.ids)
 
 
 def label_texts(columns: Columns, values: Sequence[object], where: object, first: int = 0) -> list[str | None]:
@@ -94,7 +113,7 @@ def label_texts(columns: Columns, values: Sequence[object], where: object, first
     """
     texts: list[str | None] = []
     for row, value in enumerate(values, start=first):
-        if value is None or value == "" or (value == -1 and columns.names is not None):
+        if value is None or value == "" or (value == -1 and (columns.ids or columns.names is not None)):
             texts.append(None)  # data sets whose labels are held back have -1
         elif columns.names is not None and isinstance(value, int):
             if not 0 <= value < len(columns.names):

@@ -28,6 +28,7 @@ from bagindex.images import Rejected
 from bagindex.labels import read_csv_rows
 from bagindex.sources import Entry, Reader, place_hash, source_name
 from bagindex.sources.folders import FolderSource, Layout
+from bagindex.sources.plain import as_ppm
 from bagindex_schemas.rejects import RejectCode
 
 _EDGES = ("x0", "y0", "x1", "y1")
@@ -67,14 +68,13 @@ class CropReader:
             DecoderError: no process can be started that decodes.
         """
         path, box = _parse(entry.path)
-        pixels = self._picture(Entry(path, int(entry.version)))
+        pixels = self._picture(Entry(path, int(entry.version) if entry.version else None))
         height, width = pixels.shape[:2]
         x0, y0, x1, y1 = box
         inside = max(0, x0), max(0, y0), min(width, x1), min(height, y1)
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
             raise Rejected(RejectCode.TOO_SMALL, f"nothing of the box is in the picture of {width} x {height}")
-        part = cut(pixels, inside)
-        return b"P6\n%d %d\n255\n%s" % (part.shape[1], part.shape[0], part.tobytes())
+        return as_ppm(cut(pixels, inside))
 
     def _picture(self, file: Entry) -> NDArray[np.uint8]:
         """A file's pixels, uint8 [height, width, RGB]; who else wants it meanwhile waits."""

@@ -6,7 +6,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,23 +30,27 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Found:
-    """Files by their paths below a place, in the order of the paths' bytes."""
+    """Files by their paths below a place, in the order of the paths' bytes; of one split, where one was chosen."""
 
     place: str
     files: Mapping[bytes, Path]
+    split: str | None = None
 
     @property
     def location(self) -> str:
-        """Hash of the absolute place."""
-        return place_hash(os.path.abspath(self.place))
+        """Hash of the absolute place and the split."""
+        return place_hash(os.path.abspath(self.place) + (f"#{self.split}" if self.split else ""))
 
     @property
     def name(self) -> str:
         """A short name, from the folder's, or the file's, or what comes before a pattern's first sign."""
         path = Path(os.path.abspath(self.place))
         if path.is_dir():
-            return source_name(path.name, path.parent.name)
-        return source_name(_WILD.split(path.name)[0].rstrip("-_.") or path.parent.name, "").removesuffix(path.suffix)
+            name = source_name(path.name, path.parent.name)
+        else:
+            known = _WILD.split(path.name)[0].rstrip("-_.") or path.parent.name
+            name = source_name(known, "").removesuffix(path.suffix)
+        return f"{name}-{self.split}" if self.split else name
 
     def of_split(self, split: str | None) -> Found:
         """The files of one split.
@@ -63,7 +67,7 @@ class Found:
         if split not in known:
             has = f"it has {some(known)}" if known else "its files' names tell of none"
             raise SourceError(f"{self.place} has no split {split!r}: {has}")
-        return Found(self.place, {path: file for path, file in self.files.items() if splits[path] == split})
+        return Found(self.place, {path: file for path, file in self.files.items() if splits[path] == split}, split)
 
 
 def find(place: str, endings: tuple[str, ...]) -> Found:
@@ -86,6 +90,19 @@ def find(place: str, endings: tuple[str, ...]) -> Found:
         raise SourceError(f"the source {place} does not exist")
     named = {os.fsencode(os.path.relpath(path, root)): Path(path) for path in paths}
     return Found(place, dict(sorted(named.items())))
+
+
+def listed(paths: Sequence[str]) -> Found:
+    """Files that are given one by one, by their paths below the folder that they have in common.
+
+    Raises:
+        SourceError: one is not there.
+    """
+    if missing := [path for path in paths if not os.path.isfile(path)]:
+        raise SourceError(f"the source {missing[0]} does not exist")
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    named = {os.fsencode(os.path.relpath(path, root)): Path(path) for path in paths}
+    return Found(root, dict(sorted(named.items())))
 
 
 def is_pattern(place: str) -> bool:

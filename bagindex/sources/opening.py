@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from bagindex.enums import choice
 from bagindex.errors import SettingsError, SourceError
 from bagindex.observer import BuildObserver
 from bagindex.remote.places import is_url, local_path
-from bagindex.sources import Source, left_out
-from bagindex.sources.files import find, is_pattern
-from bagindex.sources.folders import PICTURE_ENDINGS, Layout, open_folder
+from bagindex.sources import Reader, Source, left_out
+from bagindex.sources.files import Found, find, is_pattern, listed
+from bagindex.sources.folders import PICTURE_ENDINGS, FolderSource, Layout, open_folder
+from bagindex.sources.imagenette import ARCHIVES, open_imagenette
+from bagindex.text import some
+
+if TYPE_CHECKING:
+    from bagindex.sources.columns import Asked
 
 PathLike = str | os.PathLike[str]
 ItemStream = Iterable[tuple[str, object, object]]
 """What a program gives: names, pictures and labels."""
+_Opener = Callable[[str, "SourceOptions", BuildObserver], Source]
 VAL_PICTURES = 50_000
+PREFIX = "torchvision:"
 IMAGENET_VAL = "imagenet-val"
 """A data set that has a name; `./imagenet-val` is a folder all the same."""
 _LOOKED_AT = 200
@@ -45,7 +52,7 @@ class SourceOptions:
     `spool` is where the items that a program gives are written down; `anew` takes new ones.
     """
 
-    place: PathLike | Source | ItemStream
+    place: PathLike | Sequence[PathLike] | Source | ItemStream
     data: PathLike | None = None
     split: str | None = None
     layout: str = "auto"
@@ -55,6 +62,7 @@ class SourceOptions:
     source_kind: str = "auto"
     image_column: str | None = None
     label_column: str | None = None
+    label_ids: bool = False
     spool: Path | None = None
     anew: bool = False
 
@@ -66,14 +74,9 @@ class SourceOptions:
         return tuple(f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != getattr(plain, name))
 
 
-def usual_model(place: PathLike | Source | ItemStream) -> str | None:
+def usual_model(place: object) -> str | None:
     """The model that a named data set defaults to."""
-    return "bagnet33" if _is_place(place) and os.fspath(place) == IMAGENET_VAL else None
-
-
-def is_stream(place: PathLike | Source | ItemStream) -> TypeGuard[ItemStream]:
-    """Whether these are items that a program gives one after the other, once perhaps."""
-    return not _is_place(place) and not hasattr(place, "entries")
+    return "bagnet33" if _is_place(place) and os.fspath(place) in (IMAGENET_VAL, *ARCHIVES) else None
 
 
 def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
@@ -88,33 +91,96 @@ def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
         SettingsError: options that do not go with this kind of source.
         StoreError: an object store cannot be reached, or refuses.
     """
+    if _is_list(asked.place):
+        return _listed([local_path(each) for each in asked.place], asked, observer)
     if not _is_place(asked.place):
         return _given(asked.place, asked, observer)
     layout = choice(Layout, asked.layout, "--layout")
     place = os.fspath(asked.place)
     kind = choice(SourceKind, asked.source_kind, "--source-kind")
-    if kind is SourceKind.AUTO and place == IMAGENET_VAL:
-        return _imagenet(asked, observer)
+    if kind is SourceKind.AUTO and (named := _named(place)):
+        return named(place, asked, observer)
     if is_url(place):
         return _remote(place, layout, asked, kind, observer)
     place = local_path(place)
     if kind is SourceKind.AUTO:
         kind = _look(place, asked)
-    return _OPENERS[kind](place, asked, observer)
+    if kind in _OPENERS:
+        return _OPENERS[kind](place, asked, observer)
+    observer.note(f"listing {place}")
+    return _FILE_OPENERS[kind](_find(place, kind, asked.split), asked, observer)
 
 
-def _given(given: Source | ItemStream, asked: SourceOptions, observer: BuildObserver) -> Source:
+def reader_at(place: PathLike, observer: BuildObserver) -> Reader:
+    """What reads the files of a source by the paths that an index has of them, whichever their split and labels.
+
+    Raises:
+        BagindexError: as for `open_source`.
+    """
+    text = local_path(place)
+    if is_url(text) or _named(text):
+        return open_source(SourceOptions(place), observer).reader()
+    kind = _look(text, SourceOptions(place))
+    if kind is SourceKind.FOLDER:
+        # It need not be listed, which may take long.
+        return FolderSource(Path(text), Layout.FLAT, "", (), follow_symlinks=True)
+    options = SourceOptions(place, label_ids=True)
+    if kind in _OPENERS:
+        return _OPENERS[kind](text, options, observer).reader()
+    return _FILE_OPENERS[kind](_find(text, kind, None, every=True), options, observer).reader()
+
+
+def _find(place: str, kind: SourceKind, split: str | None, every: bool = False) -> Found:
+    """The files of a place that hold many pictures, of one split or of `every` one."""
+    if kind is SourceKind.ARROW:
+        from bagindex.sources.arrow import is_saved, saved_files
+
+        if is_saved(place):
+            return saved_files(place, split, every)
+    found = find(place, _ENDINGS[kind])
+    return found if every else found.of_split(split)
+
+
+def _listed(paths: Sequence[str], asked: SourceOptions, observer: BuildObserver) -> Source:
+    kinds = {_kind_of_file(path) for path in paths}
+    kind = next(iter(kinds))
+    if len(kinds) > 1 or kind is None or kind not in _FILE_OPENERS:
+        raise SourceError(f"several files as a source are all Parquet, Arrow or tar files, not {some(paths, 3)}")
+    return _FILE_OPENERS[kind](listed(paths).of_split(asked.split), asked, observer)
+
+
+def _given(given: object, asked: SourceOptions, observer: BuildObserver) -> Source:
     from bagindex.sources.items import open_items
 
     _check(asked, "what a program gives")
-    if not is_stream(given):
-        return given
+    if hasattr(given, "entries"):
+        return cast("Source", given)
     if asked.spool is None:
         raise SettingsError("items need an index to be written down for: give it a name, or say with `out` where it is")
-    return open_items(given, asked.spool, asked.anew, observer.note)
+    return open_items(cast("ItemStream", given), asked.spool, asked.anew, observer.note)
 
 
-def _imagenet(asked: SourceOptions, observer: BuildObserver) -> Source:
+def _named(place: str) -> _Opener | None:
+    """What opens a data set that has a name."""
+    if place.lower().startswith(PREFIX):
+        return _torchvision
+    return _imagenet if place == IMAGENET_VAL else _imagenette if place in ARCHIVES else None
+
+
+def _torchvision(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.torchvision import open_torchvision
+
+    _check(asked, "a data set of torchvision's", "--data", "--split")
+    observer.note(f"opening {place}")
+    return open_torchvision(place, asked.split, _path(asked.data), asked.label_ids)
+
+
+def _imagenette(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+    _check(asked, place, "--data", "--split")
+    return open_imagenette(place, asked.split, _path(asked.data), observer)
+
+
+def _imagenet(_: str, asked: SourceOptions, observer: BuildObserver) -> Source:
     from bagindex.sources.imagenet import find_data, open_imagenet
 
     _check(asked, IMAGENET_VAL, "--data", "--split", "--follow-symlinks")
@@ -142,34 +208,31 @@ def _folder(place: str, asked: SourceOptions, observer: BuildObserver) -> Source
     return _told(source, asked, observer)
 
 
-def _parquet(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+def _parquet(found: Found, asked: SourceOptions, observer: BuildObserver) -> Source:
     from bagindex.sources.parquet import open_parquet
 
     _check(asked, "Parquet files", "--split", "--image-column", "--label-column", "--source-kind")
-    observer.note(f"listing {place}")
-    found = find(place, _ENDINGS[SourceKind.PARQUET]).of_split(asked.split)
-    return open_parquet(found, asked.image_column, asked.label_column)
+    return open_parquet(found, _columns(asked))
 
 
-def _arrow(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
-    from bagindex.sources.arrow import is_saved, open_arrow, saved_files
+def _arrow(found: Found, asked: SourceOptions, observer: BuildObserver) -> Source:
+    from bagindex.sources.arrow import open_arrow
 
     _check(asked, "a saved data set", "--split", "--image-column", "--label-column", "--source-kind")
-    observer.note(f"listing {place}")
-    if is_saved(place):
-        found = saved_files(place, asked.split)
-    else:
-        found = find(place, _ENDINGS[SourceKind.ARROW]).of_split(asked.split)
-    return open_arrow(found, asked.image_column, asked.label_column)
+    return open_arrow(found, _columns(asked))
 
 
-def _webdataset(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
+def _webdataset(found: Found, asked: SourceOptions, observer: BuildObserver) -> Source:
     from bagindex.sources.webdataset import open_webdataset
 
     _check(asked, "tar archives", "--split", "--label-column", "--source-kind")
-    observer.note(f"listing {place}")
-    found = find(place, _ENDINGS[SourceKind.WEBDATASET]).of_split(asked.split)
     return open_webdataset(found, asked.label_column, observer.note)
+
+
+def _columns(asked: SourceOptions) -> Asked:
+    from bagindex.sources.columns import Asked
+
+    return Asked(asked.image_column, asked.label_column, asked.label_ids)
 
 
 def _crops(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
@@ -186,12 +249,11 @@ _ENDINGS: Mapping[SourceKind, tuple[str, ...]] = {
     SourceKind.WEBDATASET: (".tar",),
     SourceKind.CROPS: (".csv", ".json"),
 }
-_OPENERS: Mapping[SourceKind, Callable[[str, SourceOptions, BuildObserver], Source]] = {
-    SourceKind.FOLDER: _folder,
+_OPENERS: Mapping[SourceKind, _Opener] = {SourceKind.FOLDER: _folder, SourceKind.CROPS: _crops}
+_FILE_OPENERS: Mapping[SourceKind, Callable[[Found, SourceOptions, BuildObserver], Source]] = {
     SourceKind.PARQUET: _parquet,
     SourceKind.ARROW: _arrow,
     SourceKind.WEBDATASET: _webdataset,
-    SourceKind.CROPS: _crops,
 }
 
 
@@ -267,8 +329,14 @@ def _check(asked: SourceOptions, what: str, *taken: str) -> None:
         raise SettingsError(f"leave out {' and '.join(other)}: {what} takes {', '.join(taken) or 'no such options'}")
 
 
-def _is_place(given: PathLike | Source | ItemStream) -> TypeGuard[PathLike]:
+def _is_place(given: object) -> TypeGuard[PathLike]:
     return isinstance(given, str | os.PathLike)
+
+
+def _is_list(given: object) -> TypeGuard[Sequence[PathLike]]:
+    return (
+        isinstance(given, list | tuple) and bool(given) and all(isinstance(each, str | os.PathLike) for each in given)
+    )
 
 
 def _path(given: PathLike | None) -> Path | None:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bagindex.sources import Entry
-from bagindex.sources.columns import Columns, find_columns, label_texts, pictures_of
+from bagindex.sources.columns import Asked, Columns, find_columns, label_texts, pictures_of
 from bagindex.sources.files import Found, stamp
 from bagindex.sources.rows import RowFile, RowReader, RowSource, readable, row_path
 
@@ -124,13 +124,13 @@ class _Group:
             kept, rows = kept - values.nbytes, rows - len(values)
 
 
-def open_parquet(found: Found, image: str | None, label: str | None) -> RowSource:
+def open_parquet(found: Found, asked: Asked) -> RowSource:
     """List the rows of Parquet files.
 
     Args:
         found: the files.
-        image: the column of the pictures; by default the only one, or the one called `image`.
-        label: the column of their labels; by default the only one of classes, or the one called `label`.
+        asked: their columns; by default the only one of pictures, or the one called `image`, and the only one of
+            classes, or the one called `label`.
 
     Raises:
         SourceError: a file cannot be read, has no rows, or not the columns.
@@ -141,7 +141,7 @@ def open_parquet(found: Found, image: str | None, label: str | None) -> RowSourc
     for name, path in found.files.items():
         before = stamp(path)
         with readable(path, "Parquet"), _open(path) as opened:
-            columns = find_columns(opened.schema_arrow, image, label, path)
+            columns = find_columns(opened.schema_arrow, asked, path)
             version = _version(path, before[0])
             table = opened.read(columns.wanted) if columns.wanted else None
             count = opened.metadata.num_rows
