@@ -12,6 +12,7 @@ from bagindex.output import printable
 from bagindex_cli.common import DeviceOption, Format, IndexOption, open_index, print_rows, remark
 from bagindex_cli.screen import Steps
 from bagindex_cli.source_options import ClassesOption
+from bagindex_cli.stopping import say
 
 if TYPE_CHECKING:
     from bagindex.experiments.experiment import Beside, Outcome
@@ -141,8 +142,10 @@ class _Screen:
     def __enter__(self) -> _Screen:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop()
+        if kind is KeyboardInterrupt:
+            say("what networks have predicted is kept, and the same command goes on from there")
 
     def at(self, what: str, done: int, total: int) -> None:
         """So many of so many steps of something are done."""

@@ -23,6 +23,7 @@ from bagindex_cli.common import (
 )
 from bagindex_cli.screen import Steps, relating
 from bagindex_cli.source_options import AnnMemoryOption
+from bagindex_cli.stopping import say
 from bagindex_cli.terminal import canvas
 from bagindex_cli.terminal import show as draw
 
@@ -162,6 +163,6 @@ def index(
                 try:
                     made = opened.make_ann(ann, memory=ann_memory, metric=metric.value, model=name, progress=steps.at)
                 except KeyboardInterrupt:
-                    remark("stopped; what there was stays")
+                    say("what there was stays")
                     raise
             print(f"{name}: {made}")

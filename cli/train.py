@@ -11,7 +11,7 @@ import typer
 
 from bagindex.observer import TrainingObserver
 from bagindex_cli.common import remark
-from bagindex_cli.stopping import interrupt
+from bagindex_cli.stopping import interrupt, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -174,7 +174,7 @@ class TrainingScreen(TrainingObserver):
         if self._progress is not None:
             self._progress.stop()
         if kind is KeyboardInterrupt:
-            remark("stopped; finished epochs are kept, and the same command (without --restart) goes on after them")
+            say("finished epochs are kept, and the same command (without --restart) goes on after them")
 
     def begun(self, epochs: int, steps: int, done: int) -> None:
         """Show the head of the table, and on a terminal a bar."""

@@ -11,6 +11,7 @@ import typer
 from bagindex import official, registry
 from bagindex.text import bytes_text
 from bagindex_cli.common import Format, FormatOption, print_rows, remark
+from bagindex_cli.stopping import say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -118,7 +119,7 @@ class FetchScreen:
         if self._progress is not None:
             self._progress.stop()
         if kind is KeyboardInterrupt and not self._first:
-            remark("stopped; what is downloaded stays, and the same command goes on from there")
+            say("what is downloaded stays, and the same command goes on from there")
 
     def advanced(self, done: int, total: int | None) -> None:
         """So many bytes are here, of so many."""

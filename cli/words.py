@@ -21,6 +21,7 @@ from bagindex_cli.common import (
     remark,
 )
 from bagindex_cli.screen import Steps
+from bagindex_cli.stopping import say
 from bagindex_cli.terminal import canvas
 from bagindex_cli.terminal import show as draw
 
@@ -146,5 +147,5 @@ def _make(opened: Index, count: int | None, again: bool, model: str | None) -> N
             try:
                 opened.make_words(wanted, model=model, progress=steps.at)
             except KeyboardInterrupt:
-                remark("stopped; what there was stays")
+                say("what there was stays")
                 raise
