@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bagindex.errors import SettingsError
-from bagindex_cli import stopping
+from bagindex_cli import completing, stopping
 from bagindex_cli.common import remark
 
 
@@ -22,7 +22,13 @@ def register(app: typer.Typer) -> None:
 def mcp(
     index: Annotated[
         list[str] | None,
-        typer.Option("--index", "-i", metavar="NAME|PATH", help="An index to ask; give it again for several."),
+        typer.Option(
+            "--index",
+            "-i",
+            metavar="NAME|PATH",
+            help="An index to ask; give it again for several.",
+            autocompletion=completing.indexes,
+        ),
     ] = None,
     http: Annotated[
         str | None,

@@ -9,6 +9,7 @@ import typer
 
 from bagindex import Index
 from bagindex.output import printable
+from bagindex_cli import completing
 from bagindex_cli.common import DeviceOption, Format, IndexOption, open_index, print_rows, remark
 from bagindex_cli.screen import Steps
 from bagindex_cli.source_options import ClassesOption
@@ -30,7 +31,12 @@ def register(app: typer.Typer) -> None:
 def reproduce(
     experiment: Annotated[
         str | None,
-        typer.Argument(metavar="EXPERIMENT|all", help="Its name; --list shows them.", show_default=False),
+        typer.Argument(
+            metavar="EXPERIMENT|all",
+            help="Its name; --list shows them.",
+            show_default=False,
+            autocompletion=completing.experiments,
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="The folder that the results go to.")
@@ -48,7 +54,12 @@ def reproduce(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", metavar="NAME", help="A model of the index, else all; may be given again."),
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="A model of the index, else all; may be given again.",
+            autocompletion=completing.models,
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="So many images only, evenly spread.")] = None,
     device: DeviceOption = "auto",

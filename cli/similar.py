@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from bagindex_cli import completing
 from bagindex_cli.common import (
     DeviceOption,
     Format,
@@ -63,7 +64,13 @@ def similar(
     overlap: Annotated[bool, typer.Option("--overlap", help="Let patches of one image overlap.")] = False,
     per_image: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many of one image at most.")] = None,
     class_: Annotated[
-        str | None, typer.Option("--class", metavar="CLASS", help="Only images of this class (name, wnid or id).")
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="Only images of this class (name, wnid or id).",
+            autocompletion=completing.classes,
+        ),
     ] = None,
     wrong_class: Annotated[
         bool,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bagindex.observer import TrainingObserver
+from bagindex_cli import completing
 from bagindex_cli.common import remark
 from bagindex_cli.stopping import interrupt, say
 
@@ -38,7 +39,12 @@ def train(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The .safetensors file to write.")],
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="bagnet9, bagnet17 or bagnet33; else what --from is.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="bagnet9, bagnet17 or bagnet33; else what --from is.",
+            autocompletion=completing.bagnets,
+        ),
     ] = None,
     recipe: Annotated[
         str, typer.Option(help="default, for some thousand photographs, or paper: the authors', for ImageNet.")
