@@ -81,6 +81,11 @@ class Index(
         return [summarise_index(directory) for directory in home.all_indexes()]
 
     @classmethod
+    def names(cls) -> Sequence[str]:
+        """Names of all indexes that have one. Nothing of them is read."""
+        return [directory.name for directory in home.all_indexes()]
+
+    @classmethod
     def repair(
         cls,
         which: PathLike | None = None,

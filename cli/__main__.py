@@ -1,5 +1,5 @@
 """`python -m bagindex_cli`."""
 
-from bagindex_cli.app import main
+from bagindex_cli import main
 
 main()

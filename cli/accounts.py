@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from bagindex.output import printable
+from bagindex_cli import completing
 from bagindex_cli.common import (
     DeviceOption,
     Format,
@@ -69,7 +70,13 @@ def why(
         str | None, typer.Option(metavar="A,B", help="Two classes: what the margin of A over B is made of.")
     ] = None,
     class_: Annotated[
-        str | None, typer.Option("--class", metavar="CLASS", help="Whose logit; else the predicted class's.")
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="Whose logit; else the predicted class's.",
+            autocompletion=completing.classes,
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many patches and words on each side.")] = 5,
     overlap: Annotated[bool, typer.Option("--overlap", help="Let the patches that are shown overlap.")] = False,
@@ -146,7 +153,12 @@ def without(
 def shortcuts(
     class_: Annotated[
         str | None,
-        typer.Argument(metavar="CLASS", help="Name, wnid or id of a class; else all.", show_default=False),
+        typer.Argument(
+            metavar="CLASS",
+            help="Name, wnid or id of a class; else all.",
+            show_default=False,
+            autocompletion=completing.classes,
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many words.")] = 10,
     model: ModelOption = None,
@@ -171,7 +183,10 @@ def confusions(
     class_: Annotated[
         str | None,
         typer.Argument(
-            metavar="CLASS", help="With --matrix: this class and what it is confused with.", show_default=False
+            metavar="CLASS",
+            help="With --matrix: this class and what it is confused with.",
+            show_default=False,
+            autocompletion=completing.classes,
         ),
     ] = None,
     matrix: Annotated[

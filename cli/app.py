@@ -11,6 +11,7 @@ import typer
 from bagindex.errors import BagindexError
 from bagindex_cli import (
     accounts,
+    agents,
     build,
     change,
     demo,
@@ -73,6 +74,7 @@ for module in (
     words,
     accounts,
     serve,
+    agents,
     look,
     reproduce,
     model,
@@ -85,11 +87,14 @@ for module in (train, weights):
 
 
 def main() -> None:
-    """Run the command line. Exit status: 0, 1 for an error, 2 for wrong usage, 130 when interrupted, 143 by SIGTERM."""
+    """Run a command; see `bagindex_cli.main`."""
+    stopping.begin()
     try:
         app()
     except SystemExit as leaving:
-        sys.exit(stopping.status() if leaving.code == stopping.INTERRUPTED else leaving.code)
+        if leaving.code == stopping.INTERRUPTED:
+            raise KeyboardInterrupt from None
+        raise
     except BagindexError as error:
         _fail(str(error), error)
     except BrokenPipeError:

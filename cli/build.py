@@ -110,6 +110,8 @@ def build(
     A build that was stopped goes on when the same command is run again.
 
         bagindex build photos/validation --weights clothing-bagnet33.safetensors
+        bagindex build photos --labels labels.csv --model bagnet9 --model bagnet33 --keep evidence
+        bagindex build imagenet-val --data /data/imagenet --model bagnet33
     """
     with Screen() as screen:
         index = Index.build(

@@ -9,6 +9,7 @@ import typer
 
 from bagindex.errors import SettingsError
 from bagindex.text import bytes_text, some
+from bagindex_cli import completing
 from bagindex_cli.build import print_summary
 from bagindex_cli.common import IndexOption, ModelOption, open_index, remark
 from bagindex_cli.screen import Screen, Steps
@@ -77,6 +78,7 @@ def update(
     Files that have changed or are gone since they were indexed are named; they keep the evidence that they had.
 
         bagindex update photos/validation -i photos-validation
+        bagindex update photos/validation --retry-rejects
     """
     opened = open_index(index)
     with Screen() as screen:
@@ -124,7 +126,8 @@ def relabel(
 
     The table `images` has both: `label` and `original_label`.
 
-    bagindex relabel --labels better.csv
+        bagindex relabel --labels better.csv
+        bagindex relabel --original
     """
     if (labels is None) is not original:
         raise typer.BadParameter("give --labels FILE or --original")
@@ -142,6 +145,7 @@ def compact(
 
     It pays for large indexes: a question looks through one row group for each class and file.
 
+        bagindex compact -i imagenet-train --dry-run
         bagindex compact -i imagenet-train
     """
     with open_index(index) as opened:
@@ -167,12 +171,27 @@ def _print_compacted(found: Compacted, merged: str) -> None:
 
 def remove(
     index: Annotated[
-        str, typer.Option("--index", "-i", metavar="NAME|PATH", help="The index to remove, or to take a model from.")
+        str,
+        typer.Option(
+            "--index",
+            "-i",
+            metavar="NAME|PATH",
+            help="The index to remove, or to take a model from.",
+            autocompletion=completing.indexes,
+        ),
     ],
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Remove this model only.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Remove this model only.", autocompletion=completing.models)
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove an index, or one of its models. Asks first."""
+    """Remove an index, or one of its models. Asks first.
+
+    The pictures at the source are left alone.
+
+        bagindex remove -i photos
+        bagindex remove -i photos --model bagnet9 --yes
+    """
     opened = open_index(index)
     info = opened.info()
     size = info.bytes

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bagindex import Index, output
+from bagindex_cli import completing
 
 
 class Format(StrEnum):
@@ -24,7 +25,11 @@ class Format(StrEnum):
 IndexOption = Annotated[
     str | None,
     typer.Option(
-        "--index", "-i", metavar="NAME|PATH", help="The index; else BAGINDEX_INDEX, the only one, the latest."
+        "--index",
+        "-i",
+        metavar="NAME|PATH",
+        help="The index; else BAGINDEX_INDEX, the only one, the latest.",
+        autocompletion=completing.indexes,
     ),
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the result to FILE.")]
@@ -34,7 +39,16 @@ ShowOption = Annotated[bool, typer.Option("--show", help="Draw the pictures in t
 ImageArgument = Annotated[
     str, typer.Argument(metavar="IMAGE", help="Id or path of an image of the index, or a picture file.")
 ]
-ModelOption = Annotated[str | None, typer.Option(metavar="NAME", help="Which of the index's models.")]
+ClassArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CLASS", help="Name, wnid or id of a class.", show_default=False, autocompletion=completing.classes
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Which of the index's models.", autocompletion=completing.models),
+]
 DeviceOption = Annotated[str, typer.Option(help="Where the model runs, when it must: auto, cpu, cuda or cuda:N.")]
 
 

@@ -8,10 +8,17 @@ from typing import Annotated
 import typer
 
 from bagindex import Index
-from bagindex_cli.common import IndexOption, open_index, remark
+from bagindex_cli import completing
+from bagindex_cli.common import ClassArgument, IndexOption, open_index, remark
 
 ModelsOption = Annotated[
-    list[str] | None, typer.Option("--model", metavar="NAME", help="A model of the index; may be given again.")
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="A model of the index; may be given again.",
+        autocompletion=completing.models,
+    ),
 ]
 
 
@@ -27,7 +34,12 @@ def figure3(
     ],
     classes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CLASS", help="Names, wnids or ids; all, if at most 20.", show_default=False),
+        typer.Argument(
+            metavar="CLASS",
+            help="Names, wnids or ids; all, if at most 20.",
+            show_default=False,
+            autocompletion=completing.classes,
+        ),
     ] = None,
     model: ModelsOption = None,
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many patches in a subrow.")] = 7,
@@ -48,7 +60,7 @@ def figure3(
 
 
 def report(
-    class_: Annotated[str, typer.Argument(metavar="CLASS", help="Name, wnid or id of a class.", show_default=False)],
+    class_: ClassArgument,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="An .html, or a folder.", show_default=False)
     ],
@@ -58,7 +70,10 @@ def report(
 ) -> None:
     """A page about a class: its patches, accuracy, confusions, the evidence's distribution, images with heatmaps.
 
-    bagindex report dress -o dress.html
+    A folder gets it as report.html. Heatmaps need `--keep evidence`, and patches stored pixels; it goes without them.
+
+        bagindex report dress -o dress.html
+        bagindex report "great white shark" --model bagnet33 -k 10 -o shark
     """
     with open_index(index) as opened:
         written = opened.report(class_, models=model, k=k).save(output)

@@ -25,7 +25,14 @@ def register(app: typer.Typer) -> None:
 
 
 def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> None:
-    """What an index holds: source, models, settings, sizes."""
+    """What an index holds: source, models, settings, sizes.
+
+    It says of each model what it keeps, what it was computed in and why, and what was made of it: the FAISS index with
+    its recall, visual words.
+
+        bagindex info
+        bagindex info -i photos --format json
+    """
     found = open_index(index).info()
     if format_ is Format.JSON:
         typer.echo(output.to_json([found.to_dict()])[1:-2])
@@ -97,7 +104,13 @@ def _precision(model: ModelInfo) -> list[dict[str, Any]]:
 
 
 def list_indexes(format_: FormatOption = Format.TABLE) -> None:
-    """The indexes that have a name."""
+    """The indexes that have a name, and what state each is in.
+
+    They are under BAGINDEX_HOME, by default the platform's folder for data. Others are asked by their path.
+
+        bagindex list
+        bagindex list --format csv
+    """
     table = format_ is Format.TABLE
     rows = [
         {
@@ -134,9 +147,10 @@ def verify(
 ) -> None:
     """Check every file's hash, and that the stored numbers are the model's evidence. Exit status 1 if they are not.
 
-    bagindex verify
+    What is damaged is named, with how to mend it: `bagindex repair` drops it, and the same build makes it again.
 
-    bagindex verify --data --sample 10%
+        bagindex verify
+        bagindex verify --data --sample 10%
     """
     with open_index(index) as opened, Steps("checking") as steps:
         report = opened.verify(steps.at, data=data, sample=sample)
@@ -171,6 +185,9 @@ def repair(
     """Drop damaged shards, so that the same build makes them again, and make again what is derived from sound ones.
 
     What is sound is not touched. It asks before it drops anything. Exit status 1 where damage is left.
+
+        bagindex repair --dry-run
+        bagindex repair -i photos --yes
     """
     steps = Steps("checking")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bagindex import Index
+from bagindex_cli import completing
 from bagindex_cli.common import Format, FormatOption, print_rows
 
 if TYPE_CHECKING:
@@ -23,7 +24,12 @@ def register(app: typer.Typer) -> None:
 
 def model(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A BagNet (bagnet33, bagnet33v2, …), or a network of torchvision's.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A BagNet (bagnet33, bagnet33v2, …), or a network of torchvision's.",
+            autocompletion=completing.networks,
+        ),
     ],
     size: Annotated[int, typer.Option(metavar="PIXELS", min=1, help="The side of its input.")] = 224,
     classes: Annotated[int, typer.Option(metavar="N", min=1, help="How many classes it tells apart.")] = 1000,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bagindex_cli import completing
 from bagindex_cli.common import (
     DeviceOption,
     Format,
@@ -54,6 +55,7 @@ def heatmap(
             "--class",
             metavar="CLASS",
             help="Name, wnid or id of a class, as often as you like; else the predicted one and the label.",
+            autocompletion=completing.classes,
         ),
     ] = None,
     dense: Annotated[

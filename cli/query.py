@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from bagindex_cli import completing
 from bagindex_cli.common import (
+    ClassArgument,
     Format,
     FormatOption,
     IndexOption,
+    ModelOption,
     OutputOption,
     ShowOption,
     open_index,
@@ -31,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def top_patches(
-    class_: Annotated[str, typer.Argument(metavar="CLASS", help="Name, wnid or id of a class.", show_default=False)],
+    class_: ClassArgument,
     right_class: Annotated[bool, typer.Option("--right-class", help="In images of the class: the default.")] = False,
     wrong_class: Annotated[bool, typer.Option("--wrong-class", help="In images of any other class.")] = False,
     any_class: Annotated[bool, typer.Option("--any", help="In all images, unlabelled ones too.")] = False,
@@ -40,9 +43,15 @@ def top_patches(
         int, typer.Option(metavar="N", min=1, help="How many of one image at most; they do not overlap.")
     ] = 1,
     overlap: Annotated[bool, typer.Option("--overlap", help="Let patches of one image overlap.")] = False,
-    label: Annotated[str | None, typer.Option(metavar="CLASS", help="Only images with that label.")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS", help="Only images with that label.", autocompletion=completing.classes),
+    ] = None,
     predicted_as: Annotated[
-        str | None, typer.Option(metavar="CLASS", help="Only images that the model predicts as CLASS.")
+        str | None,
+        typer.Option(
+            metavar="CLASS", help="Only images that the model predicts as CLASS.", autocompletion=completing.classes
+        ),
     ] = None,
     misclassified: Annotated[
         bool, typer.Option("--misclassified", help="Only images that the model gets wrong.")
@@ -51,7 +60,7 @@ def top_patches(
         str | None, typer.Option(metavar="SQL", help='Only images of which this holds, e.g. "width > 500".')
     ] = None,
     offset: Annotated[int, typer.Option(metavar="N", min=0, help="How many of the strongest to pass over.")] = 0,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Which of the index's models.")] = None,
+    model: ModelOption = None,
     index: IndexOption = None,
     format_: FormatOption = Format.TABLE,
     output: OutputOption = None,

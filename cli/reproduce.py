@@ -9,9 +9,11 @@ import typer
 
 from bagindex import Index
 from bagindex.output import printable
+from bagindex_cli import completing
 from bagindex_cli.common import DeviceOption, Format, IndexOption, open_index, print_rows, remark
 from bagindex_cli.screen import Steps
 from bagindex_cli.source_options import ClassesOption
+from bagindex_cli.stopping import say
 
 if TYPE_CHECKING:
     from bagindex.experiments.experiment import Beside, Outcome
@@ -29,7 +31,12 @@ def register(app: typer.Typer) -> None:
 def reproduce(
     experiment: Annotated[
         str | None,
-        typer.Argument(metavar="EXPERIMENT|all", help="Its name; --list shows them.", show_default=False),
+        typer.Argument(
+            metavar="EXPERIMENT|all",
+            help="Its name; --list shows them.",
+            show_default=False,
+            autocompletion=completing.experiments,
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="The folder that the results go to.")
@@ -47,7 +54,12 @@ def reproduce(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", metavar="NAME", help="A model of the index, else all; may be given again."),
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="A model of the index, else all; may be given again.",
+            autocompletion=completing.models,
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="So many images only, evenly spread.")] = None,
     device: DeviceOption = "auto",
@@ -141,8 +153,10 @@ class _Screen:
     def __enter__(self) -> _Screen:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop()
+        if kind is KeyboardInterrupt:
+            say("what networks have predicted is kept, and the same command goes on from there")
 
     def at(self, what: str, done: int, total: int) -> None:
         """So many of so many steps of something are done."""

@@ -11,7 +11,7 @@ from bagindex.observer import BuildObserver
 from bagindex.text import bytes_text
 from bagindex_cli.common import remark
 from bagindex_cli.failing import thread_failed
-from bagindex_cli.stopping import interrupt
+from bagindex_cli.stopping import interrupt, say
 from bagindex_cli.weights import FetchScreen
 
 _REMARK_SECONDS = 10
@@ -53,7 +53,7 @@ class Screen(BuildObserver):
         if self._progress is not None:
             self._progress.stop()
         if kind is KeyboardInterrupt:
-            remark("stopped; what is committed stays, and the same command goes on from there")
+            say("what is committed stays, and the same command goes on from there")
 
     def fetched(self, what: str, done: int, total: int | None) -> None:
         if self._fetch is None:

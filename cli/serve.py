@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import typer
 
+from bagindex_cli import completing
 from bagindex_cli.common import remark
 
 if TYPE_CHECKING:
@@ -22,7 +23,13 @@ def register(app: typer.Typer) -> None:
 def serve(
     index: Annotated[
         list[str] | None,
-        typer.Option("--index", "-i", metavar="NAME|PATH", help="An index to serve; give it again for several."),
+        typer.Option(
+            "--index",
+            "-i",
+            metavar="NAME|PATH",
+            help="An index to serve; give it again for several.",
+            autocompletion=completing.indexes,
+        ),
     ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 is everywhere.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8400,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from bagindex_cli import completing
 from bagindex_cli.common import (
     DeviceOption,
     Format,
@@ -23,6 +24,7 @@ from bagindex_cli.common import (
 )
 from bagindex_cli.screen import Steps, relating
 from bagindex_cli.source_options import AnnMemoryOption
+from bagindex_cli.stopping import say
 from bagindex_cli.terminal import canvas
 from bagindex_cli.terminal import show as draw
 
@@ -62,7 +64,13 @@ def similar(
     overlap: Annotated[bool, typer.Option("--overlap", help="Let patches of one image overlap.")] = False,
     per_image: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many of one image at most.")] = None,
     class_: Annotated[
-        str | None, typer.Option("--class", metavar="CLASS", help="Only images of this class (name, wnid or id).")
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="Only images of this class (name, wnid or id).",
+            autocompletion=completing.classes,
+        ),
     ] = None,
     wrong_class: Annotated[
         bool,
@@ -162,6 +170,6 @@ def index(
                 try:
                     made = opened.make_ann(ann, memory=ann_memory, metric=metric.value, model=name, progress=steps.at)
                 except KeyboardInterrupt:
-                    remark("stopped; what there was stays")
+                    say("what there was stays")
                     raise
             print(f"{name}: {made}")

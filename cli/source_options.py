@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bagindex.text import parse_bytes
+from bagindex_cli import completing
 
 SourceArgument = Annotated[
     str,
@@ -22,7 +23,10 @@ SourceArgument = Annotated[
 ModelsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--model", metavar="NAME", help="bagnet9, bagnet17 or bagnet33; else what the weights are. May be repeated."
+        "--model",
+        metavar="NAME",
+        help="bagnet9, bagnet17 or bagnet33; else what the weights are. May be repeated.",
+        autocompletion=completing.bagnets,
     ),
 ]
 WeightsOption = Annotated[

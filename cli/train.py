@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bagindex.observer import TrainingObserver
+from bagindex_cli import completing
 from bagindex_cli.common import remark
-from bagindex_cli.stopping import interrupt
+from bagindex_cli.stopping import interrupt, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -38,7 +39,12 @@ def train(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The .safetensors file to write.")],
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="bagnet9, bagnet17 or bagnet33; else what --from is.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="bagnet9, bagnet17 or bagnet33; else what --from is.",
+            autocompletion=completing.bagnets,
+        ),
     ] = None,
     recipe: Annotated[
         str, typer.Option(help="default, for some thousand photographs, or paper: the authors', for ImageNet.")
@@ -174,7 +180,7 @@ class TrainingScreen(TrainingObserver):
         if self._progress is not None:
             self._progress.stop()
         if kind is KeyboardInterrupt:
-            remark("stopped; finished epochs are kept, and the same command (without --restart) goes on after them")
+            say("finished epochs are kept, and the same command (without --restart) goes on after them")
 
     def begun(self, epochs: int, steps: int, done: int) -> None:
         """Show the head of the table, and on a terminal a bar."""

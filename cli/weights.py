@@ -10,7 +10,9 @@ import typer
 
 from bagindex import official, registry
 from bagindex.text import bytes_text
+from bagindex_cli import completing
 from bagindex_cli.common import Format, FormatOption, print_rows, remark
+from bagindex_cli.stopping import say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -52,7 +54,12 @@ def weights(context: typer.Context, format_: FormatOption = Format.TABLE) -> Non
 
 
 def list_weights(format_: FormatOption = Format.TABLE) -> None:
-    """The official weights, which of them are here, and where from and where to."""
+    """The official weights, which of them are here, and where from and where to.
+
+    They are kept in the platform's cache, or in the folder that BAGINDEX_WEIGHTS names.
+
+        bagindex weights list
+    """
     rows = [
         {"model": found.model, "file": found.file, "state": found.state.value, "size": found.bytes}
         | {"path": str(found.path), "url": found.url}
@@ -71,13 +78,20 @@ def list_weights(format_: FormatOption = Format.TABLE) -> None:
 def fetch(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help=f"{', '.join(registry.published())}; else the BagNets'."),
+        typer.Argument(
+            metavar="MODEL",
+            help=f"{', '.join(registry.published())}; else the BagNets'.",
+            autocompletion=completing.networks,
+        ),
     ] = None,
     allow_hash: AllowHashOption = None,
 ) -> None:
     """Download official weights that are not here yet. A download that was broken off goes on.
 
-    bagindex weights fetch bagnet33
+    Their SHA-256 must begin as their file's name says. BAGINDEX_WEIGHTS_URL names a mirror.
+
+        bagindex weights fetch bagnet33
+        bagindex weights fetch vgg16 resnet50
     """
     if allow_hash is not None and len(models or []) != 1:
         raise typer.BadParameter("a hash is one file's: name one MODEL", param_hint="--allow-hash")
@@ -95,7 +109,9 @@ def install(
 ) -> None:
     """Take official weights brought by hand, for a machine without a network; FILE is copied.
 
-    bagindex weights install bagnet32-2ddd53ed.pth.tar
+    It is known by its SHA-256, whatever it is called.
+
+        bagindex weights install bagnet32-2ddd53ed.pth.tar
     """
     found = official.install(file, allow_hash=allow_hash, note=remark)
     typer.echo(f"{found.model}: {found.path}")
@@ -118,7 +134,7 @@ class FetchScreen:
         if self._progress is not None:
             self._progress.stop()
         if kind is KeyboardInterrupt and not self._first:
-            remark("stopped; what is downloaded stays, and the same command goes on from there")
+            say("what is downloaded stays, and the same command goes on from there")
 
     def advanced(self, done: int, total: int | None) -> None:
         """So many bytes are here, of so many."""

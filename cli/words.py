@@ -10,10 +10,12 @@ import typer
 from bagindex import Index
 from bagindex.errors import QueryError
 from bagindex.output import check_ending
+from bagindex_cli import completing
 from bagindex_cli.common import (
     Format,
     FormatOption,
     IndexOption,
+    ModelOption,
     OutputOption,
     ShowOption,
     open_index,
@@ -21,6 +23,7 @@ from bagindex_cli.common import (
     remark,
 )
 from bagindex_cli.screen import Steps
+from bagindex_cli.stopping import say
 from bagindex_cli.terminal import canvas
 from bagindex_cli.terminal import show as draw
 
@@ -38,7 +41,10 @@ def register(app: typer.Typer) -> None:
 
 def words(
     class_: Annotated[
-        str | None, typer.Argument(metavar="CLASS", help="Name, wnid or id of a class.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="CLASS", help="Name, wnid or id of a class.", show_default=False, autocompletion=completing.classes
+        ),
     ] = None,
     count: Annotated[
         int | None,
@@ -55,7 +61,7 @@ def words(
         int | None, typer.Option(metavar="N", min=0, help="One word's patches, those with most evidence for CLASS.")
     ] = None,
     offset: Annotated[int, typer.Option(metavar="N", min=0, help="How many patches to pass over, with --word.")] = 0,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Which of the index's models.")] = None,
+    model: ModelOption = None,
     index: IndexOption = None,
     format_: FormatOption = Format.TABLE,
     output: OutputOption = None,
@@ -148,5 +154,5 @@ def _make(opened: Index, count: int | None, again: bool, model: str | None) -> N
             try:
                 opened.make_words(wanted, model=model, progress=steps.at)
             except KeyboardInterrupt:
-                remark("stopped; what there was stays")
+                say("what there was stays")
                 raise

@@ -81,7 +81,7 @@ def test_a_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(wheel)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == (f"bagindex {__version__}\n", "")
-    script = "import bagindex_schemas as s, bagindex.demo as demo; print(demo.weights().stat().st_size, s.__file__)"
+    script = "import bagindex_schemas as s, bagindex.demo as d; print(d.weights().stat().st_size, s.__file__)"
     done = subprocess.run([command[0], "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == [
         str((ROOT / "bagindex" / "demo" / "bagnet33.safetensors").stat().st_size),
@@ -135,7 +135,7 @@ def test_imports_go_one_way(folder: str) -> None:
                 # The command line asks Index; beside it, it needs only words, errors and formatting.
                 inner = {name for name in names if name.startswith("bagindex.")}
                 assert inner <= {
-                    *("bagindex.errors", "bagindex.text", "bagindex.output", "bagindex.observer"),
+                    *("bagindex.agents", "bagindex.errors", "bagindex.text", "bagindex.output", "bagindex.observer"),
                     *("bagindex.build", "bagindex.compact", "bagindex.costs", "bagindex.info", "bagindex.plan"),
                     *("bagindex.planning", "bagindex.experiments.experiment", "bagindex.experiments.layers"),
                     *("bagindex.service", "bagindex.service.asking"),

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bagindex import Index
 from bagindex.choosing import Met
-from bagindex.errors import BagindexError, OutdatedError, SettingsError
+from bagindex.errors import BagindexError, OutdatedError
 from bagindex.service.metrics import Metrics
 from bagindex.service.pictures import Kept
-from bagindex.service.pools import About, IndexPool
+from bagindex.service.pools import About, IndexPool, open_all
 from bagindex.service.problems import Problem, Texts
 from bagindex.service.settings import Settings
 from bagindex.service.strangers import Strangers
@@ -46,23 +46,9 @@ class Service:
 
     def __init__(self, indexes: Sequence[str | Path], settings: Settings) -> None:
         self.settings = settings
-        self.pools: dict[str, IndexPool] = {}
-        self.remarks: list[str] = []
-        places: dict[str, str] = {}
-        for which in indexes or (None,):
-            index = Index.open(which)
-            if index.remark:
-                self.remarks.append(index.remark)
-            path = index.path.resolve()
-            name = path.name if index.place == str(index.path) else index.name
-            if name in self.pools:
-                raise SettingsError(f"two indexes are called {name!r}: move one of them to another name")
-            pool = self.pools[name] = IndexPool(name, path)
-            pool.ask(lambda opened: opened.models)
-            if index.place != str(index.path):
-                # Its URL, and its bucket's.
-                places |= dict.fromkeys((index.place, "/".join(index.place.split("/")[:3])), name)
-        self.texts = Texts({name: pool.path for name, pool in self.pools.items()}, places)
+        opened = open_all(indexes)
+        self.pools, self.remarks = opened.pools, opened.remarks
+        self.texts = Texts({name: pool.path for name, pool in self.pools.items()}, opened.places)
         self.quick = Workers("quick", settings.threads, settings.queue)
         self.slow = Workers("slow", settings.slow_threads, settings.slow_queue)
         self._conditions: Kept[Met] = Kept(_CONDITION_BYTES, lambda met: len(met.bits) + len(met.condition))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 from bagindex import Index, home
 from bagindex.computing import Computing
-from bagindex.errors import BagindexError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from bagindex.errors import BagindexError, SettingsError
 
 _Result = TypeVar("_Result")
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -170,3 +168,45 @@ class IndexPool:
             except OSError:
                 found.append(None)
         return tuple(found)
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Several indexes.
+
+    Attributes:
+        pools: their openings, by name.
+        remarks: what is to be said where bagindex chose one.
+        places: of indexes that are elsewhere, their names by their URLs and their buckets'.
+    """
+
+    pools: Mapping[str, IndexPool]
+    remarks: Sequence[str]
+    places: Mapping[str, str]
+
+
+def open_all(indexes: Sequence[str | Path]) -> Pools:
+    """Open some indexes, and see that they can be asked.
+
+    Args:
+        indexes: by name, path or URL; nothing means what `Index.open` takes.
+
+    Raises:
+        BagindexError: an index cannot be opened, or two go by one name.
+    """
+    pools: dict[str, IndexPool] = {}
+    remarks: list[str] = []
+    places: dict[str, str] = {}
+    for which in indexes or (None,):
+        index = Index.open(which)
+        if index.remark:
+            remarks.append(index.remark)
+        path = index.path.resolve()
+        name = path.name if index.place == str(index.path) else index.name
+        if name in pools:
+            raise SettingsError(f"two indexes are called {name!r}: move one of them to another name")
+        pool = pools[name] = IndexPool(name, path)
+        pool.ask(lambda opened: opened.models)
+        if index.place != str(index.path):
+            places |= dict.fromkeys((index.place, "/".join(index.place.split("/")[:3])), name)
+    return Pools(pools, remarks, places)

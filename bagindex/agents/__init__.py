@@ -1,0 +1,1 @@
+"""Questions for agents: the Model Context Protocol, over one or several opened indexes."""
