@@ -11,6 +11,7 @@ import typer
 from bagindex.errors import BagindexError
 from bagindex_cli import (
     accounts,
+    attribution,
     build,
     change,
     demo,
@@ -74,6 +75,7 @@ for module in (
     serve,
     look,
     reproduce,
+    attribution,
     model,
     change,
 ):

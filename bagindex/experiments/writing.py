@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-PACKAGES = ("bagindex", "torch", "torchvision", "timm", "numpy", "duckdb", "matplotlib")
+PACKAGES = ("bagindex", "torch", "torchvision", "timm", "captum", "zennit", "numpy", "duckdb", "matplotlib")
 """What the numbers may depend on."""
 
 
