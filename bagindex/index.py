@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
 from bagindex.browsing import BrowseQuestions
+from bagindex.diff.questions import DiffQuestions
 from bagindex.experiments.questions import ExperimentQuestions
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
@@ -40,6 +41,7 @@ class Index(
     SimilarityQuestions,
     WordQuestions,
     AccountQuestions,
+    DiffQuestions,
 ):
     """An index of patches and their evidence.
 
