@@ -12,6 +12,7 @@ from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
 from bagindex.attribution.questions import AttributionQuestions
 from bagindex.browsing import BrowseQuestions
+from bagindex.diff.questions import DiffQuestions
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
 from bagindex.similarity.questions import SimilarityQuestions
@@ -40,6 +41,7 @@ class Index(
     SimilarityQuestions,
     WordQuestions,
     AccountQuestions,
+    DiffQuestions,
 ):
     """An index of patches and their evidence.
 

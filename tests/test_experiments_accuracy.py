@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bagindex.errors import QueryError
-from bagindex.experiments.accuracy import wilson
+from bagindex.intervals import wilson
 from wordy import worded_index
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ from bagindex.errors import QueryError
 from bagindex.experiments import drawing, paper
 from bagindex.experiments.comparing import why_not
 from bagindex.experiments.experiment import Beside, Outcome, Setting
+from bagindex.intervals import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from bagindex.experiments.predicted import Predicted
 
 TOP = 5
-_QUANTILE = 1.959963984540054
-"""Of the normal distribution, beyond which on either side 2.5 % lie."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +41,6 @@ class Accuracy:
     images: int
     top1: int
     top5: int | None
-
-
-def wilson(right: float, of: int) -> tuple[float, float]:
-    """Wilson's 95 % confidence interval of a share, `right` out of `of` > 0."""
-    share, z = right / of, _QUANTILE
-    middle = share + z * z / (2 * of)
-    half = z * sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    scale = 1 + z * z / of
-    # At the ends the interval is closed, and rounding would take it beyond.
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def run(setting: Setting) -> Outcome:

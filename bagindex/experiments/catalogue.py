@@ -23,6 +23,8 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             Experiment("thresholding", "Evidence clipped and binarised", "A.1, Fig. A.4", Needs.STORED),
             Experiment("texturise", "Images made into textures", "section 4.3, Fig. 5", Needs.NETWORKS),
             Experiment("scrambling", "Images whose tiles are shuffled", "sections 2 and 4.3", Needs.MODEL),
+            Experiment("masking", "What a network decides on masked, by several maps", "Fig. 8, Table 1", Needs.MODEL),
+            Experiment("gallery", "Attribution methods beside BagNets' heatmaps", "Fig. A.2", Needs.MODEL),
             Experiment("architecture", "Layers, receptive fields, parameters, FLOPs", "Fig. A.1", Needs.MODEL),
         )
     }

@@ -43,12 +43,12 @@ def plot(
 
 @contextmanager
 def panels(
-    count: int, x_label: str, y_label: str, width: float = WIDTH, height: float = HEIGHT
+    count: int, x_label: str, y_label: str, width: float = WIDTH, height: float = HEIGHT, right: float = 0.2
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Plots of so many inches each, beside each other, with the same scales."""
+    """Plots of so many inches each, beside each other, with the same scales, and so many inches left on the right."""
     with style():
-        figure = new_figure(0.2 + width * count, height)
-        share = width / (0.2 + width * count)
+        figure = new_figure(right + width * count, height)
+        share = width / (right + width * count)
         found: list[Axes] = []
         for place in range(count):
             box = ((place + 0.62 / width) * share, 0.5 / height, (1 - 0.8 / width) * share, 1 - 0.8 / height)
@@ -166,6 +166,11 @@ def legend(axes: Axes) -> None:
     """What the marks are, where there is most room."""
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles, names, frameon=False, fontsize=SMALL, ncols=1 if len(names) <= 4 else 2)
+
+
+def legend_beside(axes: Axes) -> None:
+    """The same to the right of a plot, where curves leave no room."""
+    axes.legend(frameon=False, fontsize=SMALL, loc="upper left", bbox_to_anchor=(1.02, 1.03))
 
 
 @dataclass(frozen=True)

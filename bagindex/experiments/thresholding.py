@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from bagindex.accounts.sums import exact
 from bagindex.experiments import drawing, paper
-from bagindex.experiments.accuracy import TOP, wilson
+from bagindex.experiments.accuracy import TOP
 from bagindex.experiments.comparing import why_not
 from bagindex.experiments.experiment import Beside, Labelled, Outcome, Setting
 from bagindex.experiments.ranks import Ranks
+from bagindex.intervals import wilson
 from bagindex.plan import spread
 
 if TYPE_CHECKING:
