@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
+from bagindex.attribution.questions import AttributionQuestions
 from bagindex.browsing import BrowseQuestions
-from bagindex.experiments.questions import ExperimentQuestions
+from bagindex.diff.questions import DiffQuestions
 from bagindex.exports.questions import ExportQuestions
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
@@ -39,11 +40,12 @@ PathLike = str | os.PathLike[str]
 class Index(
     BrowseQuestions,
     LookQuestions,
-    ExperimentQuestions,
+    AttributionQuestions,
     ExportQuestions,
     SimilarityQuestions,
     WordQuestions,
     AccountQuestions,
+    DiffQuestions,
 ):
     """An index of patches and their evidence.
 

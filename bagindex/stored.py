@@ -172,6 +172,15 @@ class StoredEvidence(StoredPatches):
         parts = [self._map(shard)[class_id] for shard in range(len(self._firsts) - 1) if self._size(shard)]
         return np.concatenate([np.empty((0, self.patches), np.float16), *parts])
 
+    def at(self, class_id: int, places: NDArray[np.int64]) -> NDArray[np.float16]:
+        """A class's evidence in the images at some places, int64 [n]: float16 [n, P]. The rest stays in the files."""
+        found = np.empty((len(places), self.patches), np.float16)
+        shards = np.searchsorted(self._firsts, places, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            here = np.flatnonzero(shards == shard)
+            found[here] = self._map(shard)[class_id][places[here] - self._firsts[shard]]
+        return found
+
     def of_image(self, place: int, class_ids: Sequence[int] | None = None) -> NDArray[np.float16]:
         """An image's evidence for some classes, by default all, float16 [C, P]."""
         shard, i = self._locate(place)

@@ -11,15 +11,15 @@ from bagindex import Index
 from bagindex.output import printable
 from bagindex_cli import completing
 from bagindex_cli.common import DeviceOption, Format, IndexOption, open_index, print_rows, remark
-from bagindex_cli.screen import Steps
+from bagindex_cli.screen import WorkScreen
 from bagindex_cli.source_options import ClassesOption
-from bagindex_cli.stopping import say
 
 if TYPE_CHECKING:
     from bagindex.experiments.experiment import Beside, Outcome
 
 _SHOWN = 10
 """Rows of a longer table that are printed."""
+_KEPT = "what networks have predicted is kept, and the same command goes on from there"
 _COLUMNS = ("quantity", "paper", "ours", "comparable", "where")
 
 
@@ -92,7 +92,7 @@ def reproduce(
         raise typer.BadParameter("give EXPERIMENT, or --list")
     if output is None:
         raise typer.BadParameter("give the folder that the results go to", param_hint="-o")
-    with open_index(index) as opened, _Screen() as screen:
+    with open_index(index) as opened, WorkScreen(_KEPT) as screen:
         found = opened.reproduce(
             experiment,
             output,
@@ -141,36 +141,3 @@ def _row(beside: Beside) -> dict[str, Any]:
         "comparable": "yes" if beside.comparable else "no",
         "where": beside.where,
     }
-
-
-class _Screen:
-    """The progress of one piece of work after the other."""
-
-    def __init__(self) -> None:
-        self._what = ""
-        self._steps: Steps | None = None
-
-    def __enter__(self) -> _Screen:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stop()
-        if kind is KeyboardInterrupt:
-            say("what networks have predicted is kept, and the same command goes on from there")
-
-    def at(self, what: str, done: int, total: int) -> None:
-        """So many of so many steps of something are done."""
-        if what != self._what or self._steps is None:
-            self._stop()
-            self._what, self._steps = what, Steps(what)
-        self._steps.at(done, total)
-
-    def note(self, text: str) -> None:
-        """Something that a person should know."""
-        self._stop()
-        remark(text)
-
-    def _stop(self) -> None:
-        if self._steps is not None:
-            self._steps.stop()
-            self._steps = None

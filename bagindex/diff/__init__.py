@@ -1,0 +1,1 @@
+"""What is different between two indexes, or between two models of one: `Index.diff`."""
