@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bagindex.text import bytes_text
+from bagindex_cli import completing
 from bagindex_cli.common import IndexOption, ModelOption, open_index, remark
 from bagindex_cli.screen import Steps
 
@@ -22,7 +23,12 @@ WhereOption = Annotated[
 SampleOption = Annotated[int, typer.Option("--sample", metavar="N", min=1, help="So many patches, drawn from all.")]
 ClassOption = Annotated[
     str | None,
-    typer.Option("--class", metavar="CLASS", help="Give evidence for this class; else for each patch's strongest."),
+    typer.Option(
+        "--class",
+        metavar="CLASS",
+        help="Give evidence for this class; else for each patch's strongest.",
+        autocompletion=completing.classes,
+    ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the draw.")]
 
@@ -45,7 +51,9 @@ def query(
 ) -> None:
     """The rows of any query, however many: they are written as they come.
 
-    bagindex export query "FROM evidence WHERE class = 'dress'" -o dress.parquet
+    Of memory it takes little; `bagindex sql -o FILE` holds the whole result. Columns of lists are JSON in a .csv.
+
+        bagindex export query "FROM evidence WHERE class = 'dress'" -o dress.parquet
     """
     with open_index(index) as opened:
         count = opened.export_query(sql, output)
@@ -83,10 +91,9 @@ def sqlite(
     """A SQLite database, ready for Datasette.
 
     Tables classes, models, images, rejects, predictions, top_patches (with PNG pictures) and image_evidence, with keys
-    between them.
+    between them; `datasette clothes.db` shows it.
 
         bagindex export sqlite -o clothes.db
-        datasette clothes.db
     """
     with open_index(index) as opened, Steps("writing tables") as steps:
         counts = opened.export_sqlite(
@@ -111,9 +118,10 @@ def fiftyone(
 ) -> None:
     """A FiftyOne data set: images with label and prediction, their strongest patches as detections.
 
-        bagindex export fiftyone -o clothes-fiftyone
+    In Python, `fiftyone.Dataset.from_dir("clothes", dataset_type=fiftyone.types.FiftyOneDataset)` opens it.
 
-    and in Python `fiftyone.Dataset.from_dir("clothes-fiftyone", dataset_type=fiftyone.types.FiftyOneDataset)`.
+        bagindex export fiftyone -o clothes
+        bagindex export fiftyone --where "predicted <> label" --source photos/validation -o errors
     """
     with open_index(index) as opened, Steps("writing images") as steps:
         count = opened.export_fiftyone(
@@ -134,8 +142,11 @@ def embedding_atlas(
 ) -> None:
     """Features of a sample of patches, with pictures and evidence, for Apple's Embedding Atlas.
 
-    bagindex export embedding-atlas -o patches.parquet
-    embedding-atlas patches.parquet --vector feature --image patch
+    Each patch has its image's path, label and prediction, its place, and the class that it speaks most for. The Atlas
+    makes the map: `embedding-atlas patches.parquet --vector feature --image patch`.
+
+        bagindex export embedding-atlas -o patches.parquet
+        bagindex export embedding-atlas --class dress --where "label_name = 'skirt'" -o skirts.parquet
     """
     with open_index(index) as opened, Steps("writing patches") as steps:
         count = opened.export_features(
@@ -156,8 +167,10 @@ def projector(
 ) -> None:
     """Features of a sample of patches, with pictures and evidence, for TensorBoard's projector.
 
-    bagindex export projector -o patches
-    tensorboard --logdir patches
+    The folder is one for logs: `tensorboard --logdir patches`. Its pictures are one sprite, which has room for 61,504
+    patches of 33 pixels.
+
+        bagindex export projector -o patches
     """
     with open_index(index) as opened, Steps("writing patches") as steps:
         count = opened.export_features(
