@@ -74,7 +74,7 @@ def test_names_of_classes_indexes_and_models(photos: Path, tmp_path: Path) -> No
 def test_names_that_need_no_index() -> None:
     assert offered("bagindex reproduce a") == ["accuracy", "architecture", "all"]
     assert offered("bagindex build photos --model bagnet1") == ["bagnet17", "bagnet17v2"]
-    assert offered("bagindex weights fetch bagnet3") == ["bagnet33", "bagnet33v2"]
+    assert offered("bagindex weights fetch bagnet3") == ["bagnet33"]
     assert "top-patches" in offered("bagindex ")
 
 
