@@ -215,7 +215,8 @@ def _own(name: str, given: Mapping[str, Any]) -> Callable[..., Any]:
             f"{name} cannot be called with (network, inputs, classes, baseline=, seed=) and its parameters: "
             f"{first_line(error)}"
         ) from None
-    return function
+    found: Callable[..., Any] = function
+    return found
 
 
 def _calling(function: Callable[..., Any], given: Mapping[str, Any]) -> Run:
