@@ -238,6 +238,9 @@ def test_what_is_asked_for_is_read_and_never_run() -> None:
     for text in ("a(1)", "a(b=c)", "a(b=__import__('os'))", "a(**{})", "a(b=1", "a)b(", "a(b=1)(c=2)", "", "(a=1)"):
         with pytest.raises(AttributionError, match=r"is not written as NAME or NAME\(key=value, \.\.\.\)"):
             parse(text)
+    for text in ("a(b=b'c')", "a(b={1})", "a(b=(1, 2j))"):
+        with pytest.raises(AttributionError, match="parameters are numbers, texts, booleans"):
+            parse(text)
 
 
 def test_a_list_is_split_outside_of_brackets() -> None:
