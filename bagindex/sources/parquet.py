@@ -1,7 +1,7 @@
 """Parquet files that have pictures in a column, as data sets are published today.
 
-Listing reads the footers and the labels. A picture is read with its row group's rows before it, a few at a time: files
-are taken in order, and a row that comes after the one before costs nothing more.
+Listing reads the footers and the labels. A picture is read with its row group's rows before it, a few at a time, or a
+page of the file: rows are taken in order, and one that comes after the one before costs nothing more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,8 +37,7 @@ _READ = 2**20
 _READ_REMOTE = 2**23
 """Bytes that are read at a time, from a disk and from a store."""
 _OPEN = 4
-"""Files, and row groups, that are being read at a time."""
-_Key, _Kept = TypeVar("_Key"), TypeVar("_Kept")
+"""Files, and places in row groups, that are being read at a time."""
 
 
 class ParquetReader(RowReader["Path | RemoteFile"]):
@@ -47,7 +46,7 @@ class ParquetReader(RowReader["Path | RemoteFile"]):
     def __init__(self, files: Mapping[bytes, RowFile[Path | RemoteFile]]) -> None:
         super().__init__(files)
         self._opened: OrderedDict[bytes, _Opened] = OrderedDict()
-        self._groups: OrderedDict[tuple[bytes, int], _Group] = OrderedDict()
+        self._cursors: list[_Cursor] = []
         self._reading = threading.Lock()
 
     def value(self, name: bytes, file: RowFile[Path | RemoteFile], row: int) -> bytes | None:
@@ -57,17 +56,19 @@ class ParquetReader(RowReader["Path | RemoteFile"]):
 
     def _value(self, name: bytes, file: RowFile[Path | RemoteFile], row: int) -> bytes | None:
         if name not in self._opened:
-            _put(self._opened, name, _Opened(_open(file.path)))
+            self._opened[name] = _Opened(_open(file.path))
+            if len(self._opened) > _OPEN:
+                self._opened.popitem(last=False)
         opened = self._opened[name]
-        key = name, opened.group_of(row)
-        if key not in self._groups:
-            _put(self._groups, key, _Group(opened, key[1], file.columns))
-        self._groups.move_to_end(key)
-        try:
-            return self._groups[key].at(row)
-        except BaseException:  # what has failed does not go on
-            del self._groups[key]
-            raise
+        group = opened.group_of(row)
+        # Of several that can go on to the row, the nearest: workers far apart do not send each other back.
+        near = [each for each in self._cursors if each.opened is opened and each.group == group and each.reaches(row)]
+        cursor = max(near, key=lambda each: each.next, default=None) or _Cursor(opened, group, file.columns)
+        if near:
+            self._cursors.remove(cursor)  # which does not come back where reading fails
+        value = cursor.at(row)
+        self._cursors = [*self._cursors, cursor][-_OPEN:]
+        return value
 
 
 class _Opened:
@@ -85,56 +86,48 @@ class _Opened:
         return bisect_right(self.firsts, row) - 1
 
 
-class _Group:
-    """One row group, read forwards."""
+class _Cursor:
+    """A row group that is read forwards; `next` is the first row that was not read."""
 
     def __init__(self, opened: _Opened, number: int, columns: Columns) -> None:
         group = opened.file.metadata.row_group(number)
-        self._file, self._number, self._first, self._columns = opened.file, number, opened.firsts[number], columns
+        self.opened, self.group, self.next = opened, number, opened.firsts[number]
+        self._columns = columns
         size = sum(
             column.total_uncompressed_size
             for column in map(group.column, range(group.num_columns))
             if column.path_in_schema == columns.bytes
         )
-        self._rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * group.num_rows // max(1, size)))
-        self._begin()
+        rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * group.num_rows // max(1, size)))
+        self._kept: deque[tuple[int, Any]] = deque()
+        self._batches: Iterator[pa.RecordBatch] = opened.file.iter_batches(
+            rows, row_groups=[number], columns=[columns.bytes], use_threads=False
+        )
+
+    def reaches(self, row: int) -> bool:
+        """Whether a row is kept, or is still to come."""
+        return row >= (self._kept[0][0] if self._kept else self.next)
 
     def at(self, row: int) -> bytes | None:
         """The bytes in a row; None where there are none."""
-        if row < (self._kept[0][0] if self._kept else self._next):
-            self._begin()
-        while row >= self._next:
+        while row >= self.next:
             batch = next(self._batches, None)
             if batch is None:
                 raise IndexError("it ends early")
             values = pictures_of(batch, self._columns)
-            self._kept.append((self._next, values))
-            self._next += len(values)
+            self._kept.append((self.next, values))
+            self.next += len(values)
             self._drop()
         first, values = next(each for each in reversed(self._kept) if each[0] <= row)
         value: bytes | None = values[row - first].as_py()
         return value
 
-    def _begin(self) -> None:
-        self._next = self._first
-        self._kept: deque[tuple[int, Any]] = deque()
-        self._batches: Iterator[pa.RecordBatch] = self._file.iter_batches(
-            self._rows, row_groups=[self._number], columns=[self._columns.bytes], use_threads=False
-        )
-
     def _drop(self) -> None:
         sizes = [values.nbytes for _, values in self._kept]
-        kept, rows = sum(sizes), self._next - self._kept[0][0]
+        kept, rows = sum(sizes), self.next - self._kept[0][0]
         while kept > _KEPT_BYTES and rows - len(self._kept[0][1]) >= _KEPT_ROWS:
             _, values = self._kept.popleft()
             kept, rows = kept - values.nbytes, rows - len(values)
-
-
-def _put(kept: OrderedDict[_Key, _Kept], key: _Key, value: _Kept) -> None:
-    """Keep one more, and only the latest few."""
-    kept[key] = value
-    if len(kept) > _OPEN:
-        kept.popitem(last=False)
 
 
 def open_parquet(found: Found[Path | RemoteFile], asked: Asked) -> RowSource:
