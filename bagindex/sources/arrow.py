@@ -73,9 +73,7 @@ def saved_files(folder: str, split: str | None, every: bool = False) -> Found[Pa
         if split is not None and (own := state.get("_split")) != split:
             raise SourceError(f"{folder} has no split {split!r}: it has {some([str(own)] if own else [])}")
         return Found(folder, _named(top, "", state), split)
-    splits = _json(top / SPLITS).get("splits")
-    if not isinstance(splits, list) or not splits or not all(isinstance(each, str) for each in splits):
-        raise SourceError(f"{top / SPLITS} names no splits: save the data set again")
+    splits = saved_splits(folder)
     if split is None and len(splits) > 1 and not every:
         raise SourceError(f"{folder} holds the splits {some(splits)}: choose one with --split")
     if split is not None and split not in splits:
@@ -84,6 +82,19 @@ def saved_files(folder: str, split: str | None, every: bool = False) -> Found[Pa
     for each in sorted(splits) if split is None else [split]:
         files |= _named(top, each, _json(top / each / STATE))
     return Found(folder, files, split)
+
+
+def saved_splits(folder: str) -> list[str]:
+    """The splits of a saved data set that has several.
+
+    Raises:
+        SourceError: they cannot be told.
+    """
+    listing = Path(folder) / SPLITS
+    splits = _json(listing).get("splits")
+    if not isinstance(splits, list) or not splits or not all(isinstance(each, str) for each in splits):
+        raise SourceError(f"{listing} names no splits: save the data set again")
+    return splits
 
 
 def _named(top: Path, below: str, state: Mapping[str, Any]) -> dict[bytes, Path]:

@@ -57,14 +57,18 @@ class Found(Generic[File]):
             name = source_name(known, "").removesuffix(path.suffix)
         return f"{name}-{self.split}" if self.split else name
 
+    @property
+    def splits(self) -> list[str]:
+        """The splits that their names tell of."""
+        return sorted({split for path in self.files if (split := split_of(os.fsdecode(path)))})
+
     def of_split(self, split: str | None) -> Found[File]:
         """The files of one split.
 
         Raises:
             SourceError: there are none, or there are several splits and none was chosen.
         """
-        splits = {path: split_of(os.fsdecode(path)) for path in self.files}
-        known = sorted({each for each in splits.values() if each is not None})
+        known = self.splits
         if split is None and len(known) > 1:
             raise SourceError(f"{self.place} holds the splits {some(known)}: choose one with --split")
         if split is None:
@@ -72,7 +76,8 @@ class Found(Generic[File]):
         if split not in known:
             has = f"it has {some(known)}" if known else "its files' names tell of none"
             raise SourceError(f"{self.place} has no split {split!r}: {has}")
-        return Found(self.place, {path: file for path, file in self.files.items() if splits[path] == split}, split)
+        files = {path: file for path, file in self.files.items() if split_of(os.fsdecode(path)) == split}
+        return Found(self.place, files, split)
 
 
 def find(place: str, endings: tuple[str, ...]) -> Found[Path]:

@@ -133,6 +133,24 @@ def reader_at(place: PathLike, observer: BuildObserver) -> Reader:
     return _FILE_OPENERS[kind](_find(text, kind, None, every=True), options, observer).reader()
 
 
+def splits_of(place: PathLike) -> list[str] | None:
+    """The splits of a local place of files that hold many pictures; None where it is none.
+
+    Raises:
+        SourceError: they cannot be told.
+    """
+    text = local_path(place)
+    kind = _look(text, SourceOptions(place))
+    if kind not in _FILE_OPENERS:
+        return None
+    if kind is SourceKind.ARROW:
+        from bagindex.sources.arrow import SPLITS, saved_splits
+
+        if os.path.isfile(os.path.join(text, SPLITS)):
+            return saved_splits(text)
+    return find(text, _ENDINGS[kind]).splits
+
+
 def _find(place: str, kind: SourceKind, split: str | None, every: bool = False) -> Found[Path]:
     """The files of a place that hold many pictures, of one split or of `every` one."""
     if kind is SourceKind.ARROW:
