@@ -111,6 +111,15 @@ def as_crops(folder: Path, pictures: Sequence[Item]) -> Path:
     return folder / "boxes.csv"
 
 
+def as_splits(folder: Path, pictures: Sequence[Item], split: str) -> Path:
+    """A saved data set of several splits, with one more."""
+    as_arrow(folder / split, pictures)
+    listing = folder / "dataset_dict.json"
+    known = json.loads(listing.read_text())["splits"] if listing.exists() else []
+    listing.write_text(json.dumps({"splits": [*known, split]}))
+    return folder
+
+
 class Stopped(BaseException):
     """A build is cut off."""
 

@@ -249,11 +249,27 @@ def test_rows_of_a_large_group_are_read_a_few_at_a_time(tmp_path: Path, monkeypa
     held = 0
     for entry, item in zip(source.entries, rows, strict=True):
         assert source.read(entry) == item.data
-        (group,) = source.rows._groups.values()  # type: ignore[attr-defined]
-        held = max(held, sum(values.nbytes for _, values in group._kept))
+        (cursor,) = source.rows._cursors  # type: ignore[attr-defined]
+        held = max(held, sum(values.nbytes for _, values in cursor._kept))
     assert held < 60_000
     for place in (199, 0, 100, 99, 3):  # backwards too
         assert source.read(source.entries[place]) == rows[place].data
+
+
+def test_readers_far_apart_do_not_send_each_other_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Item(f"{n}", bytes([n]) * 1000, 0) for n in range(200)]
+    path = write(tmp_path / "a.parquet", table(rows), group=200)
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 10_000)
+    monkeypatch.setattr(parquet, "_KEPT_BYTES", 20_000)
+    monkeypatch.setattr(parquet, "_KEPT_ROWS", 20)
+    made: list[int] = []
+    make = parquet._Cursor.__init__
+    monkeypatch.setattr(parquet._Cursor, "__init__", lambda *given: (made.append(0), make(*given))[1])
+    source = opened(path)
+    for place in range(100):
+        for each in (place + 100, place):
+            assert source.read(source.entries[each]) == rows[each].data
+    assert len(made) == 2
 
 
 def test_a_row_that_is_not_there_is_missing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from bagindex.training.prepare import choose_model, prepare
 from bagindex.training.recipe import RECIPES, input_size, learning_rate, make_recipe, transform_at
 from bagindex.weights import read_checkpoint
 from bagindex_schemas.records import Transform
+from replicas import Item, as_parquet, as_splits, items
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 QUICK: dict[str, Any] = {"model": "bagnet9", "width": 0.25, "workers": 0, "device": "cpu"}
@@ -333,6 +335,24 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
     (two / "validation").mkdir()
     with pytest.raises(SourceError, match="more than one"):
         open_data(two)
+
+
+@pytest.mark.parametrize("pack", [as_parquet, as_splits])
+def test_a_data_set_in_files_is_what_it_is_in_folders(
+    tmp_path: Path, pack: Callable[[Path, Sequence[Item], str], Path]
+) -> None:
+    for split, count in (("train", 6), ("validation", 4)):
+        pack(tmp_path / "set", items(count), split)
+    data = open_data(tmp_path / "set")
+    assert (data.name, data.classes) == ("set", ("apple", "bear"))
+    assert [data.label(entry) for entry in data.train.entries] == [0, 1] * 3
+    assert [data.validation.read(entry) for entry in data.validation.entries] == [item.data for item in items(4)]
+    crops = RandomCrops(data, RECIPES["default"])
+    assert [crops[Draw(0, place)][1] for place in range(6)] == [0, 1] * 3
+    shutil.rmtree(tmp_path / "set")
+    pack(tmp_path / "set", items(6), "train")
+    with pytest.raises(SourceError, match="should hold the splits train and validation: it has 'train'"):
+        open_data(tmp_path / "set")
 
 
 def test_recipes() -> None:

@@ -26,15 +26,15 @@ STATE = "state.json"
 _MAGIC = b"ARROW1"
 
 
-class ArrowReader(RowReader):
+class ArrowReader(RowReader[Path]):
     """Reads rows of Arrow files."""
 
-    def __init__(self, files: Mapping[bytes, RowFile]) -> None:
+    def __init__(self, files: Mapping[bytes, RowFile[Path]]) -> None:
         super().__init__(files)
         self._mapped: dict[bytes, _Rows] = {}
         self._mapping = threading.Lock()
 
-    def value(self, name: bytes, file: RowFile, row: int) -> bytes | None:
+    def value(self, name: bytes, file: RowFile[Path], row: int) -> bytes | None:
         """The bytes in a row; None where there are none."""
         with self._mapping:
             if name not in self._mapped:
@@ -61,7 +61,7 @@ def is_saved(folder: str) -> bool:
     return any(os.path.isfile(os.path.join(folder, name)) for name in (SPLITS, STATE))
 
 
-def saved_files(folder: str, split: str | None, every: bool = False) -> Found:
+def saved_files(folder: str, split: str | None, every: bool = False) -> Found[Path]:
     """The files of a saved data set, or of one of its splits, or of `every` one.
 
     Raises:
@@ -73,9 +73,7 @@ def saved_files(folder: str, split: str | None, every: bool = False) -> Found:
         if split is not None and (own := state.get("_split")) != split:
             raise SourceError(f"{folder} has no split {split!r}: it has {some([str(own)] if own else [])}")
         return Found(folder, _named(top, "", state), split)
-    splits = _json(top / SPLITS).get("splits")
-    if not isinstance(splits, list) or not splits or not all(isinstance(each, str) for each in splits):
-        raise SourceError(f"{top / SPLITS} names no splits: save the data set again")
+    splits = saved_splits(folder)
     if split is None and len(splits) > 1 and not every:
         raise SourceError(f"{folder} holds the splits {some(splits)}: choose one with --split")
     if split is not None and split not in splits:
@@ -84,6 +82,19 @@ def saved_files(folder: str, split: str | None, every: bool = False) -> Found:
     for each in sorted(splits) if split is None else [split]:
         files |= _named(top, each, _json(top / each / STATE))
     return Found(folder, files, split)
+
+
+def saved_splits(folder: str) -> list[str]:
+    """The splits of a saved data set that has several.
+
+    Raises:
+        SourceError: they cannot be told.
+    """
+    listing = Path(folder) / SPLITS
+    splits = _json(listing).get("splits")
+    if not isinstance(splits, list) or not splits or not all(isinstance(each, str) for each in splits):
+        raise SourceError(f"{listing} names no splits: save the data set again")
+    return splits
 
 
 def _named(top: Path, below: str, state: Mapping[str, Any]) -> dict[bytes, Path]:
@@ -95,7 +106,7 @@ def _named(top: Path, below: str, state: Mapping[str, Any]) -> dict[bytes, Path]
     return {os.fsencode(os.path.join(below, name)): top / below / name for name in sorted(names)}
 
 
-def open_arrow(found: Found, asked: Asked) -> RowSource:
+def open_arrow(found: Found[Path], asked: Asked) -> RowSource:
     """List the rows of Arrow files.
 
     Args:
@@ -106,7 +117,7 @@ def open_arrow(found: Found, asked: Asked) -> RowSource:
         SourceError: a file cannot be read, has no rows, or not the columns.
         LabelError: a label means nothing.
     """
-    files: dict[bytes, RowFile] = {}
+    files: dict[bytes, RowFile[Path]] = {}
     entries: list[Entry] = []
     for name, path in found.files.items():
         before = stamp(path)

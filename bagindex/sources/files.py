@@ -9,11 +9,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from bagindex.errors import SourceError
+from bagindex.remote.places import is_url
 from bagindex.sources import left_out, place_hash, source_name
 from bagindex.text import some
 
+File = TypeVar("File", covariant=True)
+"""What the files are: paths, or objects of a store."""
 Stamp = tuple[int, int]
 """Size and time of the last change, in nanoseconds, by which a file is known to be the one that was listed."""
 _MOST = 100_000
@@ -29,37 +33,42 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(Generic[File]):
     """Files by their paths below a place, in the order of the paths' bytes; of one split, where one was chosen."""
 
     place: str
-    files: Mapping[bytes, Path]
+    files: Mapping[bytes, File]
     split: str | None = None
 
     @property
     def location(self) -> str:
         """Hash of the absolute place and the split."""
-        return place_hash(os.path.abspath(self.place) + (f"#{self.split}" if self.split else ""))
+        place = self.place if is_url(self.place) else os.path.abspath(self.place)
+        return place_hash(place + (f"#{self.split}" if self.split else ""))
 
     @property
     def name(self) -> str:
         """A short name, from the folder's, or the file's, or what comes before a pattern's first sign."""
         path = Path(os.path.abspath(self.place))
-        if path.is_dir():
+        if path.is_dir() or (is_url(self.place) and not path.suffix):
             name = source_name(path.name, path.parent.name)
         else:
             known = _WILD.split(path.name)[0].rstrip("-_.") or path.parent.name
             name = source_name(known, "").removesuffix(path.suffix)
         return f"{name}-{self.split}" if self.split else name
 
-    def of_split(self, split: str | None) -> Found:
+    @property
+    def splits(self) -> list[str]:
+        """The splits that their names tell of."""
+        return sorted({split for path in self.files if (split := split_of(os.fsdecode(path)))})
+
+    def of_split(self, split: str | None) -> Found[File]:
         """The files of one split.
 
         Raises:
             SourceError: there are none, or there are several splits and none was chosen.
         """
-        splits = {path: split_of(os.fsdecode(path)) for path in self.files}
-        known = sorted({each for each in splits.values() if each is not None})
+        known = self.splits
         if split is None and len(known) > 1:
             raise SourceError(f"{self.place} holds the splits {some(known)}: choose one with --split")
         if split is None:
@@ -67,10 +76,11 @@ class Found:
         if split not in known:
             has = f"it has {some(known)}" if known else "its files' names tell of none"
             raise SourceError(f"{self.place} has no split {split!r}: {has}")
-        return Found(self.place, {path: file for path, file in self.files.items() if splits[path] == split}, split)
+        files = {path: file for path, file in self.files.items() if split_of(os.fsdecode(path)) == split}
+        return Found(self.place, files, split)
 
 
-def find(place: str, endings: tuple[str, ...]) -> Found:
+def find(place: str, endings: tuple[str, ...]) -> Found[Path]:
     """The files with these endings that a place names: one file, all below a folder, or a pattern's.
 
     A pattern has braces (`shard-{000000..000009}.tar`, `{a,b}.tar`) or `*`, `?` and `[...]`.
@@ -92,7 +102,7 @@ def find(place: str, endings: tuple[str, ...]) -> Found:
     return Found(place, dict(sorted(named.items())))
 
 
-def listed(paths: Sequence[str]) -> Found:
+def listed(paths: Sequence[str]) -> Found[Path]:
     """Files that are given one by one, by their paths below the folder that they have in common.
 
     Raises:
@@ -135,7 +145,7 @@ def stamp_of(info: os.stat_result) -> Stamp:
     return info.st_size, info.st_mtime_ns
 
 
-def changed_file(path: Path) -> SourceError:
+def changed_file(path: object) -> SourceError:
     """A file of many pictures is another than when it was listed: where they lie cannot be told any more."""
     return SourceError(
         f"{path} has changed since it was listed: put it back as it was and run the same command again, "

@@ -20,6 +20,7 @@ from bagindex.sources.imagenette import ARCHIVES, open_imagenette
 from bagindex.text import some
 
 if TYPE_CHECKING:
+    from bagindex.remote.ranges import RemoteFile
     from bagindex.sources.columns import Asked
 
 PathLike = str | os.PathLike[str]
@@ -95,13 +96,13 @@ def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
         return _listed([local_path(each) for each in asked.place], asked, observer)
     if not _is_place(asked.place):
         return _given(asked.place, asked, observer)
-    layout = choice(Layout, asked.layout, "--layout")
+    choice(Layout, asked.layout, "--layout")
     place = os.fspath(asked.place)
     kind = choice(SourceKind, asked.source_kind, "--source-kind")
     if kind is SourceKind.AUTO and (named := _named(place)):
         return named(place, asked, observer)
     if is_url(place):
-        return _remote(place, layout, asked, kind, observer)
+        return _remote(place, asked, kind, observer)
     place = local_path(place)
     if kind is SourceKind.AUTO:
         kind = _look(place, asked)
@@ -118,7 +119,9 @@ def reader_at(place: PathLike, observer: BuildObserver) -> Reader:
         BagindexError: as for `open_source`.
     """
     text = local_path(place)
-    if is_url(text) or _named(text):
+    if is_url(text):
+        return _remote(text, SourceOptions(place, label_ids=True), SourceKind.AUTO, observer, every=True).reader()
+    if _named(text):
         return open_source(SourceOptions(place), observer).reader()
     kind = _look(text, SourceOptions(place))
     if kind is SourceKind.FOLDER:
@@ -130,7 +133,25 @@ def reader_at(place: PathLike, observer: BuildObserver) -> Reader:
     return _FILE_OPENERS[kind](_find(text, kind, None, every=True), options, observer).reader()
 
 
-def _find(place: str, kind: SourceKind, split: str | None, every: bool = False) -> Found:
+def splits_of(place: PathLike) -> list[str] | None:
+    """The splits of a local place of files that hold many pictures; None where it is none.
+
+    Raises:
+        SourceError: they cannot be told.
+    """
+    text = local_path(place)
+    kind = _look(text, SourceOptions(place))
+    if kind not in _FILE_OPENERS:
+        return None
+    if kind is SourceKind.ARROW:
+        from bagindex.sources.arrow import SPLITS, saved_splits
+
+        if os.path.isfile(os.path.join(text, SPLITS)):
+            return saved_splits(text)
+    return find(text, _ENDINGS[kind]).splits
+
+
+def _find(place: str, kind: SourceKind, split: str | None, every: bool = False) -> Found[Path]:
     """The files of a place that hold many pictures, of one split or of `every` one."""
     if kind is SourceKind.ARROW:
         from bagindex.sources.arrow import is_saved, saved_files
@@ -191,14 +212,28 @@ def _imagenet(_: str, asked: SourceOptions, observer: BuildObserver) -> Source:
     return source
 
 
-def _remote(place: str, layout: Layout, asked: SourceOptions, kind: SourceKind, observer: BuildObserver) -> Source:
-    from bagindex.remote.source import open_remote
+def _remote(url: str, asked: SourceOptions, kind: SourceKind, observer: BuildObserver, every: bool = False) -> Source:
+    from bagindex.remote.objects import ObjectStore
+    from bagindex.remote.places import parse
+    from bagindex.remote.source import find_remote, open_remote
 
-    if kind not in (SourceKind.AUTO, SourceKind.FOLDER) or _kind_of_file(place) is not None:
-        raise SourceError(f"{place}: of an object store, folders of pictures are read, and no files that hold many")
+    observer.note(f"listing {url}")
+    file, known = _kind_of_file(url), None
+    if kind is SourceKind.AUTO and file is None:
+        known = ObjectStore(parse(url)).listing()
+        folders: dict[str, list[str]] = {}
+        for name in known:
+            folders.setdefault(os.path.dirname(name), []).append(os.path.basename(name))
+        kind = _of_names(url, [(name.count("/") + bool(name), names) for name, names in folders.items()])
+    kind = file or kind if kind is SourceKind.AUTO else kind
+    if kind is SourceKind.PARQUET:
+        found = find_remote(url, _ENDINGS[kind][0], known)
+        return _parquet(found if every else found.of_split(asked.split), asked, observer)
+    if kind is not SourceKind.FOLDER:
+        raise SourceError(f"{url}: in an object store, folders of pictures and Parquet files are read; copy it here")
     _check(asked, "a folder of pictures", "--layout", "--labels", "--follow-symlinks", "--source-kind")
-    observer.note(f"listing {place}")
-    return _told(open_remote(place, layout=layout, labels=_path(asked.labels)), asked, observer)
+    layout = choice(Layout, asked.layout, "--layout")
+    return _told(open_remote(url, layout=layout, labels=_path(asked.labels), known=known), asked, observer)
 
 
 def _folder(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
@@ -208,21 +243,21 @@ def _folder(place: str, asked: SourceOptions, observer: BuildObserver) -> Source
     return _told(source, asked, observer)
 
 
-def _parquet(found: Found, asked: SourceOptions, observer: BuildObserver) -> Source:
+def _parquet(found: Found[Path | RemoteFile], asked: SourceOptions, observer: BuildObserver) -> Source:
     from bagindex.sources.parquet import open_parquet
 
     _check(asked, "Parquet files", "--split", "--image-column", "--label-column", "--source-kind")
     return open_parquet(found, _columns(asked))
 
 
-def _arrow(found: Found, asked: SourceOptions, observer: BuildObserver) -> Source:
+def _arrow(found: Found[Path], asked: SourceOptions, observer: BuildObserver) -> Source:
     from bagindex.sources.arrow import open_arrow
 
     _check(asked, "a saved data set", "--split", "--image-column", "--label-column", "--source-kind")
     return open_arrow(found, _columns(asked))
 
 
-def _webdataset(found: Found, asked: SourceOptions, observer: BuildObserver) -> Source:
+def _webdataset(found: Found[Path], asked: SourceOptions, observer: BuildObserver) -> Source:
     from bagindex.sources.webdataset import open_webdataset
 
     _check(asked, "tar archives", "--split", "--label-column", "--source-kind")
@@ -250,7 +285,7 @@ _ENDINGS: Mapping[SourceKind, tuple[str, ...]] = {
     SourceKind.CROPS: (".csv", ".json"),
 }
 _OPENERS: Mapping[SourceKind, _Opener] = {SourceKind.FOLDER: _folder, SourceKind.CROPS: _crops}
-_FILE_OPENERS: Mapping[SourceKind, Callable[[Found, SourceOptions, BuildObserver], Source]] = {
+_FILE_OPENERS: Mapping[SourceKind, Callable[[Found[Path], SourceOptions, BuildObserver], Source]] = {
     SourceKind.PARQUET: _parquet,
     SourceKind.ARROW: _arrow,
     SourceKind.WEBDATASET: _webdataset,
@@ -265,15 +300,17 @@ def _look(place: str, asked: SourceOptions) -> SourceKind:
         known = ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
         raise SourceError(f"the source {place} is not a folder: give a folder of pictures, or a file of {known}")
     if os.path.isdir(place) and not {"--layout", "--labels", "--follow-symlinks"} & set(asked.given):
-        return _look_into(place)
+        return _of_names(place, _names(place))
     return SourceKind.FOLDER
 
 
-def _look_into(folder: str) -> SourceKind:
-    """What is in a folder: files that hold many pictures, or pictures and folders of them."""
+def _of_names(place: str, folders: Iterable[tuple[int, list[str]]]) -> SourceKind:
+    """What is at a place, from the names in its folders, and how deep each folder lies: files that hold many pictures,
+    or pictures and folders of them.
+    """
     held: dict[SourceKind, str] = {}
     pictures: str | None = None
-    for depth, names in _names(folder):
+    for depth, names in folders:
         picture = next((name for name in names if os.fsencode(name).lower().endswith(PICTURE_ENDINGS)), None)
         pictures = pictures or picture
         if picture is None or depth == 0:  # what lies among the pictures of a class is none of a data set's files
@@ -285,7 +322,7 @@ def _look_into(folder: str) -> SourceKind:
         held[SourceKind.FOLDER] = pictures
     if len(held) > 1:
         which = " or ".join(f"--source-kind {kind} ({name})" for kind, name in held.items())
-        raise SourceError(f"{folder} may be read in several ways: say {which}")
+        raise SourceError(f"{place} may be read in several ways: say {which}")
     return next(iter(held), SourceKind.FOLDER)
 
 

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Generic, Self
 
 from bagindex.arrays import UNREADABLE
 from bagindex.errors import SourceError
 from bagindex.images import Rejected
 from bagindex.sources import Entry, Reader
 from bagindex.sources.columns import Columns
-from bagindex.sources.files import Found, Stamp, changed_file, stamp
+from bagindex.sources.files import File, Found, Stamp, changed_file, stamp
 from bagindex.text import first_line
 from bagindex_schemas.rejects import RejectCode
 
@@ -24,25 +24,30 @@ _DIGITS = 6
 
 
 @dataclass(frozen=True)
-class RowFile:
-    """A file of rows as it was listed, and its columns."""
+class RowFile(Generic[File]):
+    """A file of rows as it was listed, and its columns. A remote one needs no stamp: other bytes are not read of it."""
 
-    path: Path
-    stamp: Stamp
+    path: File
+    stamp: Stamp | None
     columns: Columns
 
 
-class RowReader(ABC):
+class RowReader(ABC, Generic[File]):
     """Reads rows of files by the rows' paths. Safe to use from several threads.
 
     Args:
         files: by their paths in the source.
     """
 
-    def __init__(self, files: Mapping[bytes, RowFile]) -> None:
+    def __init__(self, files: Mapping[bytes, RowFile[File]]) -> None:
         self._files = files
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Mapping[bytes, RowFile]]]:
+    @property
+    def bounded(self) -> bool:
+        """Whether reading comes to an end by itself, as it does where the files are in a store."""
+        return not all(isinstance(file.path, Path) for file in self._files.values())
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Mapping[bytes, RowFile[File]]]]:
         """For other processes, which open the files anew."""
         return type(self), (self._files,)
 
@@ -68,7 +73,7 @@ class RowReader(ABC):
         return value
 
     @abstractmethod
-    def value(self, name: bytes, file: RowFile, row: int) -> bytes | None:
+    def value(self, name: bytes, file: RowFile[File], row: int) -> bytes | None:
         """The bytes in a row; None where there are none. Raises UNREADABLE where they cannot be read."""
 
 
@@ -80,10 +85,10 @@ class RowSource:
     name: str
     location: str
     entries: Sequence[Entry]
-    rows: RowReader
+    rows: RowReader[Any]
 
     @classmethod
-    def of(cls, kind: str, found: Found, entries: Iterable[Entry], rows: RowReader) -> RowSource:
+    def of(cls, kind: str, found: Found[object], entries: Iterable[Entry], rows: RowReader[Any]) -> RowSource:
         """The rows of the files that were found.
 
         Raises:
@@ -93,6 +98,11 @@ class RowSource:
         if not listed:
             raise SourceError(f"no rows in {found.place}: give a data set of pictures")
         return cls(kind, found.name, found.location, listed, rows)
+
+    @property
+    def bounded(self) -> bool:
+        """See `RowReader.bounded`."""
+        return self.rows.bounded
 
     def reader(self) -> Reader:
         """What reads the files."""
@@ -110,7 +120,7 @@ def row_path(file: bytes, row: int, original: str | None) -> bytes:
 
 
 @contextmanager
-def readable(path: Path, what: str) -> Iterator[None]:
+def readable(path: object, what: str) -> Iterator[None]:
     """What reading a damaged file raises, as an error to act on."""
     try:
         yield
@@ -118,6 +128,6 @@ def readable(path: Path, what: str) -> Iterator[None]:
         raise SourceError(f"{path} is damaged, or no {what} file: {first_line(error)}") from None
 
 
-def _check_unchanged(file: RowFile) -> None:
-    if stamp(file.path) != file.stamp:
+def _check_unchanged(file: RowFile[object]) -> None:
+    if isinstance(file.path, Path) and stamp(file.path) != file.stamp:
         raise changed_file(file.path)

@@ -90,7 +90,7 @@ class WebDatasetSource:
         return self.shards.read(entry)
 
 
-def open_webdataset(found: Found, label: str | None, note: Callable[[str], None]) -> WebDatasetSource:
+def open_webdataset(found: Found[Path], label: str | None, note: Callable[[str], None]) -> WebDatasetSource:
     """List the pictures of some archives.
 
     Args:

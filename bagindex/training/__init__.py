@@ -52,7 +52,8 @@ def train(
     Beside `output` stand the log (`.csv`) and, until the end, the state from which the same call goes on (`.training`).
 
     Args:
-        data: a folder that holds `train/` and `val/` or `validation/`, each with a folder of pictures for each class.
+        data: a folder that holds `train/` and `val/` or `validation/`, each with a folder of pictures for each class,
+            or Parquet files, a saved data set or tar archives with splits of these names.
         output: the `.safetensors` file to write; `build --weights` takes it.
         model: `bagnet9`, `bagnet17` or `bagnet33`; by default what `initial` is.
         recipe: `default` or `paper`; see `bagindex_schemas.training.Recipe`.

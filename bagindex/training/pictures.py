@@ -20,13 +20,34 @@ from torchvision.transforms import v2
 
 from bagindex.errors import LabelError, SourceError
 from bagindex.images import Rejected, open_picture
-from bagindex.sources import Entry, describe
-from bagindex.sources.folders import FolderSource, Layout, open_folder
+from bagindex.observer import BuildObserver
+from bagindex.sources import Entry, Reader, Source, describe
+from bagindex.sources.folders import Layout, open_folder
+from bagindex.sources.opening import SourceOptions, open_source, splits_of
 from bagindex.text import some
 from bagindex.training.recipe import input_size
 from bagindex_schemas.training import Recipe
 
-_VALIDATION_FOLDERS = ("val", "validation", "valid")
+_VALIDATION = ("val", "validation", "valid")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a split that have labels and may be read."""
+
+    kind: str
+    name: str
+    location: str
+    entries: Sequence[Entry]
+    files: Reader
+
+    def reader(self) -> Reader:
+        """What reads them."""
+        return self.files
+
+    def read(self, entry: Entry) -> bytes:
+        """A picture's file; raises `Rejected` when it cannot be had."""
+        return self.files.read(entry)
 
 
 @dataclass(frozen=True)
@@ -35,8 +56,8 @@ class TrainingData:
 
     name: str
     class_ids: Mapping[str, int]
-    train: FolderSource
-    validation: FolderSource
+    train: Pictures
+    validation: Pictures
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -54,38 +75,53 @@ class TrainingData:
 
 
 def open_data(folder: Path) -> TrainingData:
-    """List `train/` and `val/` (or `validation/`) of a data set, both in ImageFolder layout.
+    """List `train/` and `val/` (or `validation/`) of a data set, both in ImageFolder layout, or its splits of these
+    names, where it is Parquet files, a saved data set or tar archives.
 
     Raises:
         SourceError: a split is missing or holds no pictures.
         LabelError: fewer than two classes, or the validation split has one that the other has not.
     """
+    train, validation = _held(folder) or _folders(folder)
+    classes = sorted({entry.label for entry in train.entries if entry.label is not None})
+    if len(classes) < 2:
+        raise LabelError(f"{train.name} has one class, {some(classes)}: a model needs two to tell apart")
+    if unknown := sorted({entry.label for entry in validation.entries if entry.label is not None} - set(classes)):
+        raise LabelError(f"{validation.name} has classes that train/ has no pictures of: {some(unknown)}")
+    class_ids = {name: place for place, name in enumerate(classes)}
+    return TrainingData(folder.resolve().name, class_ids, _readable(train), _readable(validation))
+
+
+def _folders(folder: Path) -> tuple[Source, Source]:
     if not folder.is_dir():
         raise SourceError(f"{folder} is no folder: give one that holds train/ and val/")
-    names = [name for name in _VALIDATION_FOLDERS if (folder / name).is_dir()]
+    names = [name for name in _VALIDATION if (folder / name).is_dir()]
     if not (folder / "train").is_dir() or len(names) != 1:
         missing = [name for name, there in (("train/", (folder / "train").is_dir()), ("val/", names)) if not there]
         found = "more than one of the latter is there" if len(names) > 1 else f"{' and '.join(missing)} not found"
         raise SourceError(
             f"{folder} should hold train/ and val/ or validation/, each with a folder for each class: {found}"
         )
-    train = open_folder(folder / "train", layout=Layout.FOLDERS)
-    validation = open_folder(folder / names[0], layout=Layout.FOLDERS)
-    classes = sorted({entry.label for entry in train.entries if entry.label is not None})
-    if len(classes) < 2:
-        raise LabelError(f"{folder / 'train'} has one class, {some(classes)}: a model needs two to tell apart")
-    if unknown := sorted({entry.label for entry in validation.entries if entry.label is not None} - set(classes)):
-        raise LabelError(f"{folder / names[0]} has classes that train/ has no pictures of: {some(unknown)}")
-    class_ids = {name: place for place, name in enumerate(classes)}
-    return TrainingData(folder.resolve().name, class_ids, _readable(train), _readable(validation))
+    return open_folder(folder / "train", layout=Layout.FOLDERS), open_folder(folder / names[0], layout=Layout.FOLDERS)
 
 
-def _readable(source: FolderSource) -> FolderSource:
+def _held(place: Path) -> tuple[Source, Source] | None:
+    """The splits where they are in files that hold many pictures."""
+    if not place.exists() or (splits := splits_of(place)) is None:
+        return None
+    names = [name for name in _VALIDATION if name in splits]
+    if "train" not in splits or len(names) != 1:
+        raise SourceError(f"{place} should hold the splits train and validation: it has {some(splits) or 'none'}")
+    train, validation = (open_source(SourceOptions(place, split=name), BuildObserver()) for name in ("train", names[0]))
+    return train, validation
+
+
+def _readable(source: Source) -> Pictures:
     # What the listing has refused already (links, sockets) has no place in a training.
     entries = [entry for entry in source.entries if entry.rejected is None and entry.label is not None]
     if not entries:
-        raise SourceError(f"no pictures in {source.root}")
-    return FolderSource(source.root, source.layout, source.name, entries)
+        raise SourceError(f"no pictures in {source.name}")
+    return Pictures(source.kind, source.name, source.location, entries, source.reader())
 
 
 class Draw(NamedTuple):
