@@ -27,8 +27,9 @@ from bagindex.errors import (
     OutdatedError,
     SettingsError,
 )
+from bagindex.locking import last_writer
 from bagindex.plan import NATIVE_ROWS
-from bagindex.seal import read_plain, read_record, sealed
+from bagindex.seal import UNREADABLE, read_plain, read_record, sealed
 from bagindex.standing import Standing, up_to
 from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256
 from bagindex.text import first_line
@@ -163,8 +164,10 @@ def _current_record(directory: IndexDirectory) -> CatalogRecord:
                 f"{directory.place} has all of its shards and no catalog: wait for the build that is running, if there "
                 "is one, or run `bagindex repair`, which makes it"
             )
+        writer = "" if directory.elsewhere else last_writer(directory.root)
+        wait = f"process {writer} seems to be at it, wait until it ends, or " if writer else ""
         raise IncompleteIndexError(
-            f"the build of {directory.place} {UNFINISHED}: run the same `bagindex build` command again"
+            f"the build of {directory.place} {UNFINISHED}: {wait}run the same `bagindex build` command again"
         )
     with suppress(OSError):
         earlier = re.fullmatch(rb"(catalog-\d+\.duckdb)\n", read_plain(path, 1000))
@@ -213,6 +216,8 @@ class Catalog:
             check_tables(self.connection, self.manifest, predicted)
         except (duckdb.Error, ValueError) as error:
             directory.raise_trouble()
+            if not os.access(self.file, os.R_OK):
+                raise DamagedIndexError(f"cannot read {self.file} (Permission denied): {UNREADABLE}") from None
             raise DamagedIndexError(f"{self.file} cannot be read ({first_line(error)}): {REMAKE}") from None
         self.words: Mapping[str, str] = dict(words)
         self.listed = listed = dict(files or Standing.of(directory, self.manifest, self.models).files(self.words))

@@ -243,6 +243,16 @@ def _stream() -> AbstractContextManager[object]:
     return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
+def check_device(name: str) -> None:
+    """See whether a GPU that is asked for is there, also where it will turn out that nothing is to be computed.
+
+    Raises:
+        SettingsError: there is no such device.
+    """
+    if name not in ("auto", "cpu"):  # which are there, and need no torch to know it
+        find_device(name)
+
+
 def find_device(name: str) -> torch.device:
     """The device called `auto`, `cpu`, `cuda` or `cuda:N`.
 

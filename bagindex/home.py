@@ -13,7 +13,7 @@ from bagindex.archived import archived_at, is_archive, open_archive
 from bagindex.errors import DamagedIndexError, IndexNotFoundError, NewerIndexError, SettingsError
 from bagindex.remote.places import MIRRORED, is_url, local_path
 from bagindex.store import COPY, IMAGES, INDEX, IndexDirectory
-from bagindex.text import some
+from bagindex.text import did_you_mean, near, some
 
 if TYPE_CHECKING:
     from bagindex.remote.mirror import Mirror
@@ -23,11 +23,13 @@ def home() -> Path:
     """`BAGINDEX_HOME`, else the platform's folder for data.
 
     Raises:
-        SettingsError: it is a URL.
+        SettingsError: it is a URL, or a file.
     """
     found = os.environ.get("BAGINDEX_HOME") or platformdirs.user_data_path("bagindex")
     if is_url(found):
         raise SettingsError(f"BAGINDEX_HOME is a folder, not {found}: name an index in an object store by its URL")
+    if os.path.isfile(found):
+        raise SettingsError(f"BAGINDEX_HOME is a folder, not {found}, which is a file: name another, or unset it")
     return Path(found)
 
 
@@ -93,9 +95,13 @@ def find(which: str | os.PathLike[str] | None) -> tuple[IndexDirectory, str | No
     Raises:
         IndexNotFoundError: there is none.
     """
-    which = which or os.environ.get("BAGINDEX_INDEX") or None
-    if which is not None:
+    if which is not None and os.fspath(which):
         return _given(os.fspath(which)), None
+    if named_by_environment := os.environ.get("BAGINDEX_INDEX"):
+        try:
+            return _given(named_by_environment), None
+        except IndexNotFoundError as error:
+            raise IndexNotFoundError(f"{error} (BAGINDEX_INDEX names it)") from None
     directories = all_indexes()
     if not directories:
         raise IndexNotFoundError(
@@ -134,7 +140,17 @@ def _given(which: str) -> IndexDirectory:
                 f"{path} has shards, but neither {INDEX} nor {COPY}, without which nothing can be said of them: put "
                 "back a copy of one of them"
             )
-    known = some([directory.root.name for directory in all_indexes()]) or "none"
+    names = [directory.root.name for directory in all_indexes()]
+    if hint := did_you_mean(near(which, names)):
+        raise IndexNotFoundError(f"there is no index {which}: {hint}")
+    known = some(names) or "none"
+    if os.path.isfile(which):
+        raise IndexNotFoundError(f"{which} is a file, and an index a folder; by name there are: {known}")
+    if os.path.isdir(which):
+        raise IndexNotFoundError(
+            f"{which} holds no index: `bagindex build {which} --weights FILE` makes one of pictures; by name there "
+            f"are: {known}"
+        )
     raise IndexNotFoundError(f"there is no index {which}; by name there are: {known}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import os
 import re
@@ -14,7 +13,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from bagindex.errors import LabelError, UnknownClassError
-from bagindex.text import some
+from bagindex.text import did_you_mean, near, some
 from bagindex_schemas.records import ClassRecord
 
 
@@ -193,13 +192,8 @@ def find_class(classes: Sequence[ClassRecord], text: str | int) -> ClassRecord:
             raise UnknownClassError(f"{wanted!r} may be {some([record.name for record in found])}: say which")
     if re.fullmatch(r"[0-9]{1,9}", wanted) and int(wanted) < len(classes):
         return classes[int(wanted)]
-    names = {record.name.casefold(): record.name for record in classes}
-    near = difflib.get_close_matches(wanted.casefold(), names, n=3, cutoff=0.6)
-    near += [key for key in names if wanted.casefold() in key and key not in near][:3]
-    if near:
-        hint = f"did you mean {' or '.join(repr(names[key]) for key in near)}?"
-    else:
-        hint = f"there are {some([record.name for record in classes])}"
+    names = [record.name for record in classes]
+    hint = did_you_mean(near(wanted, names)) or f"there are {some(names)}"
     raise UnknownClassError(f"no class is called {wanted!r}: {hint}")
 
 

@@ -12,10 +12,13 @@ from pathlib import Path
 from bagindex.durable import make_folder
 from bagindex.errors import LockedError, SettingsError
 from bagindex.refusals import FULL
+from bagindex.seal import read_plain
 
 LOCK = "LOCK"
 """The file that a writer locks, with the number of its process in it."""
 _TRIES = 20
+_MOST = 40
+"""Bytes in the lock's file."""
 
 
 def hold(root: Path) -> int:
@@ -59,6 +62,26 @@ def hold(root: Path) -> int:
             raise
         os.close(descriptor)
     raise SettingsError(f"{root} comes and goes: see who else makes and removes it, and try again")
+
+
+def last_writer(root: Path) -> str:
+    """The number of the process that was the last to write an index, where another one has it now; else nothing.
+
+    The lock itself is not touched: who tried it might keep a writer out.
+    """
+    try:
+        number = int(read_plain(root / LOCK, _MOST))
+    except (OSError, ValueError):
+        return ""
+    if number <= 0 or number == os.getpid():
+        return ""
+    try:
+        os.kill(number, 0)
+    except PermissionError:  # somebody else's
+        pass
+    except (OSError, OverflowError):
+        return ""
+    return str(number)
 
 
 def _open(path: Path) -> int:

@@ -166,8 +166,10 @@ class Opened:
         return models[name]
 
     def _evidence_of(self, image: ImageLike, model: str | None, device: str = "auto") -> ImageEvidence:
+        from bagindex.compute import check_device
         from bagindex.maps import ImageEvidence
 
+        check_device(device)
         record = self._model(model)
         stored = partial(self._stored_evidence, record)
         return ImageEvidence(

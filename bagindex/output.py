@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import decimal
+import errno
 import html
 import io
 import json
@@ -12,7 +13,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -175,9 +176,20 @@ def save(path: str | os.PathLike[str], writers: Mapping[str, Callable[[Path], ob
         writer(temporary)
         os.replace(temporary, target)
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
+        raise OutputError(f"cannot write {target}: {error.strerror or error}{_advice(error, target)}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that is read-only there is nothing to remove
+            temporary.unlink(missing_ok=True)
+
+
+def _advice(error: OSError, target: Path) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"; make the folder {target.parent} first"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "; make room, or give a place on another disk"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "; give a place that you may write to"
+    return ""
 
 
 @contextmanager
@@ -200,7 +212,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
+        raise OutputError(f"cannot write {target}: {error.strerror or error}{_advice(error, target)}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

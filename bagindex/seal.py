@@ -22,6 +22,8 @@ _LARGEST = 64 * 2**20
 _SEAL = re.compile(rb',\n "record_sha256": "([0-9a-f]{64})"\n\}\n\Z')
 _FORMAT = re.compile(rb'\{\s*"format":\s*(\d{1,9})\b')
 """How `index.json` begins, in every format."""
+UNREADABLE = "have yourself given the right to read it, it may be whole"
+"""What to do about a file that may not be read."""
 _RecordType = TypeVar("_RecordType", bound=Record)
 
 
@@ -48,7 +50,8 @@ def read_record(path: Path, record: type[_RecordType], advice: str) -> _RecordTy
     except FileNotFoundError:
         raise DamagedIndexError(f"{path} is missing: {advice}") from None
     except OSError as error:
-        raise DamagedIndexError(f"cannot read {path} ({error.strerror}): {advice}") from None
+        todo = UNREADABLE if isinstance(error, PermissionError) else advice
+        raise DamagedIndexError(f"cannot read {path} ({error.strerror}): {todo}") from None
     seal = _SEAL.search(data)
     if seal:
         data = data[: seal.start()] + b"\n}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def path_text(path: bytes) -> str:
@@ -52,6 +52,21 @@ def some(names: Sequence[str], most: int = 6) -> str:
 def offset_text(offset: int) -> str:
     """Where a grid of patches begins, for people, where that is not at the input's first pixel."""
     return f", from pixel {offset} on" if offset else ""
+
+
+def near(wanted: str, names: Iterable[str], most: int = 3) -> list[str]:
+    """The names that somebody may have meant: first those that are written like it, then those that contain it."""
+    import difflib
+
+    known = {name.casefold(): name for name in names}
+    found = difflib.get_close_matches(wanted.casefold(), known, n=most, cutoff=0.6)
+    found += [key for key in known if wanted.casefold() in key and key not in found][:most]
+    return [known[key] for key in found]
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """The question about names that `near` found; nothing where there are none."""
+    return f"did you mean {' or '.join(map(repr, names))}?" if names else ""
 
 
 def differs_text(predicted: str, recorded: str) -> str:

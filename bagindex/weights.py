@@ -199,7 +199,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(os.fspath(path), framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from None
+        raise WeightsError(
+            f"{path} is not a readable safetensors file ({error}): it may be cut off, fetch or copy it again"
+        ) from None
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:

@@ -65,7 +65,7 @@ def _leave(*_: object) -> None:
 def _place(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
-    if not port.isdecimal() or not 0 < int(port) < 65536:
+    if not port.isdecimal() or not 0 <= int(port) < 65536:
         raise typer.BadParameter("HOST:PORT, as in --http 127.0.0.1:8401")
     try:
         here = host == "localhost" or ipaddress.ip_address(host).is_loopback

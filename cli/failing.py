@@ -11,6 +11,12 @@ import traceback
 
 from bagindex.output import printable
 
+_ADVICE = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), ": have yourself given the right to it, or give another place"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), ": make room there, or give another place"),
+    errno.EROFS: ": nothing can be written there; give another place",
+    errno.EMFILE: ": too many files are open, allow more (`ulimit -n`)",
+}
 _NO_MEMORY = re.compile(
     r"out of memory|not enough memory|bad_?alloc|(can't|cannot|failed to) allocate|can't start new thread"
     r"|could not (create|execute) a (primitive|memory)",  # oneDNN's way
@@ -24,7 +30,9 @@ def words(error: BaseException) -> str:
         return "out of memory: give a smaller --batch-size or --image-size, or fewer --workers"
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror or error}{where}"
+        return f"{error.strerror or error}{where}{_ADVICE.get(error.errno or 0, '')}"
+    if isinstance(error, ImportError) and not (error.name or "").startswith("bagindex"):
+        return f"{error.name or 'a library'} cannot be imported ({error}): install bagindex again, with all it requires"
     return f"{type(error).__name__}: {error}; this is a bug: please report it with what --debug shows"
 
 

@@ -56,7 +56,7 @@ def test_the_command_lists_the_experiments(run) -> None:  # type: ignore[no-unty
 
 
 def test_what_is_not_there_is_said_at_once(index: Index, tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(QueryError, match="no experiment 'acuracy': it is one of accuracy, "):
+    with pytest.raises(QueryError, match="no experiment 'acuracy': did you mean 'accuracy'"):
         index.reproduce("acuracy", tmp_path / "out")
     with pytest.raises(QueryError, match="from 1 on"):
         index.reproduce("accuracy", tmp_path / "out", limit=0)

@@ -80,9 +80,15 @@ def run(indexes: Sequence[str | Path], remark: Callable[[str], None], *, http: t
         if http is None:
             server.run("stdio")
         else:
-            remark(f"agents find {', '.join(asking.pools)} at http://{http[0]}:{http[1]}/mcp")
-            # On an address of this machine the library takes requests by that machine's names only.
-            server.run("streamable-http", host=http[0], port=http[1], stateless_http=True, json_response=True)
+            import uvicorn
+
+            from bagindex.service.server import address_of, bind
+
+            with bind(*http, "--http") as bound:
+                remark(f"agents find {', '.join(asking.pools)} at {address_of(bound, http[0])}mcp")
+                # On an address of this machine the library takes requests by that machine's names only.
+                app = server.streamable_http_app(host=http[0], stateless_http=True, json_response=True)
+                uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[bound])
     finally:
         asking.close()
 

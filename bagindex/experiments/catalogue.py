@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from bagindex.errors import QueryError
 from bagindex.experiments.experiment import Experiment, Needs
+from bagindex.text import did_you_mean, near
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
@@ -39,5 +40,6 @@ def find(name: str) -> Experiment:
         QueryError: there is none.
     """
     if name not in EXPERIMENTS:
-        raise QueryError(f"there is no experiment {name!r}: it is one of {', '.join(EXPERIMENTS)}, or all")
+        hint = did_you_mean(near(name, EXPERIMENTS)) or f"it is one of {', '.join(EXPERIMENTS)}, or all"
+        raise QueryError(f"there is no experiment {name!r}: {hint}")
     return EXPERIMENTS[name]

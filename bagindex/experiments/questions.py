@@ -84,11 +84,14 @@ class ExperimentQuestions(Questions):
             UnknownModelError: the index has no such model.
             WeightsError, LabelError: a network cannot be had, or has other classes.
             OutputError: the results cannot be written.
+            SettingsError: there is no such device.
         """
+        from bagindex.compute import check_device
         from bagindex.experiments import catalogue
         from bagindex.experiments.experiment import Setting
         from bagindex.experiments.running import chosen_images, run_all, run_one
 
+        check_device(device)
         names = [models] if isinstance(models, str) else models
         setting = Setting(
             index=self,

@@ -70,8 +70,8 @@ def settings_for(
     return Settings(access=access, sql=local if sql is None else sql, sql_workers=sql_workers), made
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A socket that listens. `option` says where another port is given.
 
     Raises:
         SettingsError: the port is taken, or the address is not one of this machine.
@@ -91,7 +91,7 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise SettingsError(
             f"cannot listen on port {port} of {host} ({error.strerror}): another program may have it; "
-            "give another --port (0 takes a free one)"
+            f"give another {option} (port 0 takes a free one)"
         ) from None
     return bound
 
