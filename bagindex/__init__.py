@@ -14,10 +14,12 @@ from bagindex.errors import BagindexError
 
 if TYPE_CHECKING:
     from bagindex.index import Index
+    from bagindex.models.finding import register_model
+    from bagindex.models.interface import PatchModel
 
     __version__: str
 
-__all__ = ["BagindexError", "Index", "__version__"]
+__all__ = ["BagindexError", "Index", "PatchModel", "__version__", "register_model"]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,6 +28,14 @@ def __getattr__(name: str) -> Any:
         from bagindex.index import Index
 
         return Index
+    if name == "PatchModel":
+        from bagindex.models.interface import PatchModel
+
+        return PatchModel
+    if name == "register_model":
+        from bagindex.models.finding import register_model
+
+        return register_model
     if name == "__version__":
         from importlib.metadata import version
 

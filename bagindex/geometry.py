@@ -140,6 +140,12 @@ def place_grid(
     )
 
 
+def padding_colour(mean: tuple[float, float, float]) -> Colour:
+    """What zeros of an input are as a colour, from what is subtracted of it (RGB, of values in [0, 1])."""
+    red, green, blue = (round(255 * each) for each in mean)
+    return red, green, blue
+
+
 def whole_box(grid: Grid, row: int, col: int) -> Box:
     """The box of patch (`row`, `col`) with what of it lies beyond the model's input."""
     x0, y0 = grid.offset + col * grid.stride, grid.offset + row * grid.stride
@@ -222,8 +228,3 @@ def shared_area(a: FloatBox, b: FloatBox) -> float:
     """Pixels that two boxes share."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return max(width, 0) * max(height, 0)
-
-
-def offset_text(grid: Grid) -> str:
-    """Where a grid begins, for people, where that is not at the input's first pixel."""
-    return f", from pixel {grid.offset} on" if grid.offset else ""

@@ -9,10 +9,9 @@ from typing import Any
 
 from bagindex import derived, output
 from bagindex.errors import DamagedIndexError
-from bagindex.geometry import offset_text
 from bagindex.standing import Standing
 from bagindex.store import IMAGES, IndexDirectory
-from bagindex.text import bytes_text
+from bagindex.text import bytes_text, offset_text
 from bagindex_schemas.derived import DerivedRecord
 from bagindex_schemas.records import Grid, ModelRecord, Transform
 
@@ -198,4 +197,4 @@ def info_html(info: IndexInfo) -> str:
 
 def _grid_text(grid: Grid) -> str:
     side = grid.receptive_field
-    return f"{grid.rows} × {grid.cols}, {side} × {side} pixels, {grid.stride} apart{offset_text(grid)}"
+    return f"{grid.rows} × {grid.cols}, {side} × {side} pixels, {grid.stride} apart{offset_text(grid.offset)}"

@@ -66,3 +66,8 @@ def share_text(share: float | None, digits: int = 1) -> str:
     if share is None:
         return ""
     return minus_text(f"{100 * share:.{0 if abs(share) >= 10 else digits}f}") + " %"
+
+
+def offset_text(offset: int) -> str:
+    """Where a patch grid begins, where that is not at the input's first pixel."""
+    return f", from pixel {offset} on" if offset else ""

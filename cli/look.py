@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bagindex import Index, output
-from bagindex.geometry import offset_text
-from bagindex.text import bytes_text
+from bagindex.text import bytes_text, offset_text
 from bagindex_cli.common import Format, FormatOption, IndexOption, open_index, print_rows
 from bagindex_cli.screen import Steps
 
@@ -59,8 +58,9 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
             {
                 "what": "  patches",
                 "value": f"{model.patches:,}: {grid.rows} x {grid.cols} an image, {grid.receptive_field} x "
-                f"{grid.receptive_field} pixels, {grid.stride} apart{offset_text(grid)}",
+                f"{grid.receptive_field} pixels, {grid.stride} apart{offset_text(grid.offset)}",
             },
+            *([] if record.plugin is None else [{"what": "  run by", "value": str(record.plugin)}]),
             {"what": "  shards", "value": f"{model.shards} of {found.shards}"},
             {"what": "  keeps", "value": f"{record.keep} ({_sizes(model.table_bytes)})"},
             {
