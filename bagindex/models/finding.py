@@ -16,7 +16,7 @@ from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
-from bagindex.errors import SettingsError
+from bagindex.errors import BagindexError, SettingsError
 from bagindex.models.interface import PatchModel
 from bagindex.registry import ARCHITECTURES
 from bagindex.text import first_line
@@ -49,7 +49,7 @@ class Found:
         """
         try:
             made = self.bare() if bare else self.factory()
-        except SettingsError:
+        except BagindexError:
             raise
         except Exception as error:  # a package's own code raises whatever it likes
             raise SettingsError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +14,7 @@ from bagindex.errors import SettingsError, WeightsError
 from bagindex.models.interface import IMAGENET, PatchModel
 from bagindex.text import first_line, some
 
-_INPUTS = 4
+_INPUTS = 2
 """Random ones whose gradients are looked at: behind a maximum or a rectifier, some pixels have none."""
 
 
@@ -21,12 +23,19 @@ class Headless(nn.Module):
 
     def __init__(self, network: nn.Module, classifier: nn.Linear) -> None:
         super().__init__()
-        for parent in list(network.modules()):
-            for name, child in list(parent.named_children()):
-                if child is classifier:
-                    setattr(parent, name, nn.Identity())
+        self._last = next(name for name, each in network.named_modules() if each is classifier)
+        network.set_submodule(self._last, nn.Identity())
         self.network = network
         self.fc = classifier
+
+    def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict of timm's with the names of this module's; one that has them already stays as it is."""
+        if "fc.weight" in state and any(key.startswith("network.") for key in state):
+            return dict(state)
+        return {
+            f"fc{key.removeprefix(self._last)}" if key.startswith(f"{self._last}.") else f"network.{key}": tensor
+            for key, tensor in state.items()
+        }
 
     def features(self, x: Tensor) -> Tensor:
         """What is averaged: [N, 3, H, W] -> [N, D, rows, cols]."""
@@ -98,23 +107,30 @@ def make(name: str, pretrained: bool = True) -> PatchModel:
 
 def measure(name: str, network: Headless, shape: tuple[int, int]) -> tuple[int, int, int]:
     """Receptive field, stride and offset of a network's patches, by gradients: where the input's is not zero, a cell
-    looks.
+    looks. Its weights do not count, since others may take their place, and fresh ones are often zero.
 
     Args:
         name: for people.
-        network: ready for inference.
+        network: ready for inference; it stays as it is.
         shape: height and width of its input.
 
     Raises:
         SettingsError: its cells see more than a patch, or patches that are no squares at equal distances.
     """
     generator = torch.Generator().manual_seed(0)
+    count = network.fc.in_features
+    network = copy.deepcopy(network).requires_grad_(False)
+    for parameter in network.parameters():
+        scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
+        parameter.normal_(0 if parameter.ndim > 1 else 0.5, scale, generator=generator)
     inputs = torch.randn((_INPUTS, 3, *shape), generator=generator).requires_grad_()
     features = network.features(inputs)
     if features.ndim != 4 or min(features.shape[2:]) < 2:
         raise SettingsError(
             f"{name} is no bag of patches: its features should be [N, D, rows, cols], and are {list(features.shape)}"
         )
+    if features.shape[1] != count:
+        raise SettingsError(f"{name} is no bag of patches: it has other layers between its features and the linear one")
     rows, cols = features.shape[2:]
     weights = torch.randn(features.shape[:2], generator=generator)
     row, col = rows // 2, cols // 2

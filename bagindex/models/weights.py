@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bagindex.errors import SettingsError, WeightsError
 from bagindex.models.finding import Found, find_again
+from bagindex.models.from_timm import Headless
 from bagindex.models.interface import PatchModel
 from bagindex.store import IndexDirectory
 from bagindex.weights import check_state, named_classes, read_state
@@ -65,7 +66,7 @@ def with_weights(model: PatchModel, file: Path) -> PatchModel:
     count = model.linear.out_features
     try:
         state, metadata = read_state(file)
-        put(model, state)
+        put(model, model.network.renamed(state) if isinstance(model.network, Headless) else state)
     except WeightsError as error:
         raise WeightsError(f"{file.name}: {error}") from None
     named = named_classes(metadata, model.linear.out_features, file.name)
