@@ -14,12 +14,14 @@ from bagindex.errors import BagindexError
 
 if TYPE_CHECKING:
     from bagindex.index import Index
+    from bagindex.models.finding import register_model
+    from bagindex.models.interface import PatchModel
     from bagindex.sources.items import Items
 
 __version__ = "0.2.0"
 """The version, of which README says under Changes what it brought."""
 
-__all__ = ["BagindexError", "Index", "Items", "__version__"]
+__all__ = ["BagindexError", "Index", "Items", "PatchModel", "__version__", "register_model"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,6 +30,14 @@ def __getattr__(name: str) -> Any:
         from bagindex.index import Index
 
         return Index
+    if name == "PatchModel":
+        from bagindex.models.interface import PatchModel
+
+        return PatchModel
+    if name == "register_model":
+        from bagindex.models.finding import register_model
+
+        return register_model
     if name == "Items":
         from bagindex.sources.items import Items
 

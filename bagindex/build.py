@@ -275,6 +275,7 @@ def model_record(compute: Compute, settings: BuildSettings) -> tuple[ModelRecord
         file_sha256=hashlib.sha256(weights).hexdigest(),
         environment=compute.environment,
         precision_asked=settings.precision,
+        plugin=compute.plugin,
     )
     return record, weights
 

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from bagindex.arithmetic import float32
 from bagindex.errors import SettingsError
-from bagindex.geometry import Colour, make_grid, patch_box
+from bagindex.geometry import make_grid, padding_colour, patch_box
 from bagindex.registry import STRIDE, Architecture
-from bagindex_schemas.records import ClassRecord, Environment, Grid, Precision, Transform
+from bagindex_schemas.records import ClassRecord, Environment, Grid, Plugin, Precision, Transform
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from bagindex.evidence import Evidence
     from bagindex.weights import Checkpoint
@@ -48,10 +49,12 @@ class Compute(Protocol):
     Attributes:
         workers: how many threads may call `run` at a time, so that the device never waits for one of them.
         candidates: precisions that may be faster than float32 on this device.
+        plugin: where the model is from; None: it is a BagNet.
     """
 
     name: str
     architecture: str
+    plugin: Plugin | None
     width: float
     parameters: int
     feature_size: int
@@ -84,12 +87,6 @@ class Compute(Protocol):
         """The weights as a file for the index; `fc.weight` [C, D] and `fc.bias` [C] are the linear layer."""
 
 
-def padding_colour(transform: Transform) -> Colour:
-    """What zeros of the normalised input are as a colour: the mean."""
-    red, green, blue = (round(255 * each) for each in transform.mean)
-    return red, green, blue
-
-
 def bagnet_grid(architecture: Architecture, transform: Transform) -> Grid:
     """Grid of a BagNet over the input of a transform.
 
@@ -97,67 +94,66 @@ def bagnet_grid(architecture: Architecture, transform: Transform) -> Grid:
         SettingsError: the input is smaller than one patch.
     """
     shape = transform.crop_height, transform.crop_width
-    return make_grid(architecture.receptive_field, STRIDE, *shape, architecture.offset, padding_colour(transform))
+    return make_grid(architecture.receptive_field, STRIDE, *shape, architecture.offset, padding_colour(transform.mean))
 
 
-class BagNetCompute:
-    """A BagNet on one device, folded. Its features are in the precision asked for; the linear layer, means and maxima
-    are in float32 always.
+class TorchCompute:
+    """A patch model in torch on one device. Its features are in the precision asked for; the linear layer, means and
+    maxima are in float32 always.
 
     On a CPU, every worker is one core with a batch of its own: cores that share a batch wait for each other at each of
     50 convolutions, and for long when one of them also decodes a picture. On a GPU, every worker is a stream, so that
     one's copies run beside the other's kernels.
     """
 
+    plugin: Plugin | None = None
+
     def __init__(
         self,
+        *,
         name: str,
-        checkpoint: Checkpoint,
+        architecture: str,
+        width: float,
+        parameters: int,
+        network: nn.Module,
+        linear: nn.Linear,
         classes: tuple[ClassRecord, ...],
         transform: Transform,
+        grid: Grid,
+        weights_sha256: str,
         device: torch.device,
-        batch_size: int | None = None,
-        elsewhere: str = "auto",
+        batch_size: int | None,
     ) -> None:
         """
         Args:
-            name, checkpoint, classes, transform: the model.
+            name, architecture, width, parameters, classes, transform, grid, weights_sha256: as of `Compute`.
+            network: float32, ready for inference: normalised images [N, 3, H, W] -> features [N, rows, cols, D].
+            linear: the linear layer.
             device: where it runs.
             batch_size: images at a time; by default what suits the device.
-            elsewhere: where it runs when it is sent to another process, as for `find_device`.
         """
         import torch
 
-        from bagindex.inference import FoldedBagNet
-
-        model = checkpoint.build()
         self.name = name
-        self.architecture = checkpoint.architecture.name
-        self.width = checkpoint.width
-        self.parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.feature_size = model.feature_size
+        self.architecture = architecture
+        self.width = width
+        self.parameters = parameters
+        self.feature_size = linear.in_features
         self.classes = classes
         self.transform = transform
-        self.grid = bagnet_grid(checkpoint.architecture, transform)
-        # Nothing sees the last rows and columns of most inputs: 7 of 224.
-        _, _, right, bottom = patch_box(self.grid, self.grid.rows - 1, self.grid.cols - 1)
-        self._seen = bottom, right
-        self.weights_sha256 = checkpoint.sha256
+        self.grid = grid
+        self._seen = transform.crop_height, transform.crop_width
+        self.weights_sha256 = weights_sha256
         self.workers = torch.get_num_threads() if device.type == "cpu" else GPU_STREAMS
         self.candidates = candidates(device)
         # On a CPU, activations of more than two images fall out of the caches and the model slows down.
         self.environment = _environment(device, batch_size or (2 if device.type == "cpu" else GPU_BATCH))
-        self._checkpoint = checkpoint
         self._device = device
-        self._elsewhere = elsewhere, batch_size
-        self._float32 = self._model = FoldedBagNet(model).to(device).to(memory_format=torch.channels_last)
-        self._linear = model.fc.to(device).requires_grad_(False)
+        self._dtype = torch.float32
+        self._float32 = self._model = network.to(device).to(memory_format=torch.channels_last)
+        self._linear = linear.to(device).requires_grad_(False)
         self._mean = torch.tensor(transform.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(transform.std, device=device).view(1, 3, 1, 1)
-
-    def __reduce__(self) -> tuple[Callable[..., BagNetCompute], tuple[object, ...]]:
-        """For other processes, which load it anew, in float32, on a device of their own."""
-        return _elsewhere, (self.name, self._checkpoint, self.classes, self.transform, *self._elsewhere)
 
     def at(self, precision: Precision) -> Self:
         """The same model in another precision; what can be shared is.
@@ -173,8 +169,9 @@ class BagNetCompute:
             raise SettingsError("tf32 is for GPUs: give --device cuda, or --precision auto, fp32 or bf16")
         other = copy.copy(self)
         other.environment = self.environment.model_copy(update={"precision": precision})
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        other._model = self._float32 if dtype is None else copy.deepcopy(self._float32).to(dtype)
+        other._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+        halved = other._dtype != torch.float32
+        other._model = copy.deepcopy(self._float32).to(other._dtype) if halved else self._float32
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # the workers' streams do not wait for this one
         return other
@@ -210,9 +207,57 @@ class BagNetCompute:
 
         with torch.inference_mode(), float32(self.environment.precision == "tf32"), _stream():
             images = upload(pixels[:, : self._seen[0], : self._seen[1]], self._device).permute(0, 3, 1, 2)
-            normalised = images.float().div_(255).sub_(self._mean).div_(self._std).to(self._model.stem.weight.dtype)
+            normalised = images.float().div_(255).sub_(self._mean).div_(self._std).to(self._dtype)
             features = self._model(normalised.contiguous(memory_format=torch.channels_last)).flatten(1, 2).contiguous()
             return reduce(features, self._linear(features.float()))
+
+
+class BagNetCompute(TorchCompute):
+    """A BagNet on one device, folded."""
+
+    def __init__(
+        self,
+        name: str,
+        checkpoint: Checkpoint,
+        classes: tuple[ClassRecord, ...],
+        transform: Transform,
+        device: torch.device,
+        batch_size: int | None = None,
+        elsewhere: str = "auto",
+    ) -> None:
+        """
+        Args:
+            name, checkpoint, classes, transform: the model.
+            device: where it runs.
+            batch_size: images at a time; by default what suits the device.
+            elsewhere: where it runs when it is sent to another process, as for `find_device`.
+        """
+        from bagindex.inference import FoldedBagNet
+
+        model = checkpoint.build()
+        super().__init__(
+            name=name,
+            architecture=checkpoint.architecture.name,
+            width=checkpoint.width,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            network=FoldedBagNet(model),
+            linear=model.fc,
+            classes=classes,
+            transform=transform,
+            grid=bagnet_grid(checkpoint.architecture, transform),
+            weights_sha256=checkpoint.sha256,
+            device=device,
+            batch_size=batch_size,
+        )
+        # Nothing sees the last rows and columns of most inputs: 7 of 224.
+        _, _, right, bottom = patch_box(self.grid, self.grid.rows - 1, self.grid.cols - 1)
+        self._seen = bottom, right
+        self._checkpoint = checkpoint
+        self._elsewhere = elsewhere, batch_size
+
+    def __reduce__(self) -> tuple[Callable[..., BagNetCompute], tuple[object, ...]]:
+        """For other processes, which load it anew, in float32, on a device of their own."""
+        return _elsewhere, (self.name, self._checkpoint, self.classes, self.transform, *self._elsewhere)
 
     def to_safetensors(self) -> bytes:
         """The checkpoint, with classes and transform in its metadata."""

@@ -83,7 +83,7 @@ def dense_evidence(
         weight, bias = model.fc.weight[chosen].to(place), model.fc.bias[chosen].to(place)
         # One that pads does so where the image ends; beyond the tile lies what its patches see of the image.
         own = model.architecture.padded
-        padded = _padded(pixels, transform, 0 if own else half, place)
+        padded = padded_input(pixels, transform, (0, 0) if own else (half, half), place)
         corners = [(y, x) for y in range(0, height, tile[0]) for x in range(0, width, tile[1])]
         for done, (top, left) in enumerate(corners):
             progress(done, len(corners))
@@ -102,9 +102,18 @@ def dense_evidence(
     return result
 
 
-def _padded(pixels: NDArray[np.uint8], transform: Transform, border: int, device: torch.device) -> Tensor:
-    """The normalised input with zeros around it, float32 [1, 3, height + 2 · border, width + 2 · border]."""
+def padded_input(
+    pixels: NDArray[np.uint8], transform: Transform, border: tuple[int, int], device: torch.device
+) -> Tensor:
+    """The normalised input with zeros around it, float32 [1, 3, H, W].
+
+    Args:
+        pixels: uint8 [height, width, RGB].
+        transform: whose mean and standard deviation normalise it.
+        border: rows above it and columns before it, and those below and after it.
+        device: where it is to be.
+    """
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (transform.mean, transform.std))
     image = torch.from_numpy(np.array(pixels)).to(device).permute(2, 0, 1)[None]
     normalised = image.float().div_(255).sub_(mean).div_(std)
-    return nn.functional.pad(normalised, (border, border, border, border))
+    return nn.functional.pad(normalised, (*border, *border))

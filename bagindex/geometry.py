@@ -140,6 +140,12 @@ def place_grid(
     )
 
 
+def padding_colour(mean: tuple[float, float, float]) -> Colour:
+    """What zeros of an input are as a colour, from what is subtracted of it (RGB, of values in [0, 1])."""
+    red, green, blue = (round(255 * each) for each in mean)
+    return red, green, blue
+
+
 def whole_box(grid: Grid, row: int, col: int) -> Box:
     """The box of patch (`row`, `col`) with what of it lies beyond the model's input."""
     x0, y0 = grid.offset + col * grid.stride, grid.offset + row * grid.stride

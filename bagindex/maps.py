@@ -241,6 +241,13 @@ class ImageEvidence:
         from bagindex.weights import read_checkpoint
 
         pixels = self._needed_pixels("a dense heatmap")
+        if self.record.plugin is not None:
+            from bagindex.models.dense import shifted_evidence
+            from bagindex.models.weights import stored_model
+
+            model, _ = stored_model(self._directory, self.record)
+            shown = self._manifest.plan.transform, pixels, class_ids, find_device(self._device)
+            return shifted_evidence(model, *shown, progress=progress)
         checkpoint = read_checkpoint(self._directory.weights_path(self.record), self.record.architecture)
         transform, device = self._manifest.plan.transform, find_device(self._device)
         return dense_evidence(checkpoint.build(), transform, pixels, class_ids, device, progress=progress)

@@ -8,18 +8,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bagindex import home, official
 from bagindex.compute import BagNetCompute, Compute, find_device
 from bagindex.errors import LabelError, SettingsError, WeightsError
-from bagindex.labels import imagenet_classes, map_labels, read_class_map, read_classes
+from bagindex.labels import check_classes, imagenet_classes, map_labels, read_class_map, read_classes
+from bagindex.models.finding import Found, find
+from bagindex.models.interface import PatchModel
 from bagindex.observer import BuildObserver
-from bagindex.registry import ARCHITECTURES
+from bagindex.registry import ARCHITECTURES, published
 from bagindex.sources import Source
 from bagindex.sources.items import spool_path, until_done
 from bagindex.sources.opening import PathLike, SourceOptions, open_source, usual_model
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import LARGEST_INPUT, LARGEST_RESIZE, ClassRecord, IndexManifest, Transform
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -112,12 +118,12 @@ def open_models(
         LabelError: nothing names the classes, or not as many as there are logits.
         SettingsError: no such model or device, or an input too small for the model.
     """
-    for name in names:
-        if name not in ARCHITECTURES:
-            raise SettingsError(f"there is no model {name!r}: choose from {', '.join(ARCHITECTURES)}")
+    own = {name: find(name) for name in names if name not in ARCHITECTURES}
+    bagnets = [name for name in names if name in ARCHITECTURES]
     if not names and not weights:
         raise WeightsError(
-            f"which model? Give --weights FILE, or --model ({', '.join(ARCHITECTURES)}) for the official weights"
+            "which model? Give --weights FILE, or --model "
+            f"({', '.join(name for name in published() if name in ARCHITECTURES)}) for the official weights"
         )
     if not weights:
         fetched = [
@@ -127,26 +133,32 @@ def open_models(
                 progress=partial(observer.fetched, f"the weights of {name}"),
                 note=observer.note,
             )
-            for name in names
+            for name in bagnets
         ]
         weights = [os.fspath(path) for path in fetched]
-    if names and len(names) != len(weights):
+    if names and len(weights) not in (len(names), len(bagnets)):
         raise SettingsError(
             f"{len(names)} models and {len(weights)} weights: give --weights for each --model, in order"
         )
     if options.batch_size is not None and options.batch_size < 1:
         raise SettingsError("--batch-size starts at 1")
     files = [Path(file) for file in weights]
-    for file in files:
-        if not file.is_file():
-            raise WeightsError(f"no weights at {file}: give --weights FILE")
+    for each in files:
+        if not each.is_file():
+            raise WeightsError(f"no weights at {each}: give --weights FILE")
     observer.note("loading the model")
     # Only now: importing torch takes seconds.
     from bagindex.weights import read_checkpoint
 
     device = find_device("cpu" if options.elsewhere else options.device)
     computes: list[Compute] = []
-    for name, file in zip_longest(names, files):
+    # Models of one's own may bring their weights: then those that are given are the BagNets'.
+    left = iter(files)
+    given = files if len(files) >= len(names) else [None if name in own else next(left) for name in names]
+    for name, file in zip_longest(names, given):
+        if name in own or file is None:
+            computes.append(_open_own(own[name], file, options, device))
+            continue
         checkpoint = read_checkpoint(file, name)
         asked = options.classes
         if asked is None and checkpoint.classes is None and official.is_official(file):
@@ -162,17 +174,45 @@ def open_models(
     return computes
 
 
+def _open_own(found: Found, file: Path | None, options: ModelOptions, device: torch.device) -> Compute:
+    """A model that is no BagNet, with the weights of a file or its own."""
+    from bagindex.models.computing import open_found
+
+    def choose(model: PatchModel) -> tuple[tuple[ClassRecord, ...], Transform]:
+        asked, own, count = options.classes, None, model.linear.out_features
+        if isinstance(model.classes, str):
+            asked = asked or model.classes
+        elif model.classes is not None:
+            named = [ClassRecord(class_id=i, name=name) for i, name in enumerate(model.classes)]
+            own = check_classes(named, model.name)
+            if len(own) != count:
+                raise LabelError(f"{model.name} has {count} logits, but names {len(own)} classes")
+        return choose_classes(asked, own, count, Path(model.name)), scale(model.transform, options.image_size)
+
+    return open_found(found, file, choose, device, options.batch_size, options.device)
+
+
 def open_stored_models(
     directory: IndexDirectory, manifest: IndexManifest, device: str = "auto", batch_size: int | None = None
 ) -> dict[str, Compute]:
-    """The models of an index, from the weights that it keeps, at the batch size that they were built with."""
+    """The models of an index, from the weights that it keeps, at the batch size that they were built with.
+
+    Raises:
+        WeightsError, SettingsError: the weights cannot be read, there is no such device, or what runs a model that is
+            no BagNet is not known here.
+    """
     from bagindex.weights import read_checkpoint
 
     place = find_device(device)
     computes: dict[str, Compute] = {}
     for name, record in manifest.models.items():
-        checkpoint = read_checkpoint(directory.weights_path(record), record.architecture)
         plan, size = manifest.plan, batch_size or record.environment.batch_size
+        if record.plugin is not None:
+            from bagindex.models.computing import open_stored
+
+            computes[name] = open_stored(directory, record, plan, place, size)
+            continue
+        checkpoint = read_checkpoint(directory.weights_path(record), record.architecture)
         computes[name] = BagNetCompute(name, checkpoint, plan.classes, plan.transform, place, size)
     return computes
 

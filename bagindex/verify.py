@@ -412,7 +412,8 @@ class _Model:
         return invariants.check_linear(numbers, *self._linear)
 
     def check_alone(self, numbers: ShardNumbers, shard: int) -> Outcome:
-        if numbers.features is None or self.record.architecture not in ARCHITECTURES:
+        runs = self.record.architecture in ARCHITECTURES or self.record.plugin is not None
+        if numbers.features is None or not runs:
             return 0, []
         series = self.record.series_of("features")
         environment = self.directory.shard_manifest(series, shard).environment
@@ -440,12 +441,12 @@ class _Model:
         return checked, problems
 
     def _alone(self, pixels: NDArray[np.uint8], cells: NDArray[np.int64]) -> NDArray[np.float16]:
-        """The features of patches run alone, float16 [cells, D]: as inputs of their own, or where the model pads, in
-        inputs that are otherwise of the padding's colour.
+        """The features of patches run alone, float16 [cells, D]: of a BagNet as inputs of their own; where the model
+        pads, or may want inputs of one size, in inputs that are otherwise of one colour.
         """
         grid = self.record.grid
         boxes = [patch_box(grid, *divmod(int(cell), grid.cols)) for cell in cells]
-        if grid.padding is None and not grid.offset:
+        if grid.padding is None and self.record.plugin is None:
             return self._compute.run(np.stack([cut(pixels, box) for box in boxes])).features[:, 0]
         found = []
         for cell, (x0, y0, x1, y1) in zip(cells, boxes, strict=True):

@@ -8,6 +8,7 @@ torch's restricted unpickler only; a file that needs more is refused, for it cou
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -33,6 +34,7 @@ from bagindex.text import first_line
 from bagindex_schemas.records import LARGEST_INPUT, LARGEST_RESIZE, ClassRecord, Transform
 from bagindex_schemas.training import TrainingRecord
 
+_COUNTER = "num_batches_tracked"
 _WIDEST = 64
 """Factor on the channels of the authors' models."""
 
@@ -138,8 +140,25 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str, classes: int
     wanted = module.state_dict()
     if hidden := sorted(key for key, _ in module.named_buffers() if key not in wanted):
         raise WeightsError(f"a {name} cannot be had from a state dict alone, which lacks {hidden[0]}")
-    # Checkpoints of old torch versions have no num_batches_tracked; inference does not use it.
-    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
+    check_state(wanted, state, name, classes)
+    counters = {key: torch.zeros_like(wanted[key], device="cpu") for key in wanted if key.endswith(_COUNTER)}
+    module.to_empty(device="cpu").load_state_dict({**counters, **state})
+    module.float().eval()
+
+
+def check_state(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], name: str, classes: int) -> None:
+    """See whether a checkpoint holds the weights that a module wants; counters of batches may be missing.
+
+    Args:
+        wanted: the module's state dict, of which the shapes count.
+        state: tensors that stand in a file.
+        name, classes: what the module is, for people.
+
+    Raises:
+        WeightsError: a tensor is missing, has no place or the wrong shape, or is not finite.
+    """
+    # Checkpoints of old torch versions have none; inference does not use them.
+    optional = {key for key in wanted if key.endswith(_COUNTER)}
     if missing := sorted(wanted.keys() - state.keys() - optional):
         raise WeightsError(f"these weights are no {name}: {missing[0]} is missing")
     if extra := sorted(state.keys() - wanted.keys()):
@@ -154,9 +173,6 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str, classes: int
             raise WeightsError(f"{key} holds {tensor.dtype} values: give the weights in floating point")
         if not bool(torch.isfinite(tensor.float()).all()):
             raise WeightsError(f"{key} holds values that are not finite: the weights are damaged")
-    counters = {key: torch.zeros_like(wanted[key], device="cpu") for key in optional}
-    module.to_empty(device="cpu").load_state_dict({**counters, **state})
-    module.float().eval()
 
 
 def to_safetensors(checkpoint: Checkpoint, classes: tuple[ClassRecord, ...], transform: Transform) -> bytes:
@@ -172,9 +188,20 @@ def pack(
     transform: Transform,
     training: TrainingRecord | None = None,
 ) -> bytes:
-    """A `.safetensors` file of weights and what is known about them."""
+    """A `.safetensors` file of a BagNet's weights and what is known about them."""
+    return pack_as(state, architecture.name, classes, transform, training)
+
+
+def pack_as(
+    state: Mapping[str, Tensor],
+    model: str,
+    classes: Sequence[str],
+    transform: Transform,
+    training: TrainingRecord | None = None,
+) -> bytes:
+    """A `.safetensors` file of the weights of whatever model, and what is known about them."""
     metadata = {
-        "model": architecture.name,
+        "model": model,
         "classes": json.dumps(list(classes), ensure_ascii=False),
         "resize": str(transform.resize),
         "crop": f"{transform.crop_height}x{transform.crop_width}",
@@ -182,6 +209,14 @@ def pack(
     if training is not None:
         metadata["training"] = training.model_dump_json()
     return sort_header(save({key: value.contiguous() for key, value in state.items()}, metadata))
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of weights that come from no file: of their names and bytes, sorted by name."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(state.items()):
+        digest.update(key.encode() + tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def sort_header(data: bytes) -> bytes:

@@ -67,6 +67,7 @@ def info(index: IndexOption = None, format_: FormatOption = Format.TABLE) -> Non
                 "value": f"{model.patches:,}: {grid.rows} x {grid.cols} an image, {grid.receptive_field} x "
                 f"{grid.receptive_field} pixels, {grid.stride} apart{offset_text(grid.offset)}",
             },
+            *([] if record.plugin is None else [{"what": "  run by", "value": str(record.plugin)}]),
             {"what": "  shards", "value": f"{model.shards} of {found.shards}"},
             {"what": "  keeps", "value": f"{record.keep} ({_sizes(model.table_bytes)})"},
             {

@@ -226,7 +226,20 @@ class Comparison(Record):
         )
 
 
-class ModelRecord(Record):
+class Plugin(Record):
+    """Where a model is from that is no BagNet, and what it is run by; its weights are the index's own."""
+
+    asked: str = Field(min_length=1, max_length=200, description="as --model takes it")
+    package: str | None = Field(default=None, description="that was installed then; None: it was registered in Python")
+    version: str | None = None
+
+    def __str__(self) -> str:
+        """For people."""
+        whose = " ".join(each for each in (self.package, self.version) if each)
+        return f"{self.asked} ({whose or 'registered in Python'})"
+
+
+class ModelRecord(Grown):
     """One model of an index."""
 
     name: str = Field(pattern=MODEL_NAME)
@@ -244,6 +257,9 @@ class ModelRecord(Record):
     file_bytes: int
     file_sha256: Sha256 = Field(description="of model.safetensors in the index")
     environment: Environment = Field(description="of the build that added the model")
+    plugin: Plugin | None = Field(default=None, description="what runs it; None: it is a BagNet")
+
+    _later = frozenset({"plugin"})
 
     @property
     def keep(self) -> Keep:

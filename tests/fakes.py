@@ -102,6 +102,7 @@ class LinearCompute:
         self.parameters = self.weight.size + self.bias.size
         self.weights_sha256 = "0" * 64
 
+    plugin = None
     workers = 1
     candidates: tuple[Precision, ...] = ()
 

@@ -18,7 +18,7 @@ from bagindex.attribution.methods import find
 from bagindex.attribution.results import EVIDENCE, MIDDLES, OTHER, SCORES, score
 from bagindex.attribution.truth import Truth, boxes, cells, contributions
 from bagindex.errors import AttributionError, UnknownClassError
-from bagindex.experiments.networks import Folded
+from bagindex.experiments.bags import Folded
 from bagindex.geometry import make_grid
 from bagindex.model import BagNet
 from bagindex_schemas.records import Grid

@@ -9,7 +9,7 @@ import torch
 from bagindex.attribution import scores
 from bagindex.attribution.truth import BLUR_PIXELS, Truth, boxes, cells, contributions, make_baseline
 from bagindex.errors import AttributionError
-from bagindex.experiments.networks import Folded
+from bagindex.experiments.bags import Folded
 from bagindex.geometry import make_grid, patch_box
 from test_model import procedural, procedural_model
 

@@ -12,9 +12,8 @@ from bagindex.inference import FoldedBagNet, OneDNN, Plain
 from bagindex.model import BagNet
 from bagindex.registry import ARCHITECTURES, STRIDE
 from bagindex_schemas.records import Transform
-from test_model import PADDED, UNPADDED, procedural_model
+from test_model import PADDED, SOME, UNPADDED, procedural_model
 
-NAMES = sorted(ARCHITECTURES)
 TRANSFORM = Transform(resize=64, crop_height=43, crop_width=50)
 
 
@@ -48,7 +47,7 @@ def test_is_patch_by_patch(name: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("size", [(72, 81), (64, 101)])
 def test_holds_the_grid(name: str, size: tuple[int, int]) -> None:
     model = procedural_model(name, 4, 0.25)
@@ -65,7 +64,7 @@ def test_holds_the_grid(name: str, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("how", [OneDNN, Plain])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SOME)
 def test_fused_dilations_are_plain_dilations(name: str, how: type[Plain]) -> None:
     model = procedural_model(name, 3, 0.5)
     folded = FoldedBagNet(model)

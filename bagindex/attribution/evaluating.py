@@ -24,8 +24,9 @@ from bagindex.attribution.truth import BLUR, MEAN, Truth, boxes, cells, contribu
 from bagindex.compute import find_device
 from bagindex.errors import AttributionError
 from bagindex.experiments.against import own_networks
+from bagindex.experiments.bags import Folded
 from bagindex.experiments.experiment import Setting
-from bagindex.experiments.networks import Folded, Network
+from bagindex.experiments.networks import Network
 from bagindex.geometry import make_grid
 from bagindex_schemas.records import Grid
 

@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bagindex.arithmetic import float32
 from bagindex.errors import AttributionError
-from bagindex.experiments.networks import Folded
+from bagindex.experiments.bags import Folded
 from bagindex.inference import Plain
 from bagindex.text import first_line
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,13 @@ from torch import nn
 
 from bagindex.experiments import drawing, paper
 from bagindex.experiments.against import own_networks
+from bagindex.experiments.bags import BagOfPatches, Own
 from bagindex.experiments.experiment import Beside, Outcome, Setting
 from bagindex.experiments.layers import Layer, probe
-from bagindex.experiments.networks import Folded, network_module
+from bagindex.experiments.networks import network_module
 from bagindex.geometry import patch_box
 from bagindex.model import BagNet
+from bagindex.models.finding import find, is_own
 from bagindex.registry import ARCHITECTURES
 from bagindex_schemas.records import Grid, ModelRecord
 
@@ -71,20 +74,27 @@ class Architecture:
 
 
 def describe(name: str, classes: int = 1000, size: int = 224) -> Architecture:
-    """Probe a BagNet, or a network of torchvision's, without any weights.
+    """Probe a BagNet, or a network of torchvision's, without any weights; or a model of one's own, which must be what
+    it says.
 
     Args:
         name: which.
-        classes: how many it tells apart.
+        classes: how many it tells apart; a model of one's own has its own.
         size: pixels of the side of its input.
 
     Raises:
-        SettingsError: there is none such, or it cannot be probed at that size.
+        SettingsError: there is none such, it cannot be probed at that size, or is not what it says.
     """
+    if is_own(name):
+        from bagindex.models.checking import check
+
+        model = find(name).make()
+        check(model, model.transform.model_copy(update={"crop_height": size, "crop_width": size}))
+        return Architecture(model.name, size, size, probe(lambda: _without_weights(model.network), size, size))
     return Architecture(name, size, size, probe(lambda: network_module(name, classes), size, size))
 
 
-def blind_beyond(module: Folded, grid: Grid, shape: tuple[int, int], seed: int) -> tuple[float, float]:
+def blind_beyond(module: BagOfPatches, grid: Grid, shape: tuple[int, int], seed: int) -> tuple[float, float]:
     """How far a patch's logits move when all pixels beyond its box are exchanged, and when those of its border are,
     both over their largest value: for the one not at all, for the other they do.
 
@@ -116,17 +126,17 @@ def run(setting: Setting) -> Outcome:
     beside = []
     for record, network in zip(setting.records, own_networks(setting), strict=True):
         setting.progress("probing architectures", len(found), len(setting.records))
-        found.append(_of_record(record, len(setting.classes), shape))
+        found.append(_of_record(record, network.module, len(setting.classes), shape))
         beside.append(
             Beside(
                 f"receptive field of {record.name}, pixels",
-                float(ARCHITECTURES[record.architecture].receptive_field),
+                float(record.grid.receptive_field),
                 paper.ARCHITECTURE_AT,
                 None if found[-1].field is None else float(found[-1].field),
                 True,
             )
         )
-        if isinstance(network.module, Folded):
+        if isinstance(network.module, BagOfPatches):
             beyond, within = blind_beyond(network.module, record.grid, shape, setting.seed)
             for text, expected, ours in (("beyond", 0.0, beyond), ("at the edge of", None, within)):
                 quantity = f"relative change of a patch's logits when all pixels {text} its box change ({record.name})"
@@ -147,11 +157,17 @@ def run(setting: Setting) -> Outcome:
     )
 
 
-def _of_record(record: ModelRecord, classes: int, shape: tuple[int, int]) -> Architecture:
+def _of_record(record: ModelRecord, module: nn.Module, classes: int, shape: tuple[int, int]) -> Architecture:
     def make() -> nn.Module:
+        if isinstance(module, Own):
+            return _without_weights(module.network)
         return BagNet(ARCHITECTURES[record.architecture], classes, record.width)
 
     return Architecture(record.name, *shape, probe(make, *shape))
+
+
+def _without_weights(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).to("meta")
 
 
 @dataclass(frozen=True)

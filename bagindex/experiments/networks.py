@@ -22,15 +22,16 @@ from bagindex import official
 from bagindex.arithmetic import float32
 from bagindex.download import Progress
 from bagindex.errors import SettingsError, WeightsError
+from bagindex.experiments.bags import Folded, Own
 from bagindex.fetching import Note
-from bagindex.inference import FoldedBagNet
 from bagindex.labels import imagenet_classes, match_classes
 from bagindex.model import BagNet
+from bagindex.models.from_timm import library
 from bagindex.prepare import choose_classes
 from bagindex.registry import ARCHITECTURES, NETWORKS, Published, published
 from bagindex.store import IndexDirectory, file_sha256
-from bagindex.text import first_line, some
-from bagindex.weights import fill, has_stem, named_classes, read_checkpoint, read_state
+from bagindex.text import first_line
+from bagindex.weights import fill, has_stem, named_classes, read_checkpoint, read_state, state_sha256
 from bagindex_schemas.records import ClassRecord, ModelRecord, Plan, Transform
 
 RANDOM = "random:"
@@ -215,11 +216,26 @@ def _bagnet(name: str, file: Path | None, options: NetworkOptions) -> Network:
 
 
 def stored_network(directory: IndexDirectory, record: ModelRecord, plan: Plan) -> Network:
-    """A BagNet of an index, from the weights that the index keeps.
+    """A model of an index, from the weights that the index keeps.
 
     Raises:
         WeightsError: they cannot be read.
+        SettingsError: what runs a model that is no BagNet is not known here.
     """
+    if record.plugin is not None:
+        from bagindex.models.weights import stored_model
+
+        model, _ = stored_model(directory, record)
+        return Network(
+            record.name,
+            Own(model),
+            tuple(range(len(plan.classes))),
+            record.weights_sha256,
+            f"{record.name} of the index",
+            False,
+            plan.transform.mean,
+            plan.transform.std,
+        )
     checkpoint = read_checkpoint(directory.weights_path(record), record.architecture)
     return Network(
         record.name,
@@ -231,24 +247,6 @@ def stored_network(directory: IndexDirectory, record: ModelRecord, plan: Plan) -
         plan.transform.mean,
         plan.transform.std,
     )
-
-
-class Folded(nn.Module):
-    """A folded BagNet as a network of image logits (section 2): [N, 3, H, W] -> [N, classes]."""
-
-    def __init__(self, model: BagNet) -> None:
-        super().__init__()
-        self.patches = FoldedBagNet(model)
-        self.fc = model.fc
-
-    def evidence(self, x: Tensor) -> Tensor:
-        """The logits of every patch: [N, 3, H, W] -> [N, rows, cols, classes]."""
-        logits: Tensor = self.fc(self.patches(x.contiguous(memory_format=torch.channels_last)))
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The mean of the patches' logits."""
-        return self.evidence(x).mean(dim=(1, 2))
 
 
 def _torchvision(name: str, file: Path | None, options: NetworkOptions) -> Network:
@@ -305,10 +303,7 @@ def _random(name: str, options: NetworkOptions) -> Network:
 
 
 def _timm(name: str, file: Path | None, options: NetworkOptions) -> Network:
-    timm = _import("timm")
-    if not timm.is_model(name):
-        near = timm.list_models(f"*{name.partition('.')[0]}*")
-        raise SettingsError(f"timm has no network {name!r}" + (f": it has {some(near)}" if near else ""))
+    timm = library(name)
     if file is not None:
         with torch.device("meta"):
             settings: Any = timm.create_model(name).pretrained_cfg
@@ -328,11 +323,8 @@ def _timm(name: str, file: Path | None, options: NetworkOptions) -> Network:
     own = imagenet_classes() if count == len(imagenet_classes()) else None
     classes = choose_classes(options.class_list, own, count, Path(f"timm:{name}"))
     mean, std = tuple(settings["mean"]), tuple(settings["std"])
-    digest = hashlib.sha256()
-    for key, tensor in sorted(module.state_dict().items()):
-        digest.update(key.encode() + tensor.contiguous().cpu().numpy().tobytes())
     places, origin = options.places(classes, f"timm's {name}"), f"{name} with timm's weights"
-    return Network(name, module, places, digest.hexdigest(), origin, False, mean, std)
+    return Network(name, module, places, state_sha256(module.state_dict()), origin, False, mean, std)
 
 
 def network_module(name: str, classes: int) -> nn.Module:
@@ -378,8 +370,7 @@ def _import(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError:
-        extra = {"torchvision": "reproduce"}.get(name, name)
-        raise SettingsError(f"a network of {name}'s needs {name}: pip install 'bagindex[{extra}]'") from None
+        raise SettingsError(f"a network of {name}'s needs {name}: pip install 'bagindex[reproduce]'") from None
 
 
 def _module(made: object) -> nn.Module:
