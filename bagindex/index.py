@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
+from bagindex.attribution.questions import AttributionQuestions
 from bagindex.browsing import BrowseQuestions
 from bagindex.diff.questions import DiffQuestions
-from bagindex.experiments.questions import ExperimentQuestions
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
 from bagindex.similarity.questions import SimilarityQuestions
@@ -37,7 +37,7 @@ PathLike = str | os.PathLike[str]
 class Index(
     BrowseQuestions,
     LookQuestions,
-    ExperimentQuestions,
+    AttributionQuestions,
     SimilarityQuestions,
     WordQuestions,
     AccountQuestions,

@@ -11,6 +11,7 @@ import typer
 from bagindex.errors import BagindexError
 from bagindex_cli import (
     accounts,
+    attribution,
     build,
     change,
     demo,
@@ -76,6 +77,7 @@ for module in (
     look,
     diff,
     reproduce,
+    attribution,
     model,
     change,
 ):

@@ -10,7 +10,7 @@ import typer
 from bagindex import Index
 from bagindex.output import printable
 from bagindex_cli.common import DeviceOption, Format, IndexOption, open_index, print_rows, remark
-from bagindex_cli.screen import Steps
+from bagindex_cli.screen import WorkScreen
 from bagindex_cli.source_options import ClassesOption
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def reproduce(
         raise typer.BadParameter("give EXPERIMENT, or --list")
     if output is None:
         raise typer.BadParameter("give the folder that the results go to", param_hint="-o")
-    with open_index(index) as opened, _Screen() as screen:
+    with open_index(index) as opened, WorkScreen() as screen:
         found = opened.reproduce(
             experiment,
             output,
@@ -129,34 +129,3 @@ def _row(beside: Beside) -> dict[str, Any]:
         "comparable": "yes" if beside.comparable else "no",
         "where": beside.where,
     }
-
-
-class _Screen:
-    """The progress of one piece of work after the other."""
-
-    def __init__(self) -> None:
-        self._what = ""
-        self._steps: Steps | None = None
-
-    def __enter__(self) -> _Screen:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
-    def at(self, what: str, done: int, total: int) -> None:
-        """So many of so many steps of something are done."""
-        if what != self._what or self._steps is None:
-            self._stop()
-            self._what, self._steps = what, Steps(what)
-        self._steps.at(done, total)
-
-    def note(self, text: str) -> None:
-        """Something that a person should know."""
-        self._stop()
-        remark(text)
-
-    def _stop(self) -> None:
-        if self._steps is not None:
-            self._steps.stop()
-            self._steps = None

@@ -172,6 +172,46 @@ class Steps:
             remark(f"{self._what}: {done} of {total} steps")
 
 
+class WorkScreen:
+    """The progress of one piece of work after the other.
+
+    Args:
+        stopped: what to say after Ctrl-C; nothing where nothing is kept.
+    """
+
+    def __init__(self, stopped: str = "") -> None:
+        self._stopped = stopped
+        self._what = ""
+        self._steps: Steps | None = None
+
+    def __enter__(self) -> WorkScreen:
+        self._handler = signal.signal(signal.SIGTERM, interrupt)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._handler)
+        self._stop()
+        if kind is KeyboardInterrupt and self._stopped:
+            remark(self._stopped)
+
+    def at(self, what: str, done: int, total: int) -> None:
+        """So many of so many steps of something are done."""
+        if what != self._what or self._steps is None:
+            self._stop()
+            self._what, self._steps = what, Steps(what)
+        self._steps.at(done, total)
+
+    def note(self, text: str) -> None:
+        """Something that a person should know."""
+        self._stop()
+        remark(text)
+
+    def _stop(self) -> None:
+        if self._steps is not None:
+            self._steps.stop()
+            self._steps = None
+
+
 def relating(model: str) -> Steps:
     """The making of a model's FAISS index."""
     return Steps(f"{model}: index for similar patches", f"{model}: making an index for similar patches")

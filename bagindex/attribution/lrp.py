@@ -2,8 +2,8 @@
 
 A layer's relevance is shared out among its inputs by what they add to it. Of the network's parts, as `plain` makes
 them, each that mixes signals has a rule: convolutions and linear layers the one that the method is named for, sums and
-means each summand's share. Rectifiers, maxima and changes of shape hand on what they get. Where a network does something
-else, nothing is said rather than something wrong.
+means each summand's share. Rectifiers, maxima and changes of shape hand on what they get. Where a network does other
+things, nothing is said rather than something wrong.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def epsilon(request: Request, *, epsilon: float) -> Tensor:
 
 
 def epsilon_plus(request: Request, *, epsilon: float) -> Tensor:
-    """Convolutions share out among what adds to them (z⁺), linear layers by ε, [N, 3, H, W]."""
+    """Convolutions share out among what adds to them (z⁺), linear layers by ε, [N, 3, H, W]. Where nothing adds to a
+    convolution's signal, its share is lost.
+    """
     rules = library("zennit.rules", "lrp-epsilon-plus")
     return _propagate(request, rules.ZPlus(), rules.Epsilon(epsilon))
 

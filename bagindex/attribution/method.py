@@ -53,6 +53,7 @@ class Method:
         origin: whose it is: `bagindex`, `captum`, `zennit`, or an import path.
         parameters: all that it depends on.
         run: what does it.
+        version: of the library that it comes from; of a function of the user's, the first digits of its file's SHA-256.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Method:
     origin: str
     run: Run
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
 
     def attribute(
         self, network: nn.Module, inputs: Tensor, classes: Tensor, *, seed: int = 0, baseline: Tensor | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 import os
 import re
@@ -11,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -123,9 +126,11 @@ def find(asked: str) -> Method:
         return _known(METHODS[name], given)
     if name.startswith(CAPTUM):
         run = captums.any_of(name.removeprefix(CAPTUM), given)
-        return Method(_text(name, given), f"Captum's {name.removeprefix(CAPTUM)}", "captum", run, given)
+        title = f"Captum's {name.removeprefix(CAPTUM)}"
+        return Method(_text(name, given), title, "captum", run, given, version("captum"))
     if ":" in name:
-        return Method(_text(name, given), name, name, _own(name, given), given)
+        function = _own(name, given)
+        return Method(_text(name, given), name, name, _calling(function, given), given, _digest(function))
     raise AttributionError(
         f"there is no attribution method {name!r}: it is one of {', '.join(METHODS)}, {CAPTUM}CLASS or MODULE:FUNCTION"
     )
@@ -154,6 +159,8 @@ def parse(asked: str) -> tuple[str, dict[str, Any]]:
         raise wrong
     try:
         call = ast.parse(f"_({match['given'] or ''})", mode="eval").body
+        if isinstance(call, ast.Call) and not isinstance(call.func, ast.Name):
+            raise wrong
         if not isinstance(call, ast.Call) or call.args or any(each.arg is None for each in call.keywords):
             raise wrong
         return match["name"], {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
@@ -170,7 +177,10 @@ def _known(known: Known, given: Mapping[str, Any]) -> Method:
     if known.origin != "bagindex":
         library(known.origin, known.name)
     parameters = {**known.parameters, **given}
-    return Method(_text(known.name, given), known.title, known.origin, partial(known.run, **parameters), parameters)
+    # Captum takes no whole number for one that need not be whole.
+    parameters |= {key: float(parameters[key]) for key, usual in known.parameters.items() if isinstance(usual, float)}
+    run = partial(known.run, **parameters)
+    return Method(_text(known.name, given), known.title, known.origin, run, parameters, version(known.origin))
 
 
 def _check(known: Known, key: str, value: Any) -> None:
@@ -183,7 +193,7 @@ def _check(known: Known, key: str, value: Any) -> None:
         raise AttributionError(f"{known.name}: {key} is {what}, not {value!r}")
 
 
-def _own(name: str, given: Mapping[str, Any]) -> Run:
+def _own(name: str, given: Mapping[str, Any]) -> Callable[..., Any]:
     """A function of the user's, by its import path."""
     module_name, _, attribute = name.partition(":")
     folder = os.getcwd()
@@ -205,7 +215,10 @@ def _own(name: str, given: Mapping[str, Any]) -> Run:
             f"{name} cannot be called with (network, inputs, classes, baseline=, seed=) and its parameters: "
             f"{first_line(error)}"
         ) from None
+    return function
 
+
+def _calling(function: Callable[..., Any], given: Mapping[str, Any]) -> Run:
     def run(request: Request) -> Tensor:
         found: Tensor = function(
             request.network, request.inputs, request.classes, baseline=request.baseline, seed=request.seed, **given
@@ -213,6 +226,14 @@ def _own(name: str, given: Mapping[str, Any]) -> Run:
         return found
 
     return run
+
+
+def _digest(function: Callable[..., Any]) -> str:
+    """What tells whether a function has been changed."""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(function)).read_bytes()).hexdigest()[:12]
+    except (TypeError, OSError):
+        return ""
 
 
 def _text(name: str, given: Mapping[str, Any]) -> str:

@@ -49,6 +49,8 @@ class Add(nn.Module):
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         """Of equal shapes, or such as fit each other."""
+        if not self.sum._forward_hooks:
+            return one + other  # a copy of both less
         return self.sum(torch.stack(torch.broadcast_tensors(one, other), dim=-1))  # type: ignore[no-any-return]
 
 
