@@ -11,6 +11,7 @@ import typer
 from bagindex.errors import BagindexError
 from bagindex_cli import (
     accounts,
+    atlas,
     attribution,
     build,
     change,
@@ -73,6 +74,7 @@ for module in (
     similar,
     words,
     accounts,
+    atlas,
     serve,
     look,
     diff,
