@@ -4,6 +4,7 @@ hashes are right does not make it sensible, if somebody wrote both.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import pyarrow.parquet as pq
 
 from bagindex import derived
 from bagindex.arrays import array_offsets, open_checked, to_float32
+from bagindex.atlas.stored import open_map
 from bagindex.catalog import Catalog
-from bagindex.errors import QueryError
+from bagindex.errors import NotKeptError, QueryError
 from bagindex.geometry import patch_ids
 from bagindex.invariants import Outcome, check_evidence_order
 from bagindex.merged import MergedEvidence, own_files, read
@@ -112,6 +114,10 @@ def check_derived(catalog: Catalog, record: ModelRecord, kind: str) -> Outcome:
     if kind == derived.WORDS:
         if record.name in catalog.words:
             open_vocabulary(catalog, features, len(catalog.manifest.plan.classes))
+        return 0, []
+    if kind in (derived.MAP, derived.WORD_MAP):
+        with suppress(NotKeptError):  # there is none, or it is of another state
+            open_map(catalog, features, kind)
         return 0, []
     (metric,) = (each for each in _METRICS if kind_of(each) == kind)
     found = open_neighbours(catalog.directory, record, metric)

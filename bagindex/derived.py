@@ -1,4 +1,4 @@
-"""What is derived from a model's shards and can be made again: the FAISS index, the visual words.
+"""What is derived from a model's shards and can be made again: the FAISS index, visual words, maps.
 
 Each time it is made, it is a new folder below the model's `derived/`, `KIND-1`, `KIND-2`, …, written aside and renamed
 when it is whole, with a record of its files, like a shard; the highest number counts. So a reader never sees half of
@@ -19,14 +19,26 @@ from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
 from bagindex.shards import hash_files
 from bagindex.store import IndexDirectory, check_sizes
-from bagindex_schemas.derived import AnnRecord, DerivedRecord, WordsRecord
+from bagindex_schemas.derived import AnnRecord, DerivedRecord, MapRecord, WordsRecord
 from bagindex_schemas.records import FileRecord, ModelRecord
 
-ANN, WORDS = "patches", "words"
-"""The kinds: nearest patches (by cosine; `patches-l2` by distance), and visual words."""
-RECORDS: dict[str, type[DerivedRecord]] = {ANN: AnnRecord, f"{ANN}-l2": AnnRecord, WORDS: WordsRecord}
+ANN, WORDS, MAP, WORD_MAP = "patches", "words", "map", "map-words"
+"""The kinds: nearest patches (by cosine; `patches-l2` by distance), visual words, maps of patches and of words."""
+RECORDS: dict[str, type[DerivedRecord]] = {
+    ANN: AnnRecord,
+    f"{ANN}-l2": AnnRecord,
+    WORDS: WordsRecord,
+    MAP: MapRecord,
+    WORD_MAP: MapRecord,
+}
 """The record of each kind, in the file `KIND.json`."""
-REMAKE = {ANN: "bagindex index", f"{ANN}-l2": "bagindex index --metric l2", WORDS: "bagindex words --again"}
+REMAKE = {
+    ANN: "bagindex index",
+    f"{ANN}-l2": "bagindex index --metric l2",
+    WORDS: "bagindex words --again",
+    MAP: "bagindex map --again",
+    WORD_MAP: "bagindex map --words --again",
+}
 """The command that makes each kind."""
 _KEEP = {WORDS: 2}
 """Of words also the ones before, for readers whose catalog names them; what is mapped stays open without a name."""

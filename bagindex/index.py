@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
+from bagindex.atlas.questions import AtlasQuestions
 from bagindex.attribution.questions import AttributionQuestions
 from bagindex.browsing import BrowseQuestions
 from bagindex.diff.questions import DiffQuestions
+from bagindex.errors import SettingsError
 from bagindex.exports.questions import ExportQuestions
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from bagindex.repair import RepairReport
     from bagindex.sources import Source
     from bagindex.sources.opening import ItemStream
-    from bagindex_schemas.derived import AnnRecord
+    from bagindex_schemas.derived import AnnRecord, MapRecord
 
 PathLike = str | os.PathLike[str]
 
@@ -46,6 +48,7 @@ class Index(
     WordQuestions,
     AccountQuestions,
     DiffQuestions,
+    AtlasQuestions,
 ):
     """An index of patches and their evidence.
 
@@ -112,7 +115,7 @@ class Index(
 
         directory, _ = home.find(which)
         report, again = repair(directory, agree, progress)
-        if not (again.ann or again.words):
+        if not (again.ann or again.words or again.maps):
             return report
         with cls(directory) as index:
             for model, factory, metric in again.ann:
@@ -121,6 +124,13 @@ class Index(
             for model, count in again.words:
                 index.make_words(count, model=model)
                 report.remade.append(f"{model}: the visual words")
+            for model, of_words, sample, seed in again.maps:
+                try:
+                    index.make_map(words=of_words, sample=sample, seed=seed, model=model)
+                except SettingsError as error:  # what makes it is not installed here
+                    report.left.append(f"{model}: the map is gone ({error})")
+                else:
+                    report.remade.append(f"{model}: the map of {'words' if of_words else 'patches'}")
         return report
 
     @classmethod
@@ -536,6 +546,44 @@ class Index(
             make(self._directory, self._catalog, features, evidence, count, progress)
             catalog.update(self._directory)
         self._reopen()
+
+    def make_map(
+        self,
+        *,
+        words: bool = False,
+        sample: int | None = None,
+        seed: int = 0,
+        model: str | None = None,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> MapRecord:
+        """Lay out a model's patches, or its visual words, in two dimensions, in place of the map that there is.
+
+        Args:
+            words: of the visual words, instead of patches.
+            sample: how many patches, drawn evenly from all; by default 2,000.
+            seed: of what is drawn at random.
+            model: which model; may be left out where there is one.
+            progress: hears how many of how many steps are done.
+
+        Raises:
+            QueryError: there are too few patches or words, `sample` is out of range, or the index does not keep
+                features.
+            SettingsError: openTSNE is not installed.
+            LockedError: another process is writing the index.
+        """
+        from bagindex.atlas.making import SAMPLE, make_of_patches, make_of_words
+
+        with self._directory.writing():
+            self._reopen()  # images may have come since the index was opened
+            record = self._model(model)
+            features, directory = self._stored_features(record), self._directory
+            if words:
+                made = make_of_words(directory, self._catalog, features, self._words_of(record), seed, progress)
+            else:
+                evidence, count = self._stored_evidence(record), SAMPLE if sample is None else sample
+                made = make_of_patches(directory, features, evidence, len(self.classes), count, seed, progress)
+        self._reopen()
+        return made
 
     def remove(self, model: str | None = None) -> None:
         """Remove a model, or the whole index.

@@ -1,7 +1,7 @@
 """Mending an index: what is damaged is dropped, so that a build makes it again; what is sound is not touched.
 
 A damaged shard cannot be mended, only computed again, from the source or from stored pixels. `index.json` has a copy.
-What is derived (catalog, FAISS index, visual words) is made again from the shards, where these are whole.
+What is derived (catalog, FAISS index, visual words, maps) is made again from the shards, where these are whole.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bagindex.errors import DamagedIndexError
 from bagindex.seal import read_record
 from bagindex.store import COPY, INDEX, LOST, WEIGHTS, IndexDirectory
 from bagindex.verify import Damage, verify
-from bagindex_schemas.derived import AnnRecord, WordsRecord
+from bagindex_schemas.derived import AnnRecord, MapRecord, WordsRecord
 from bagindex_schemas.records import IndexManifest
 
 _WORDS = 256
@@ -56,10 +56,12 @@ class Again:
     Attributes:
         ann: indexes for similar patches, as (model, factory, metric).
         words: visual words, as (model, number).
+        maps: maps, as (model, whether of words, patches, seed).
     """
 
     ann: tuple[tuple[str, str, str], ...] = ()
     words: tuple[tuple[str, int], ...] = ()
+    maps: tuple[tuple[str, bool, int | None, int], ...] = ()
 
 
 def repair(
@@ -121,12 +123,15 @@ def _listed(damage: Damage) -> list[str]:
 
 def _mend(directory: IndexDirectory, damage: Damage, report: RepairReport) -> Again:
     manifest = directory.manifest()
-    ann, words = [], []
+    ann, words, maps = [], [], []
     for model, kind in sorted(damage.derived):
         found = derived.sound(directory, model, kind, derived.RECORDS[kind])
         record = found[1] if found else None
         if kind == derived.WORDS:
             words.append((model, record.asked if isinstance(record, WordsRecord) else _WORDS))
+        elif kind in (derived.MAP, derived.WORD_MAP):
+            how = (record.asked, record.seed) if isinstance(record, MapRecord) else (None, 0)
+            maps.append((model, kind == derived.WORD_MAP, *how))
         else:
             factory = record.asked if isinstance(record, AnnRecord) else "auto"
             ann.append((model, factory, "cosine" if kind == derived.ANN else "l2"))
@@ -149,6 +154,7 @@ def _mend(directory: IndexDirectory, damage: Damage, report: RepairReport) -> Ag
         report.left += [
             f"the visual words of {model} are gone: `bagindex words --again` after it" for model, _ in words
         ]
+        report.left += [f"the map of {model} is gone: `bagindex map --again` after it" for model, *_ in maps]
         return Again()
     if damage.catalog or damage.derived or damage.merged:
         try:
@@ -159,4 +165,4 @@ def _mend(directory: IndexDirectory, damage: Damage, report: RepairReport) -> Ag
                 catalog.drop(directory)
             report.left.append(str(error))
             return Again()
-    return Again(tuple(ann), tuple(words))
+    return Again(tuple(ann), tuple(words), tuple(maps))

@@ -1,4 +1,4 @@
-"""`bagindex why`, `flip`, `without`, `shortcuts` and `confusions`."""
+"""`bagindex why`, `flip`, `without`, `shortcuts`, `confusions` and `label-errors`."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (why, flip, without, shortcuts, confusions):
         app.command()(command)
+    app.command("label-errors")(label_errors)
 
 
 def why(
@@ -224,6 +225,32 @@ def confusions(
             return
         found = opened.confusions(k=k, model=model)
         _give(found, format_, output, found if show and found.confusions else None)
+
+
+def label_errors(
+    class_: Annotated[
+        str | None,
+        typer.Argument(metavar="CLASS", help="Only images that have this label; else all.", show_default=False),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many images.")] = 20,
+    all_: Annotated[bool, typer.Option("--all", help="All images that the model takes for another class.")] = False,
+    model: ModelOption = None,
+    index: IndexOption = None,
+    format_: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    show: ShowOption = False,
+) -> None:
+    """Images whose own evidence speaks against their label, those first in which it speaks most strongly.
+
+    The model may be wrong, so look at them. FILE ends in .png, .svg or .pdf (the images and their strongest patches),
+    .json, .csv or .parquet: rows whose `label` is what the model would call the image, for `bagindex relabel --labels`.
+
+        bagindex label-errors -k 50 -o errors.png
+        bagindex label-errors -k 50 -o errors.csv
+    """
+    with open_index(index) as opened:
+        found = opened.label_errors(class_, k=None if all_ else k, model=model)
+        _give(found, format_, output, found if show and found.errors else None)
 
 
 def _give(found: _Account, format_: Format, output: Path | None, shown: _Pictured | None) -> None:

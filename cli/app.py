@@ -12,6 +12,7 @@ from bagindex.errors import BagindexError
 from bagindex_cli import (
     accounts,
     agents,
+    atlas,
     attribution,
     build,
     change,
@@ -75,6 +76,7 @@ for module in (
     similar,
     words,
     accounts,
+    atlas,
     serve,
     agents,
     look,

@@ -1,4 +1,4 @@
-"""The records of what is derived from a model's shards and can be made again: the FAISS index, the visual words."""
+"""The records of what is derived from a model's shards and can be made again: the FAISS index, visual words, maps."""
 
 from __future__ import annotations
 
@@ -80,3 +80,21 @@ class WordsRecord(DerivedRecord):
     def __str__(self) -> str:
         """For people."""
         return f"{self.words} words of {self.patches:,} patches, made in {self.seconds:.1f} s"
+
+
+class MapRecord(DerivedRecord):
+    """`map.json` and `map-words.json`: patches, or visual words, laid out in two dimensions."""
+
+    points: int = Field(gt=0)
+    asked: int | None = Field(description="so many patches were asked for; None: one point for each visual word")
+    words_sha256: str | None = Field(default=None, description="of the words that it was made of")
+    perplexity: float
+    iterations: tuple[int, int]
+    seed: int
+    seconds: float = Field(description="that making it took")
+    versions: dict[str, str]
+
+    def __str__(self) -> str:
+        """For people."""
+        what = "visual words" if self.asked is None else "patches"
+        return f"map of {self.points:,} {what}, made in {self.seconds:.1f} s"

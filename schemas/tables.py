@@ -113,3 +113,19 @@ def words(feature_size: int) -> pa.Schema:
             _column("centroid", _array(pa.float32(), feature_size)),
         ]
     )
+
+
+MAP = pa.schema(
+    [
+        _column("patch_id", pa.int64()),
+        _column("word", pa.int32()),
+        _column("class_id", pa.int32()),
+        _column("logit", pa.float32()),
+        _column("x", pa.float32()),
+        _column("y", pa.float32()),
+    ]
+)
+"""A map's points: patches, sorted by patch_id (`word` is -1), or words, each with its most typical patch. `class_id` is
+the class that a patch speaks most for, and `logit` its evidence for that one; of a word, the mean of its patches', and
+the class for which that is most above the mean of all patches.
+"""

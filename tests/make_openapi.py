@@ -35,6 +35,7 @@ ASKED = {
     "without": "/without?word=3",
     "shortcuts": "/shortcuts?class=fish&k=1",
     "confusions": "/confusions?k=1",
+    "label_errors": "/label-errors?k=1",
     "confusion_matrix": "/confusion-matrix?k=4",
     "tables": "/tables",
 }

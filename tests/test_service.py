@@ -159,12 +159,14 @@ def test_words_and_accounts(service: Running, index: Index) -> None:
     assert service.json("/confusion-matrix", k=3) == plain(index.confusion_matrix(k=3).to_dict())
     assert service.json("/confusion-matrix", **{"class": 2}) == plain(index.confusion_matrix(2).to_dict())
     assert service.json("/confusions")["confusions"] == plain(index.confusions().to_dicts())
+    assert service.json("/label-errors", k=3)["label_errors"] == plain(index.label_errors(k=3).to_dicts())
     for path, asked, account in (
         ("/why", {"image": 17}, index.why(17)),
         ("/flip", {"image": 17}, index.flip(17)),
         ("/without", {"word": 3}, index.without(3)),
         ("/shortcuts", {}, index.shortcuts()),
         ("/confusions", {}, index.confusions()),
+        ("/label-errors", {}, index.label_errors()),
         ("/confusion-matrix", {}, index.confusion_matrix()),
     ):
         assert service.arrow(path, **asked).equals(account.to_arrow()), path
@@ -255,6 +257,7 @@ FIGURES = [
     ("/why.png?image=17", PNG),
     ("/flip.png?image=17", PNG),
     ("/shortcuts.png?class=fish&k=2", PNG),
+    ("/label-errors.png?k=1", PNG),
     ("/figure3.png?class=fish&k=2", PNG),
     ("/figure3.svg?class=fish&class=tree&k=2", b"<?xml"),
     ("/figure3.html?class=fish&model=bagnet33", b"<!"),
@@ -670,6 +673,7 @@ def test_an_index_without_labels(tmp_path: Path) -> None:
         assert "--" not in service.problem("/shortcuts", 422, "cannot-answer")["detail"]
         service.problem("/confusions", 422, "cannot-answer")
         service.problem("/confusion-matrix", 422, "cannot-answer")
+        service.problem("/label-errors", 422, "cannot-answer")
         assert service.json("/words/0")["labels"] == []
         assert service.json("/without", word=0)["labelled"] == 0
 
@@ -691,6 +695,7 @@ def test_an_index_of_summaries(planted_folder: Path, tmp_path: Path, pixels: boo
         service.problem("/words", 409, "not-kept")
         service.problem("/words/0", 409, "not-kept")
         assert service.json("/confusion-matrix")["classes"]
+        assert "label_errors" in service.json("/label-errors")
         assert service.json("/patches/5")["word"] is None
         service.problem("/shortcuts", 409, "not-kept")
         if pixels:

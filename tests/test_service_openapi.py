@@ -30,7 +30,9 @@ DOCUMENT: dict[str, Any] = json.loads((SCHEMAS / "openapi.json").read_text())
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 # Of every value at every bound there are thousands, of which a figure each takes minutes.
 SCHEMA.config.phases.coverage.enabled = False
-FAST = SCHEMA.exclude(path_regex=r"\.(svg|pdf|html)$|/figure3|/report|/(explain|shortcuts|confusions|words).*png$")
+FAST = SCHEMA.exclude(
+    path_regex=r"\.(svg|pdf|html)$|/figure3|/report|/(explain|shortcuts|confusions|label-errors|words).*png$"
+)
 SHAPES = {
     "indexes": shapes.Indexes,
     "info": shapes.Info,
@@ -56,6 +58,7 @@ SHAPES = {
     "without": account_shapes.WithoutShape,
     "shortcuts": account_shapes.ShortcutList,
     "confusions": account_shapes.ConfusionList,
+    "label_errors": account_shapes.LabelErrorList,
     "confusion_matrix": account_shapes.MatrixShape,
     "tables": shapes.Tables,
     "sql": shapes.SqlAnswer,
@@ -105,8 +108,8 @@ def test_every_question_of_an_index_is_asked_by_a_route() -> None:
 def test_every_question_has_its_route() -> None:
     paths = {path.removeprefix(API) for path in DOCUMENT["paths"]}
     for name in ("top-patches", "figure3", "report.html", "heatmap", "explain", "explain/confused", "similar", "words",
-                 "why", "flip", "without", "shortcuts", "confusions", "info", "models", "classes", "images", "sql",
-                 "indexes", "patches/{id_}.png", "images/{id_}.png", "images/{id_}", "heatmap.png",
+                 "why", "flip", "without", "shortcuts", "confusions", "label-errors", "info", "models", "classes",
+                 "images", "sql", "indexes", "patches/{id_}.png", "images/{id_}.png", "images/{id_}", "heatmap.png",
                  "patches/{id_}", "words/{word}", "confusion-matrix", "tables", "session", "input.png"):  # fmt: skip
         assert f"/{name}" in paths, name
     sent = {path for path, operations in DOCUMENT["paths"].items() if "post" in operations}

@@ -12,6 +12,7 @@ from bagindex.opened import Opened
 if TYPE_CHECKING:
     from bagindex.accounts.confusions import Confusions
     from bagindex.accounts.flip import Flip
+    from bagindex.accounts.label_errors import LabelErrors
     from bagindex.accounts.matrix import ConfusionMatrix
     from bagindex.accounts.shortcuts import Shortcuts
     from bagindex.accounts.why import Why
@@ -146,6 +147,28 @@ class AccountQuestions(Opened):
         record = self._model(model)
         evidence, words = self._stored_evidence(record), self._words_of(record)
         return confusions(self._catalog, evidence, words, k, partial(self._crops_of, record))
+
+    def label_errors(
+        self, class_: str | int | None = None, *, k: int | None = 20, model: str | None = None
+    ) -> LabelErrors:
+        """Images whose own evidence speaks against their label, those first in which it speaks most strongly. It needs
+        no words, and pictures only to be shown.
+
+        Args:
+            class_: only images that have this label.
+            k: how many images; None: all that the model takes for another class.
+            model: which model; may be left out where there is one.
+
+        Raises:
+            UnknownClassError: no such class.
+            QueryError: no image has a label, or `k` is out of range.
+        """
+        from bagindex.accounts.label_errors import label_errors
+
+        record = self._model(model)
+        found = None if class_ is None else self.find_class(class_)
+        evidence = self._stored_evidence(record) if "evidence" in record.keep.tables else None
+        return label_errors(self._catalog, record, evidence, found, k, partial(self._crops_of, record), self._pixels)
 
     def confusion_matrix(
         self, class_: str | int | None = None, *, k: int = 20, model: str | None = None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-_ALIASES = {"text": "string", "integer": "int64", "number": "double"}
+_ALIASES = {"text": "string", "integer": "int64", "number": "double", "boolean": "bool"}
 
 
 class Account(Tabular):
@@ -27,7 +27,7 @@ class Account(Tabular):
     columns: ClassVar[tuple[str, ...]]
     """Columns of the printed table."""
     types: ClassVar[Mapping[str, str]]
-    """All columns and what is in them: `text`, `integer`, `number`, or the lists `integers` and `numbers`."""
+    """All columns, each `text`, `integer`, `number`, `boolean`, or the lists `integers` and `numbers`."""
 
     @property
     def title(self) -> str:

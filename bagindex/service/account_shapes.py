@@ -169,3 +169,4 @@ def _account(name: str, rows: str, about: str) -> type[Shape]:
 
 ShortcutList = _account("ShortcutList", "shortcuts", "Words that speak for classes in images of others.")
 ConfusionList = _account("ConfusionList", "confusions", "What is taken for what.")
+LabelErrorList = _account("LabelErrorList", "label_errors", "Images whose evidence speaks against their label.")

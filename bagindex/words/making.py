@@ -24,6 +24,7 @@ from bagindex.errors import QueryError
 from bagindex.geometry import patch_ids
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredEvidence, StoredFeatures
+from bagindex.words.sampling import draw
 from bagindex.words.vocabulary import TYPICAL
 from bagindex_schemas import tables as schemas
 from bagindex_schemas.derived import WordsRecord
@@ -194,22 +195,9 @@ def _sample(
     features: StoredFeatures, count: int, rng: np.random.Generator, progress: Callable[[int, int], None]
 ) -> NDArray[np.float32]:
     """Features of length 1 of patches drawn evenly from all, float32 [m, D]."""
-    import torch
-
     size = features.record.feature_size
     most = max(count, min(PER_WORD * count, _SAMPLE_BYTES // (4 * size)))
-    chosen = np.arange(features.count)
-    if most < features.count:
-        chosen = np.sort(rng.choice(features.count, most, replace=False, shuffle=False))
-    sample = np.empty((len(chosen), size), np.float32)
-    places, cells = np.divmod(chosen, features.patches)
-    present, begins = np.unique(places, return_index=True)
-    ends = [*begins[1:].tolist(), len(chosen)]
-    for done, (place, begin, end) in enumerate(zip(present.tolist(), begins.tolist(), ends, strict=True), start=1):
-        rows = torch.from_numpy(features.of_image(place)[cells[begin:end]]).float()
-        sample[begin:end] = torch.nn.functional.normalize(rows, dim=1).numpy()
-        progress(done, len(present))
-    return sample
+    return draw(features, most, rng, progress)[1]
 
 
 def _cluster(

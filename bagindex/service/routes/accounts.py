@@ -151,6 +151,25 @@ def register(app: FastAPI, service: Service) -> None:
 
         return await service.ask(index, ask, slow=kind in _SLOW)
 
+    async def label_errors(
+        request: Request,
+        class_: ClassName = None,
+        k: Count = 20,
+        model: ModelName = None,
+        index: IndexName = None,
+    ) -> Response:
+        """Images whose own evidence speaks against their label, those first in which it speaks most strongly.
+
+        With `class`, only images with that label. In the rows, `label` is what the model takes the image for.
+        """
+        kind = kind_of(request, _KINDS, arrow=True)
+
+        def ask(opened: Index) -> Response:
+            found = opened.label_errors(class_, k=k, model=model)
+            return _given(found, kind, {"title": found.title, "said": found.words, "label_errors": found.to_dicts()})
+
+        return await service.ask(index, ask, slow=kind in _SLOW)
+
     async def confusion_matrix(
         request: Request,
         class_: ClassName = None,
@@ -179,6 +198,7 @@ def register(app: FastAPI, service: Service) -> None:
     add(app, "/without", without, shapes.WithoutShape, arrow=True)
     add(app, "/shortcuts", shortcuts, shapes.ShortcutList, kinds=_KINDS, arrow=True)
     add(app, "/confusions", confusions, shapes.ConfusionList, kinds=_KINDS, arrow=True)
+    add(app, "/label-errors", label_errors, shapes.LabelErrorList, kinds=_KINDS, arrow=True)
     add(app, "/confusion-matrix", confusion_matrix, shapes.MatrixShape, arrow=True)
 
 
