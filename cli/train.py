@@ -32,8 +32,8 @@ def train(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="A folder with train/ and val/ or validation/, a folder for each class in both; or with Parquet, Arrow "
-            "or tar files of these splits.",
+            help="A folder with train/ and val/ or validation/, a folder for each class in both; or with Parquet, "
+            "Arrow or tar files of these splits.",
             show_default=False,
         ),
     ],
