@@ -34,6 +34,7 @@ from bagindex_cli import (
     weights,
     words,
 )
+from bagindex_cli.encoding import escape_what_is_lacking
 
 app = typer.Typer(
     name="bagindex",
@@ -95,6 +96,7 @@ for module in (train, weights):
 def main() -> None:
     """Run a command; see `bagindex_cli.main`."""
     stopping.begin()
+    escape_what_is_lacking()
     try:
         app()
     except SystemExit as leaving:

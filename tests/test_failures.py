@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import socket
@@ -172,3 +173,21 @@ def test_errors_of_the_system_and_of_the_installation() -> None:
     )
     ours = ModuleNotFoundError("No module named 'bagindex.x'", name="bagindex.x")
     assert "this is a bug" in words(ours)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_that_lacks_characters_is_no_error(encoding: str, tmp_path: Path) -> None:
+    names = ["hütte", "大", "🐟"]
+    settings = BuildSettings(shard_size=3, workers=1)
+    ids = dict(zip(names, range(3), strict=True))
+    build(IndexDirectory(tmp_path / "i"), MemorySource(names), ids, LinearCompute(names), settings)
+    command = [sys.executable, "-m", "bagindex_cli", "sql", "FROM classes", "-i", str(tmp_path / "i")]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    for how in ("json", "table", "csv"):
+        done = subprocess.run([*command, "--format", how], env=environment, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+        text = done.stdout.decode(encoding)
+        if how == "json":
+            assert [row["name"] for row in json.loads(text)] == names
+        lacking = {"ascii": r"h\u00fctte", "latin-1": "hütte", "utf-8": "大"}[encoding]
+        assert lacking in text
