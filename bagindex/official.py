@@ -24,7 +24,7 @@ import platformdirs
 from bagindex.download import DownloadError, Progress, drop, part_of, receive, size
 from bagindex.durable import fsync_folder
 from bagindex.errors import SettingsError, WeightsError
-from bagindex.registry import ARCHITECTURES, V2_URL, Published, published
+from bagindex.registry import ARCHITECTURES, KERAS_SHA256, V2_URL, Published, published
 from bagindex.store import file_sha256
 
 Note = Callable[[str], None]
@@ -102,7 +102,7 @@ def is_official(path: Path) -> bool:
     if any(path.absolute() == _path(each).absolute() for each in published().values()):
         return True
     sha256 = file_sha256(path)
-    return any(sha256.startswith(each.sha256_start) for each in published().values())
+    return sha256 in KERAS_SHA256.values() or any(sha256.startswith(each.sha256_start) for each in published().values())
 
 
 def fetch(

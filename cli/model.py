@@ -23,7 +23,11 @@ def register(app: typer.Typer) -> None:
 
 def model(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A BagNet (bagnet33, bagnet33v2, …), or a network of torchvision's.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A BagNet (bagnet33, bagnet33v2, …), a model of one's own, or a network of torchvision's.",
+        ),
     ],
     size: Annotated[int, typer.Option(metavar="PIXELS", min=1, help="The side of its input.")] = 224,
     classes: Annotated[int, typer.Option(metavar="N", min=1, help="How many classes it tells apart.")] = 1000,

@@ -21,7 +21,9 @@ SourceArgument = Annotated[
 ModelsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--model", metavar="NAME", help="bagnet9, bagnet17 or bagnet33; else what the weights are. May be repeated."
+        "--model",
+        metavar="NAME",
+        help="A BagNet, a model of your own (package.module:function, or as installed), timm:NAME. May be repeated.",
     ),
 ]
 WeightsOption = Annotated[
@@ -29,7 +31,7 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights",
         metavar="FILE",
-        help="Checkpoint: .safetensors, .pth or .pth.tar, one for each --model; else the official ones.",
+        help="Checkpoint: .safetensors, .pth, .pth.tar or .h5, one for each --model; else the official ones.",
     ),
 ]
 ClassesOption = Annotated[

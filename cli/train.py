@@ -38,7 +38,8 @@ def train(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The .safetensors file to write.")],
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="bagnet9, bagnet17 or bagnet33; else what --from is.")
+        str | None,
+        typer.Option(metavar="NAME", help="bagnet9, bagnet33v2, … Else what --from is."),
     ] = None,
     recipe: Annotated[
         str, typer.Option(help="default, for some thousand photographs, or paper: the authors', for ImageNet.")
