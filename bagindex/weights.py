@@ -104,8 +104,8 @@ def has_stem(state: Mapping[str, Tensor]) -> bool:
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The state dict that a `.safetensors`, `.pth`, `.pt` or `.pth.tar` file holds, of whatever network, or a `.h5` file
-    of a BagNet in Keras; and what a safetensors file says about it.
+    """The state dict that a `.safetensors`, `.pth`, `.pt` or `.pth.tar` file holds, of whatever network, or a `.h5`
+    file of a BagNet in Keras; and what a safetensors file says about it.
 
     Raises:
         SettingsError: what reads HDF5 is not installed.
