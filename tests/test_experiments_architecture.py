@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from bagindex import Index
 from bagindex.errors import SettingsError
 from bagindex.experiments.architecture import blind_beyond, describe, stages
+from bagindex.experiments.bags import Folded
 from bagindex.experiments.layers import Layer, probe
-from bagindex.experiments.networks import Folded
 from bagindex.geometry import make_grid
 from bagindex.model import BagNet
 from bagindex.registry import ARCHITECTURES

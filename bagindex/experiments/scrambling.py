@@ -22,10 +22,11 @@ from bagindex.errors import QueryError
 from bagindex.experiments import drawing
 from bagindex.experiments.accuracy import TOP
 from bagindex.experiments.against import networks, own_networks
+from bagindex.experiments.bags import BagOfPatches
 from bagindex.experiments.correlation import pearson
 from bagindex.experiments.experiment import Beside, Outcome, Setting
 from bagindex.experiments.judging import labels_of, right
-from bagindex.experiments.networks import Folded, Network
+from bagindex.experiments.networks import Network
 from bagindex.experiments.predicted import AT_ONCE
 from bagindex.geometry import whole_box
 from bagindex_schemas.records import Grid
@@ -238,7 +239,7 @@ def _outputs(
     """Logits, float32 [N, C], and, of a BagNet, its patches', float32 [N, patches, C]."""
     with torch.inference_mode(), float32():
         inputs = network.normalise(torch.from_numpy(pixels).to(device))
-        if not patches or not isinstance(network.module, Folded):
+        if not patches or not isinstance(network.module, BagOfPatches):
             return network.logits(inputs).cpu().numpy(), None
         evidence = network.module.evidence(inputs).flatten(1, 2)
         return evidence.mean(dim=1).cpu().numpy(), evidence.cpu().numpy()
