@@ -181,10 +181,10 @@ class Index(
                 `bagindex.sources`); or what a program gives: (name, picture, label) one after the other, which are
                 written down under `BAGINDEX_CACHE` until the build has finished, or `bagindex.Items`, which it gives
                 again by name.
-            model: `bagnet9`, `bagnet17` or `bagnet33`, or several of them; by default what the weights are,
-                or `bagnet33` for ImageNet.
-            weights: a `.safetensors`, `.pth` or `.pth.tar` checkpoint, or one for each model; by default the official
-                weights, which are fetched when they are not there.
+            model: a BagNet's name, or that of a model of your own (see `bagindex.register_model`), or several of them;
+                by default what the weights are, or `bagnet33` for ImageNet.
+            weights: a `.safetensors`, `.pth`, `.pth.tar` or `.h5` checkpoint, or one for each model; by default the
+                official weights, which are fetched when they are not there, or what your model brings.
             allow_hash: a SHA-256 that official weights may have instead of their own.
             classes: a file that names the classes in the order of the logits, or `imagenet`; by default the
                 checkpoint's own.

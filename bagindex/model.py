@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from bagindex.registry import Architecture
 
-_BLOCKS = (3, 4, 6, 3)
-_STRIDES = (2, 2, 2, 1)
+BLOCKS = (3, 4, 6, 3)
+STRIDES = (2, 2, 2, 1)
+"""Of the four layers: how many blocks each has, and the stride of its first."""
 _EXPANSION = 4
 
 
@@ -71,7 +72,7 @@ class BagNet(nn.Module):
         self.conv2 = None if padded else nn.Conv2d(base, base, 3, bias=False)
         self.bn1: nn.Module = nn.BatchNorm2d(base)
         inputs = base
-        for i, (blocks, stride) in enumerate(zip(_BLOCKS, _STRIDES, strict=True)):
+        for i, (blocks, stride) in enumerate(zip(BLOCKS, STRIDES, strict=True)):
             channels = base * 2**i
             kernel = 3 if i < architecture.layers_with_3x3 else 1
             layer = [Bottleneck(inputs, channels, stride, kernel, downsample=True, padded=padded)]

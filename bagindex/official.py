@@ -21,7 +21,7 @@ from bagindex import fetching
 from bagindex.download import DownloadError, Progress, drop, part_of
 from bagindex.errors import SettingsError, WeightsError
 from bagindex.fetching import Note, alone, ignore, keep, mirror, proxy_text
-from bagindex.registry import ARCHITECTURES, V2_URL, Published, published
+from bagindex.registry import ARCHITECTURES, KERAS_SHA256, V2_URL, Published, published
 from bagindex.store import file_sha256
 
 
@@ -91,7 +91,7 @@ def is_official(path: Path) -> bool:
     if any(path.absolute() == _path(each).absolute() for each in published().values()):
         return True
     sha256 = file_sha256(path)
-    return any(sha256.startswith(each.sha256_start) for each in published().values())
+    return sha256 in KERAS_SHA256.values() or any(sha256.startswith(each.sha256_start) for each in published().values())
 
 
 def fetch(

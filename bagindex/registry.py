@@ -67,6 +67,12 @@ BAGNETS_URL = (
     "https://bitbucket.org/wielandbrendel/bag-of-feature-pretrained-models/raw/249e8fa82c0913623a807d9d35eeab9da7dcc2a8"
 )
 """Where the authors of BagNets publish theirs."""
+KERAS_SHA256 = {
+    "bagnet9": "5b70adc7c4ff77d932dbba485a5ea1d333a65e777a45511010f22e304a2fdd69",
+    "bagnet17": "b262dfee15a86c91e6aa21bfd86505ecd20a539f7f7c72439d5b1d352dd98a1d",
+    "bagnet33": "96d8842eec8b8ce5b3bc6a5f4ff3c8c0278df3722c12bc84408e1487811f8f0f",
+}
+"""Of their Keras release (bagnet8.h5, bagnet16.h5, bagnet32.h5), as its code has them."""
 NETWORKS_URL = "https://download.pytorch.org/models"
 """Where torchvision's are published."""
 NETWORKS = {

@@ -2,8 +2,8 @@
 
 `.safetensors` files may carry metadata: `model` (architecture), `classes` (JSON list of names, in the order of the
 logits), `resize` and `crop` (pixels; `crop` is a number or HEIGHTxWIDTH), `training` (how they were made, a
-`TrainingRecord`). `.pth` and `.pth.tar` files are read with
-torch's restricted unpickler only; a file that needs more is refused, for it could run any code.
+`TrainingRecord`). `.pth` and `.pth.tar` files are read with torch's restricted unpickler only; a file that needs more
+is refused, for it could run any code. `.h5` files are those of the Keras release; see `bagindex.keras_weights`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bagindex.errors import LabelError, WeightsError
+from bagindex.keras_weights import read_keras
 from bagindex.labels import check_classes
 from bagindex.model import BagNet
 from bagindex.pickles import CodeError, check_pickle
@@ -65,7 +66,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
-    """Read a `.safetensors`, `.pth`, `.pt` or `.pth.tar` file.
+    """Read a `.safetensors`, `.pth`, `.pt`, `.pth.tar` or `.h5` file.
 
     Args:
         path: the file.
@@ -103,10 +104,11 @@ def has_stem(state: Mapping[str, Tensor]) -> bool:
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The state dict that a `.safetensors`, `.pth`, `.pt` or `.pth.tar` file holds, of whatever network, and what a
-    safetensors file says about it.
+    """The state dict that a `.safetensors`, `.pth`, `.pt` or `.pth.tar` file holds, of whatever network, or a `.h5`
+    file of a BagNet in Keras; and what a safetensors file says about it.
 
     Raises:
+        SettingsError: what reads HDF5 is not installed.
         WeightsError: it cannot be read, would run code, or holds more than plain tensors of its own size.
     """
     if not path.is_file():
@@ -115,8 +117,10 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         state, metadata = _read_safetensors(path)
     elif path.name.endswith((".pth", ".pt", ".pth.tar")):
         state, metadata = _read_pickle(path), {}
+    elif path.name.endswith((".h5", ".hdf5")):
+        state, metadata = read_keras(path), {}
     else:
-        raise WeightsError(f"{path.name}: weights end in .safetensors, .pth, .pt or .pth.tar")
+        raise WeightsError(f"{path.name}: weights end in .safetensors, .pth, .pt, .pth.tar or .h5")
     size = path.stat().st_size
     for key, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":

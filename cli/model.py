@@ -27,7 +27,7 @@ def model(
         str,
         typer.Argument(
             metavar="NAME",
-            help="A BagNet (bagnet33, bagnet33v2, …), or a network of torchvision's.",
+            help="A BagNet (bagnet33, bagnet33v2, …), a model of one's own, or a network of torchvision's.",
             autocompletion=completing.networks,
         ),
     ],

@@ -25,7 +25,7 @@ ModelsOption = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="bagnet9, bagnet17 or bagnet33; else what the weights are. May be repeated.",
+        help="A BagNet, a model of your own (package.module:function, or as installed), timm:NAME. May be repeated.",
         autocompletion=completing.bagnets,
     ),
 ]
@@ -34,7 +34,7 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights",
         metavar="FILE",
-        help="Checkpoint: .safetensors, .pth or .pth.tar, one for each --model; else the official ones.",
+        help="Checkpoint: .safetensors, .pth, .pth.tar or .h5, one for each --model; else the official ones.",
     ),
 ]
 ClassesOption = Annotated[

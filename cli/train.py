@@ -43,7 +43,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="bagnet9, bagnet17 or bagnet33; else what --from is.",
+            help="bagnet9, bagnet33v2, … Else what --from is.",
             autocompletion=completing.bagnets,
         ),
     ] = None,

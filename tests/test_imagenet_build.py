@@ -18,7 +18,7 @@ from bagindex import Index, fetching
 from bagindex.errors import LabelError, SettingsError, SourceError, WeightsError
 from bagindex.registry import ARCHITECTURES
 from test_imagenet import LABELS, LAYOUTS, as_folders, as_tar
-from test_model import procedural_model
+from test_model import UNPADDED, procedural_model
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -31,7 +31,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
     """A server with narrow stand-ins of the official weights, in the authors' format; their files' names by model."""
     folder = tmp_path_factory.mktemp("mirror")
     names = {}
-    for model in ARCHITECTURES:
+    for model in UNPADDED:
         path = folder / "new"
         torch.save({"state_dict": {f"module.{k}": v for k, v in narrow(model).items()}}, path)
         names[model] = f"{model}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth.tar"
@@ -82,7 +82,7 @@ def test_three_models_in_one_pass_and_every_layout_the_same(tmp_path: Path) -> N
         index = Index.build(
             "imagenet-val",
             data=data,
-            model=list(ARCHITECTURES),
+            model=UNPADDED,
             image_size=40,
             keep="summary",
             pixels=False,

@@ -238,8 +238,8 @@ def test_another_kind_of_model(tmp_path: Path) -> None:
         ("w.safetensors", b"", "is not a readable safetensors file"),
         ("w.safetensors", b"garbage" * 100, "is not a readable safetensors file"),
         ("w.safetensors", b"\x02" + bytes(7) + b"{}", "no BagNet"),
-        ("w.bin", b"", "w.bin: weights end in .safetensors, .pth, .pt or .pth.tar"),
-        ("w.tar", b"", "w.tar: weights end in .safetensors, .pth, .pt or .pth.tar"),
+        ("w.bin", b"", "w.bin: weights end in .safetensors, .pth, .pt, .pth.tar or .h5"),
+        ("w.tar", b"", "w.tar: weights end in .safetensors, .pth, .pt, .pth.tar or .h5"),
     ],
 )
 def test_files_that_are_no_weights(tmp_path: Path, name: str, content: bytes, message: str) -> None:

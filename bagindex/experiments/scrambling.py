@@ -22,7 +22,7 @@ from bagindex.errors import QueryError
 from bagindex.experiments import drawing
 from bagindex.experiments.accuracy import TOP
 from bagindex.experiments.against import networks, own_networks
-from bagindex.experiments.bags import Folded
+from bagindex.experiments.bags import BagOfPatches
 from bagindex.experiments.correlation import pearson
 from bagindex.experiments.experiment import Beside, Outcome, Setting
 from bagindex.experiments.judging import labels_of, right
@@ -239,7 +239,7 @@ def _outputs(
     """Logits, float32 [N, C], and, of a BagNet, its patches', float32 [N, patches, C]."""
     with torch.inference_mode(), float32():
         inputs = network.normalise(torch.from_numpy(pixels).to(device))
-        if not patches or not isinstance(network.module, Folded):
+        if not patches or not isinstance(network.module, BagOfPatches):
             return network.logits(inputs).cpu().numpy(), None
         evidence = network.module.evidence(inputs).flatten(1, 2)
         return evidence.mean(dim=1).cpu().numpy(), evidence.cpu().numpy()
