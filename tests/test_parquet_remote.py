@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bagindex.errors import SourceError
+from bagindex.errors import SourceError, StoreError
 from bagindex.observer import BuildObserver
 from bagindex.sources import describe
 from bagindex.sources.opening import reader_at
@@ -50,6 +50,13 @@ def test_an_object_that_changes_while_it_is_read_stops_the_build(store: Store, t
     store.upload(tmp_path / "set", "set")
     with pytest.raises(SourceError, match=r"s3://.*\.parquet has changed since it was listed"):
         source.read(source.entries[13])
+
+
+def test_a_store_that_fails_costs_no_picture(store: Store, tmp_path: Path) -> None:
+    source = opened(store.upload(as_parquet(tmp_path / "set", items(3), files=1), "set"))
+    store.fail("denied", times=9, method="GET")
+    with pytest.raises(StoreError):
+        source.read(source.entries[0])
 
 
 def test_what_is_not_read_from_a_store_is_said(store: Store, tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 A source lists its entries once, in the order of their paths' bytes; an entry's place in that list is its image_id.
 Labels are the source's own class names here; `bagindex.labels` turns them into the model's classes, or refuses.
 
-- `opening`: which kind is meant by what is given.
+- `opening`: opens what is given; `kinds`: which kind it is. `files`: those that hold the pictures, and their splits.
 - `folders`: folders of pictures; `bagindex.remote.source`: the same in an object store.
 - `imagenet`, `archives`: ImageNet as people have it, one tar archive.
-- `parquet`, `arrow`: rows of pictures, as Hugging Face's data sets are published and saved; `columns`: which of them.
+- `parquet`, `arrow`: pictures in tables, as Hugging Face's data sets are published and saved; `rows`: what they have in
+  common, `columns`: where in a table.
 - `webdataset`: shards of tar archives. `crops`: boxes of pictures.
 - `torchvision`, `imagenette`: data sets by their names. `items`: what a program gives.
 """

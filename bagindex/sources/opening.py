@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, cast
 
@@ -13,10 +12,11 @@ from bagindex.enums import choice
 from bagindex.errors import SettingsError, SourceError
 from bagindex.observer import BuildObserver
 from bagindex.remote.places import is_url, local_path
-from bagindex.sources import Reader, Source, left_out
-from bagindex.sources.files import Found, find, is_pattern, listed
-from bagindex.sources.folders import PICTURE_ENDINGS, FolderSource, Layout, open_folder
+from bagindex.sources import Reader, Source
+from bagindex.sources.files import Found, find, listed
+from bagindex.sources.folders import FolderSource, Layout, open_folder
 from bagindex.sources.imagenette import ARCHIVES, open_imagenette
+from bagindex.sources.kinds import ENDINGS, SourceKind, at_place, of_file, of_names
 from bagindex.text import some
 
 if TYPE_CHECKING:
@@ -31,19 +31,6 @@ VAL_PICTURES = 50_000
 PREFIX = "torchvision:"
 IMAGENET_VAL = "imagenet-val"
 """A data set that has a name; `./imagenet-val` is a folder all the same."""
-_LOOKED_AT = 200
-"""Files of each folder that are looked at to know what is in it."""
-
-
-class SourceKind(StrEnum):
-    """How a place holds pictures; `auto` looks."""
-
-    AUTO = "auto"
-    FOLDER = "folder"
-    PARQUET = "parquet"
-    ARROW = "arrow"
-    WEBDATASET = "webdataset"
-    CROPS = "crops"
 
 
 @dataclass(frozen=True)
@@ -73,6 +60,11 @@ class SourceOptions:
         plain = SourceOptions(self.place)
         names = ("data", "split", "layout", "labels", "follow_symlinks", "source_kind", "image_column", "label_column")
         return tuple(f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != getattr(plain, name))
+
+    @property
+    def of_a_folder(self) -> bool:
+        """Whether options are given that only a folder of pictures takes."""
+        return bool({"--layout", "--labels", "--follow-symlinks"} & set(self.given))
 
 
 def usual_model(place: object) -> str | None:
@@ -105,7 +97,7 @@ def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
         return _remote(place, asked, kind, observer)
     place = local_path(place)
     if kind is SourceKind.AUTO:
-        kind = _look(place, asked)
+        kind = at_place(place, folder=asked.of_a_folder)
     if kind in _OPENERS:
         return _OPENERS[kind](place, asked, observer)
     observer.note(f"listing {place}")
@@ -123,7 +115,7 @@ def reader_at(place: PathLike, observer: BuildObserver) -> Reader:
         return _remote(text, SourceOptions(place, label_ids=True), SourceKind.AUTO, observer, every=True).reader()
     if _named(text):
         return open_source(SourceOptions(place), observer).reader()
-    kind = _look(text, SourceOptions(place))
+    kind = at_place(text)
     if kind is SourceKind.FOLDER:
         # It need not be listed, which may take long.
         return FolderSource(Path(text), Layout.FLAT, "", (), follow_symlinks=True)
@@ -140,7 +132,7 @@ def splits_of(place: PathLike) -> list[str] | None:
         SourceError: they cannot be told.
     """
     text = local_path(place)
-    kind = _look(text, SourceOptions(place))
+    kind = at_place(text)
     if kind not in _FILE_OPENERS:
         return None
     if kind is SourceKind.ARROW:
@@ -148,7 +140,7 @@ def splits_of(place: PathLike) -> list[str] | None:
 
         if os.path.isfile(os.path.join(text, SPLITS)):
             return saved_splits(text)
-    return find(text, _ENDINGS[kind]).splits
+    return find(text, ENDINGS[kind]).splits
 
 
 def _find(place: str, kind: SourceKind, split: str | None, every: bool = False) -> Found[Path]:
@@ -158,12 +150,12 @@ def _find(place: str, kind: SourceKind, split: str | None, every: bool = False) 
 
         if is_saved(place):
             return saved_files(place, split, every)
-    found = find(place, _ENDINGS[kind])
+    found = find(place, ENDINGS[kind])
     return found if every else found.of_split(split)
 
 
 def _listed(paths: Sequence[str], asked: SourceOptions, observer: BuildObserver) -> Source:
-    kinds = {_kind_of_file(path) for path in paths}
+    kinds = {of_file(path) for path in paths}
     kind = next(iter(kinds))
     if len(kinds) > 1 or kind is None or kind not in _FILE_OPENERS:
         raise SourceError(f"several files as a source are all Parquet, Arrow or tar files, not {some(paths, 3)}")
@@ -218,16 +210,16 @@ def _remote(url: str, asked: SourceOptions, kind: SourceKind, observer: BuildObs
     from bagindex.remote.source import find_remote, open_remote
 
     observer.note(f"listing {url}")
-    file, known = _kind_of_file(url), None
+    file, known = of_file(url), None
     if kind is SourceKind.AUTO and file is None:
         known = ObjectStore(parse(url)).listing()
         folders: dict[str, list[str]] = {}
         for name in known:
             folders.setdefault(os.path.dirname(name), []).append(os.path.basename(name))
-        kind = _of_names(url, [(name.count("/") + bool(name), names) for name, names in folders.items()])
+        kind = of_names(url, [(name.count("/") + bool(name), names) for name, names in folders.items()])
     kind = file or kind if kind is SourceKind.AUTO else kind
     if kind is SourceKind.PARQUET:
-        found = find_remote(url, _ENDINGS[kind][0], known)
+        found = find_remote(url, ENDINGS[kind][0], known)
         return _parquet(found if every else found.of_split(asked.split), asked, observer)
     if kind is not SourceKind.FOLDER:
         raise SourceError(f"{url}: in an object store, folders of pictures and Parquet files are read; copy it here")
@@ -278,79 +270,12 @@ def _crops(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
     return open_crops(Path(place), _path(asked.data), asked.label_column, asked.follow_symlinks)
 
 
-_ENDINGS: Mapping[SourceKind, tuple[str, ...]] = {
-    SourceKind.PARQUET: (".parquet",),
-    SourceKind.ARROW: (".arrow",),
-    SourceKind.WEBDATASET: (".tar",),
-    SourceKind.CROPS: (".csv", ".json"),
-}
 _OPENERS: Mapping[SourceKind, _Opener] = {SourceKind.FOLDER: _folder, SourceKind.CROPS: _crops}
 _FILE_OPENERS: Mapping[SourceKind, Callable[[Found[Path], SourceOptions, BuildObserver], Source]] = {
     SourceKind.PARQUET: _parquet,
     SourceKind.ARROW: _arrow,
     SourceKind.WEBDATASET: _webdataset,
 }
-
-
-def _look(place: str, asked: SourceOptions) -> SourceKind:
-    """What is at a place."""
-    if os.path.isfile(place) or is_pattern(place):
-        if kind := _kind_of_file(place):
-            return kind
-        known = ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
-        raise SourceError(f"the source {place} is not a folder: give a folder of pictures, or a file of {known}")
-    if os.path.isdir(place) and not {"--layout", "--labels", "--follow-symlinks"} & set(asked.given):
-        return _of_names(place, _names(place))
-    return SourceKind.FOLDER
-
-
-def _of_names(place: str, folders: Iterable[tuple[int, list[str]]]) -> SourceKind:
-    """What is at a place, from the names in its folders, and how deep each folder lies: files that hold many pictures,
-    or pictures and folders of them.
-    """
-    held: dict[SourceKind, str] = {}
-    pictures: str | None = None
-    for depth, names in folders:
-        picture = next((name for name in names if os.fsencode(name).lower().endswith(PICTURE_ENDINGS)), None)
-        pictures = pictures or picture
-        if picture is None or depth == 0:  # what lies among the pictures of a class is none of a data set's files
-            for name in names:
-                kind = _kind_of_file(name)
-                if kind is not None and kind is not SourceKind.CROPS:  # lists lie in every folder
-                    held.setdefault(kind, name)
-    if pictures is not None:
-        held[SourceKind.FOLDER] = pictures
-    if len(held) > 1:
-        which = " or ".join(f"--source-kind {kind} ({name})" for kind, name in held.items())
-        raise SourceError(f"{place} may be read in several ways: say {which}")
-    return next(iter(held), SourceKind.FOLDER)
-
-
-def _names(folder: str) -> Iterator[tuple[int, list[str]]]:
-    """The names in a folder, and some of those in the folders below, with how deep they lie."""
-    pending = [(folder, 0)]
-    while pending:
-        top, depth = pending.pop()
-        names: list[str] = []
-        try:
-            with os.scandir(top) as children:
-                for child in children:
-                    if left_out(os.fsencode(child.name)):
-                        continue
-                    if child.is_dir():
-                        if depth < 2:
-                            pending.append((child.path, depth + 1))
-                    elif len(names) < _LOOKED_AT or depth == 0:
-                        names.append(child.name)
-                    else:
-                        break
-        except OSError:
-            continue  # opening it says what is wrong
-        yield depth, names
-
-
-def _kind_of_file(name: str) -> SourceKind | None:
-    return next((kind for kind, endings in _ENDINGS.items() if name.lower().endswith(endings)), None)
 
 
 def _told(source: Source, asked: SourceOptions, observer: BuildObserver) -> Source:
