@@ -186,6 +186,15 @@ def cell_at(grid: Grid, box: FloatBox) -> tuple[int, int] | None:
     return found
 
 
+def alone(grid: Grid) -> tuple[int, int, int]:
+    """Where a patch stands in the smallest square input in which one of a BagNet's lies as a whole: the pixel at which
+    it begins, to the input's end, the row and column of its cell, and how many columns there are.
+    """
+    cell = -(min(grid.offset, 0) // grid.stride)
+    place = grid.offset + cell * grid.stride
+    return place, cell, (place - 2 * grid.offset) // grid.stride + 1
+
+
 def patch_pixels(pixels: NDArray[np.uint8], grid: Grid, row: int, col: int) -> NDArray[np.uint8]:
     """The pixels of patch (`row`, `col`) of a model's input, uint8 [q, q, RGB] from [height, width, RGB]; what lies
     beyond the input has the colour that the model pads with.

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from bagindex import catalog, catalog_check, contents, derived, invariants
 from bagindex.arrays import UNREADABLE
 from bagindex.errors import BagindexError, DamagedIndexError, SettingsError, StoreError
-from bagindex.geometry import cut, is_whole, patch_box
+from bagindex.geometry import alone, cut, is_whole, patch_box
 from bagindex.invariants import Outcome, ShardNumbers
 from bagindex.merged import RECORD, MergedEvidence, is_sound, own_files, read
 from bagindex.reading import StoredPixels
@@ -441,16 +441,22 @@ class _Model:
         return checked, problems
 
     def _alone(self, pixels: NDArray[np.uint8], cells: NDArray[np.int64]) -> NDArray[np.float16]:
-        """The features of patches run alone, float16 [cells, D]: of a BagNet as inputs of their own; where the model
-        pads, or may want inputs of one size, in inputs that are otherwise of one colour.
+        """The features of patches run alone, float16 [cells, D]: of a BagNet in inputs that are no larger than they
+        must be; of other models, which may want inputs of one size, in inputs that are otherwise of one colour.
         """
         grid = self.record.grid
         boxes = [patch_box(grid, *divmod(int(cell), grid.cols)) for cell in cells]
-        if grid.padding is None and self.record.plugin is None:
-            return self._compute.run(np.stack([cut(pixels, box) for box in boxes])).features[:, 0]
+        colour = (0, 0, 0) if grid.padding is None else grid.padding.colour
+        if self.record.plugin is None:
+            place, cell, cols = alone(grid)
+            side = place + grid.receptive_field
+            inputs = np.full((len(boxes), side, side, 3), colour, np.uint8)
+            for each, box in zip(inputs, boxes, strict=True):
+                each[place:, place:] = cut(pixels, box)
+            return self._compute.run(inputs).features[:, cell * cols + cell]
         found = []
-        for cell, (x0, y0, x1, y1) in zip(cells, boxes, strict=True):
-            blank = np.full_like(pixels, 0 if grid.padding is None else grid.padding.colour)
+        for cell, (x0, y0, x1, y1) in zip(cells.tolist(), boxes, strict=True):
+            blank = np.full_like(pixels, colour)
             blank[y0:y1, x0:x1] = pixels[y0:y1, x0:x1]
             found.append(self._compute.run(blank[None]).features[0, cell])
         return np.stack(found)

@@ -15,7 +15,7 @@ from torch.nn.functional import batch_norm, conv2d, relu
 
 from bagindex import Index
 from bagindex.errors import WeightsError
-from bagindex.geometry import is_whole, make_grid, patch_box, patch_pixels, whole_box
+from bagindex.geometry import alone, is_whole, make_grid, patch_box, patch_pixels, whole_box
 from bagindex.model import BagNet
 from bagindex.official import fetch
 from bagindex.registry import ARCHITECTURES, STRIDE
@@ -94,6 +94,25 @@ def test_a_padded_models_patch_sees_its_box_and_nothing_else(name: str) -> None:
         seen = torch.nonzero(x.grad.abs().sum(dim=(0, 1)))
         x0, y0, x1, y1 = patch_box(grid, row, col)
         assert (seen.min(0).values.tolist(), seen.max(0).values.tolist()) == ([y0, x0], [y1 - 1, x1 - 1])
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_a_padded_models_patch_run_alone_equals_its_cell(name: str) -> None:
+    model = procedural_model(name, 3, width=0.25)
+    q = ARCHITECTURES[name].receptive_field
+    grid = make_grid(q, STRIDE, 80, 64, ARCHITECTURES[name].offset)
+    place, cell, cols = alone(grid)
+    x = procedural("input", (1, 3, 80, 64)) - 0.5
+    with torch.inference_mode():
+        features = model.features(x)[0]
+        for row, col in [(2, 2), (5, 3), (7, 5)]:
+            assert is_whole(grid, row, col)
+            x0, y0, x1, y1 = patch_box(grid, row, col)
+            canvas = torch.full((1, 3, place + q, place + q), 3.0)
+            canvas[:, :, place:, place:] = x[:, :, y0:y1, x0:x1]
+            found = model.features(canvas)[0]
+            assert found.shape[:2] == (cols, cols)
+            torch.testing.assert_close(found[cell, cell], features[row, col], rtol=1e-4, atol=1e-5)
 
 
 def test_boxes_end_where_the_input_does() -> None:

@@ -155,6 +155,11 @@ def test_a_model_that_cannot_be_is_refused(name: str, changed: dict[str, int], m
         PatchModel(name, own_models.Network(), **given)
 
 
+def test_a_bagnets_name_is_its_own() -> None:
+    with pytest.raises(SettingsError, match="cannot be registered as 'bagnet33'"):
+        register_model("bagnet33", own_models.tiny)
+
+
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder where a package is installed that has a model for bagindex."""
