@@ -78,15 +78,15 @@ def judged(network: nn.Module, grid: Grid, x: Tensor, classes: Tensor, names: li
 
 
 def test_on_a_linear_network_gradient_times_input_is_exact_and_random_numbers_are_chance() -> None:
-    x = 4 * (procedural("input", (16, 3, 64, 64)) - 0.5)
-    classes = torch.arange(16) % 2
+    x = 4 * (procedural("input", (8, 3, 64, 64)) - 0.5)
+    classes = torch.arange(8) % 2
     exact = ["gradient-input", "integrated-gradients(steps=3)", "deeplift", "lrp-epsilon"]
     found = judged(Linear(), make_grid(8, 8, 64, 64), x, classes, [*exact, "random"])
     for name in (EVIDENCE, MIDDLES, "gradient-input", "integrated-gradients(steps=3)", "deeplift"):
         for each in ("rank", "rank_magnitude", "overlap", "pointing", "box_rank", "box_overlap"):
             assert found[name][each] == pytest.approx(1, abs=1e-4), (name, each)
     for each, chance in found["chance"].items():
-        assert found["random"][each] == pytest.approx(chance, abs=0.08)
+        assert found["random"][each] == pytest.approx(chance, abs=0.1)
 
 
 def test_evidence_for_the_other_of_two_classes_is_below_chance() -> None:
@@ -175,20 +175,25 @@ def test_the_class_is_the_predicted_one_or_the_label_or_one_that_is_named(plante
         planted_index.evaluate_attribution("random", tmp_path / "none", class_="no such", limit=4)
 
 
-def test_a_run_that_was_stopped_goes_on(planted_index: Index, own: Path, run: Any, capsys: Any) -> None:
+@pytest.mark.usefixtures("unwritten")
+def test_a_run_that_was_stopped_goes_on(planted_index: Index, own: Path, run: Any) -> None:
     command = ["evaluate-attribution", "-i", planted_index.path, "--methods", "counted_method:counted", "--limit", 5]
-    command += ["--device", "cpu"]
+    command += ["--device", "cpu", "--format", "json"]
+
+    def scores(folder: str) -> list[dict[str, Any]]:
+        result = run(*command, "-o", own / folder)
+        assert result.status == 0
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in json.loads(result.out)]
+
     (own / "stop").touch()
     result = run(*command, "-o", own / "out")
-    assert result.status == 130
+    assert (result.status, result.out) == (130, "")
     assert "bagindex: stopped; finished images are kept, and the same command goes on from there" in result.err
-    assert not (own / "out" / "attribution.csv").exists()
     (own / "stop").unlink()
-    assert run(*command, "-o", own / "out").status == 0
+    found = scores("out")
     assert (own / "calls").stat().st_size == 6  # two, one that was stopped, and three
-    assert run(*command, "-o", own / "whole").status == 0
-    name = "attribution-curves.csv"
-    assert (own / "whole" / name).read_bytes() == (own / "out" / name).read_bytes()
+    assert found == scores("whole")
+    assert (own / "calls").stat().st_size == 11
 
 
 @pytest.mark.usefixtures("unwritten")

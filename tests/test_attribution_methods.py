@@ -146,6 +146,10 @@ def test_gradcam_of_a_bagnets_last_layer_is_its_evidence() -> None:
     expected = torch.stack([evidence[0, ..., 1], evidence[1, ..., 2]]) / evidence[0, ..., 0].numel()
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
     assert find("gradcam").attribute(network, x, classes).shape == (2, SIDE, SIDE)
+    last = find("gradcam(layer='patches.blocks.3.conv3')").attribute(network, x, classes)
+    assert last.shape == (2, SIDE, SIDE)
+    with pytest.raises(AttributionError, match=r"this network has no part 'patches': its last are .*fc"):
+        find("gradcam(layer='patches')").attribute(network, x, classes)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -234,6 +238,9 @@ def test_what_is_asked_for_is_read_and_never_run() -> None:
     for text in ("a(1)", "a(b=c)", "a(b=__import__('os'))", "a(**{})", "a(b=1", "a)b(", "a(b=1)(c=2)", "", "(a=1)"):
         with pytest.raises(AttributionError, match=r"is not written as NAME or NAME\(key=value, \.\.\.\)"):
             parse(text)
+    for text in ("a(b=b'c')", "a(b={1})", "a(b=(1, 2j))"):
+        with pytest.raises(AttributionError, match="parameters are numbers, texts, booleans"):
+            parse(text)
 
 
 def test_a_list_is_split_outside_of_brackets() -> None:
@@ -253,6 +260,7 @@ def test_a_list_is_split_outside_of_brackets() -> None:
         ("saliency(a=1)", "saliency has no parameter 'a': there is none"),
         ("captum:Nothing", "Captum has no attribution class 'Nothing'"),
         ("captum:NeuronGradient", "Captum has no attribution class 'NeuronGradient'"),
+        ("captum:Saliency(layer='fc')", "captum:Saliency knows no 'layer': it has "),
         ("captum:Saliency(blue=1)", "captum:Saliency knows no 'blue': it has "),
         ("no_such_module:f", "no_such_module:f cannot be had: ModuleNotFoundError"),
         ("bagindex.text:nothing", "bagindex.text:nothing cannot be had: AttributeError"),

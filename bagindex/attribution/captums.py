@@ -11,9 +11,7 @@ from torch import Tensor
 
 from bagindex.attribution.method import Request, Run, library
 from bagindex.errors import AttributionError
-
-AT_ONCE = {"cpu": 8, "cuda": 64}
-"""Inputs that a network takes at a time, of the many that a method makes of one."""
+from bagindex.experiments.predicted import AT_ONCE
 
 
 def saliency(request: Request) -> Tensor:
@@ -98,7 +96,7 @@ def occlusion(request: Request, *, window: int, stride: int) -> Tensor:
 def gradcam(request: Request, *, layer: str | None) -> Tensor:
     """A layer's channels, weighted by their mean gradients, summed and rectified, [N, 1, h, w]."""
     attr = library("captum.attr", "gradcam")
-    method = attr.LayerGradCam(request.network, request.network.get_submodule(layer or request.network.last_layer))
+    method = attr.LayerGradCam(request.network, request.network.layer(layer))
     found: Tensor = method.attribute(request.inputs, target=request.classes, relu_attributions=True)
     return found
 
@@ -106,7 +104,7 @@ def gradcam(request: Request, *, layer: str | None) -> Tensor:
 def guided_gradcam(request: Request, *, layer: str | None) -> Tensor:
     """Guided backpropagation times Grad-CAM, [N, 3, H, W]."""
     attr = library("captum.attr", "guided-gradcam")
-    method = attr.GuidedGradCam(request.network, request.network.get_submodule(layer or request.network.last_layer))
+    method = attr.GuidedGradCam(request.network, request.network.layer(layer))
     found: Tensor = method.attribute(request.inputs, target=request.classes, interpolate_mode="bilinear")
     return found
 
@@ -130,16 +128,17 @@ def any_of(name: str, given: Mapping[str, Any]) -> Run:
         or issubclass(found, attr.NeuronAttribution)
     ):
         raise AttributionError(f"Captum has no attribution class {name!r} for the inputs or a layer of a network")
-    making, asking = (set(inspect.signature(each).parameters) for each in (found, found.attribute))
-    if unknown := set(given) - making - asking - {"layer"}:
+    kind: Any = found
+    making, asking = (set(inspect.signature(each).parameters) for each in (kind, kind.attribute))
+    if unknown := set(given) - making - asking:
         raise AttributionError(f"{asked} knows no {min(unknown)!r}: it has {', '.join(sorted(making | asking))}")
 
     def run(request: Request) -> Tensor:
         network, rest = request.network, dict(given)
         layer = rest.pop("layer", None)
         if "layer" in making:
-            rest["layer"] = network.get_submodule(layer or network.last_layer)
-        method = found(network, **{key: value for key, value in rest.items() if key in making})
+            rest["layer"] = network.layer(layer)
+        method = kind(network, **{key: value for key, value in rest.items() if key in making})
         more = {key: value for key, value in rest.items() if key in asking and key not in making}
         if "baselines" in asking:
             more.setdefault("baselines", request.baseline)
@@ -154,4 +153,5 @@ def _method(name: str, request: Request) -> Any:
 
 
 def _at_once(request: Request) -> int:
-    return AT_ONCE.get(request.inputs.device.type, AT_ONCE["cpu"])
+    """Inputs that the network takes at a time, of the many that a method makes of one."""
+    return AT_ONCE[request.inputs.device.type]

@@ -18,19 +18,17 @@ from torch import Tensor
 from bagindex import __version__
 from bagindex.arithmetic import float32
 from bagindex.attribution.kept import Arrays, Kept
-from bagindex.attribution.method import Method
-from bagindex.attribution.plain import plain
+from bagindex.attribution.method import AT_ONCE, Method, image_seed
+from bagindex.attribution.plain import PlainNetwork, plain
 from bagindex.attribution.truth import BLUR, MEAN, Truth, boxes, cells, contributions, make_baseline
 from bagindex.compute import find_device
-from bagindex.errors import AttributionError, OutputError
+from bagindex.errors import AttributionError
 from bagindex.experiments.against import own_networks
 from bagindex.experiments.experiment import Setting
 from bagindex.experiments.networks import Folded, Network
 from bagindex.geometry import make_grid
 from bagindex_schemas.records import Grid
 
-AT_ONCE = {"cpu": 1, "cuda": 8}
-"""Images that a method takes at a time: some make many inputs of one."""
 _SECONDS = 10.0
 """After so long, what is found is kept: so much is lost at most."""
 
@@ -105,8 +103,6 @@ def evaluate(setting: Setting, question: Question) -> Answer:
         for method in question.methods:
             try:
                 found[method.name] = bench.attributed(method)
-            except OutputError:
-                raise
             except AttributionError as error:
                 left_out[method.name] = str(error)
                 setting.note(f"{method.name} is left out: {error}")
@@ -131,6 +127,7 @@ class _Bench:
         self._classes = dict(zip(setting.image_ids.tolist(), question.classes.tolist(), strict=True))
         step = self._grid.stride
         covered = [((count - 1) * step + self._grid.receptive_field) // step for count in self._patches]
+        self._plain: PlainNetwork | None = None
         self._colour: Tensor | None = None
         self._cells = make_grid(step, step, covered[0] * step, covered[1] * step)
 
@@ -157,12 +154,10 @@ class _Bench:
 
     def attributed(self, method: Method) -> Attributed:
         """What a method finds."""
-        ready = None
 
         def find(inputs: Tensor, baseline: Tensor, image_ids: Sequence[int]) -> Mapping[str, NDArray[Any]]:
-            nonlocal ready
-            ready = ready or plain(self._module, inputs[:1])
-            classes, seed = self._asked(image_ids), _seed(self._setting.seed, image_ids[0])
+            ready = self._plain = self._plain or plain(self._module, inputs[:1])
+            classes, seed = self._asked(image_ids), image_seed(self._setting.seed, image_ids[0])
             started = time.monotonic()
             maps = method.attribute(ready, inputs, classes, seed=seed, baseline=baseline).cpu().numpy()
             seconds = (time.monotonic() - started) / len(image_ids)
@@ -242,8 +237,3 @@ class _Bench:
             return inputs, torch.zeros_like(inputs)
         baseline = make_baseline(pixels, self._question.baseline)
         return inputs, self._network.normalise(baseline)
-
-
-def _seed(seed: int, image_id: int) -> int:
-    """A seed for an image, so that what is drawn for it does not depend on others."""
-    return int(np.random.SeedSequence([seed, image_id]).generate_state(1)[0])

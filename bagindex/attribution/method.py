@@ -39,6 +39,8 @@ class Request:
     seed: int
 
 
+AT_ONCE = {"cpu": 1, "cuda": 8}
+"""Images that a method takes at a time, by the kind of device: some hold all that a network computes, several times."""
 Run = Callable[[Request], Tensor]
 """The attributions of a request: [N, 3, H, W], or what of it is summed already, or coarser: [N, ..., h, w]."""
 
@@ -109,6 +111,11 @@ class Method:
                 summed[:, None], (height, width), mode="bilinear", align_corners=False
             ).squeeze(1)
         return summed
+
+
+def image_seed(seed: int, image_id: int) -> int:
+    """A seed for an image, or for a batch that begins with it: what is drawn for it does not depend on the others."""
+    return int(np.random.SeedSequence([seed, image_id]).generate_state(1)[0])
 
 
 def library(name: str, method: str) -> ModuleType:

@@ -163,9 +163,18 @@ def parse(asked: str) -> tuple[str, dict[str, Any]]:
             raise wrong
         if not isinstance(call, ast.Call) or call.args or any(each.arg is None for each in call.keywords):
             raise wrong
-        return match["name"], {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+        given = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise wrong from None
+    if not all(map(_is_plain, given.values())):
+        raise AttributionError(f"{asked!r}: parameters are numbers, texts, booleans, None, and tuples of these")
+    return match["name"], given
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _known(known: Known, given: Mapping[str, Any]) -> Method:
@@ -215,7 +224,8 @@ def _own(name: str, given: Mapping[str, Any]) -> Callable[..., Any]:
             f"{name} cannot be called with (network, inputs, classes, baseline=, seed=) and its parameters: "
             f"{first_line(error)}"
         ) from None
-    return function
+    found: Callable[..., Any] = function
+    return found
 
 
 def _calling(function: Callable[..., Any], given: Mapping[str, Any]) -> Run:

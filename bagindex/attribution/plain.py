@@ -51,7 +51,9 @@ class Add(nn.Module):
         """Of equal shapes, or such as fit each other."""
         if not self.sum._forward_hooks:
             return one + other  # a copy of both less
-        return self.sum(torch.stack(torch.broadcast_tensors(one, other), dim=-1))  # type: ignore[no-any-return]
+        both = torch.broadcast_tensors(one, other)  # type: ignore[no-untyped-call]
+        found: Tensor = self.sum(torch.stack(both, dim=-1))
+        return found
 
 
 class Mean(nn.Module):
@@ -76,13 +78,17 @@ class PlainNetwork(fx.GraphModule):
         """What it does, one after the other."""
         return (node for node in self.graph.nodes if node.op not in ("placeholder", "get_attr", "output"))
 
-    @property
-    def last_layer(self) -> str:
-        """The name of the last module whose results still lie in places of the image, before their mean is taken.
+    def layer(self, name: str | None) -> nn.Module:
+        """A part by its name; by default the last whose results lie in places of the image, before their mean is taken.
 
         Raises:
-            AttributionError: there is none.
+            AttributionError: there is none such.
         """
+        parts = [str(node.target) for node in self.graph.nodes if node.op == "call_module"]
+        if name is not None:
+            if name not in parts:
+                raise AttributionError(f"this network has no part {name!r}: its last are {', '.join(parts[-6:])}")
+            return self.get_submodule(name)
         found = None
         for node in self.graph.nodes:
             shape = getattr(node.meta.get("tensor_meta"), "shape", ())
@@ -91,8 +97,8 @@ class PlainNetwork(fx.GraphModule):
                 if isinstance(module, nn.ReLU | nn.Conv2d | nn.BatchNorm2d | Add):
                     found = node.target
         if found is None:
-            raise AttributionError("this network has no layer with places of the image: give layer='NAME'")
-        return str(found)
+            raise AttributionError("this network has no part with places of the image: give layer='NAME'")
+        return self.get_submodule(str(found))
 
 
 def plain(network: nn.Module, example: Tensor) -> PlainNetwork:
@@ -115,7 +121,7 @@ def plain(network: nn.Module, example: Tensor) -> PlainNetwork:
         graph = tracer.trace(root)
         for module in root.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False
+                setattr(module, "inplace", False)  # noqa: B010 - of whatever module
         made = PlainNetwork(root, graph)
         with torch.no_grad(), float32():
             _rewrite(made, example)

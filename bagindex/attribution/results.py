@@ -199,7 +199,7 @@ class Evaluation:
         return pa.Table.from_pylist(rows)
 
     def _chance_at(self, share: float) -> float:
-        count = self.known[0].cells[0].size
+        count = int(self.known[0].cells[0].size)
         return strongest_of(count, share) / count
 
 

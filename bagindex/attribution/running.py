@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bagindex.attribution import drawing
-from bagindex.attribution.evaluating import AT_ONCE, Question, evaluate
-from bagindex.attribution.method import Method
+from bagindex.attribution.evaluating import Question, evaluate
+from bagindex.attribution.method import AT_ONCE, Method
 from bagindex.attribution.methods import find, split
 from bagindex.attribution.results import Evaluation, score
 from bagindex.attribution.truth import BASELINES, BLUR, BLUR_PIXELS

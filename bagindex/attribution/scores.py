@@ -56,4 +56,5 @@ def mass(found: Values, truth: Values, k: int) -> NDArray[np.float64]:
     total = positive.sum(axis=1)
     inside = (positive * strongest(truth, k)).sum(axis=1)
     chance = k / found.shape[1]
-    return np.divide(inside, total, out=np.full(len(found), chance), where=total > 0)
+    share: NDArray[np.float64] = np.divide(inside, total, out=np.full(len(found), chance), where=total > 0)
+    return share

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bagindex.attribution.method import Method
+from bagindex.attribution.method import AT_ONCE, Method, image_seed
 from bagindex.attribution.plain import plain
 from bagindex.compute import find_device
 from bagindex.dense import dense_evidence
@@ -31,8 +31,6 @@ RANDOM = "random"
 """The method that knows nothing."""
 Reduce = Callable[[NDArray[np.float32]], NDArray[Any]]
 """What is kept of maps: float32 [n, H, W] -> [n, …]."""
-_AT_ONCE = {"cpu": 1, "cuda": 8}
-"""Images that a method takes at a time, by the kind of device: some hold all that a network computes, several times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +162,7 @@ def _attributed(
     keep: Reduce,
 ) -> Maps:
     network, device = explained.network, find_device(setting.device)
-    what, at_once, total = f"{network.name}: {method.name}", _AT_ONCE[device.type], len(image_ids)
+    what, at_once, total = f"{network.name}: {method.name}", AT_ONCE[device.type], len(image_ids)
     classes = np.array(network.places, np.int64)[explained.leading]
     kept, seconds = [], 0.0
     for start in range(0, total, at_once):
@@ -172,15 +170,9 @@ def _attributed(
         some = slice(start, start + at_once)
         inputs = inputs_of(setting, network, image_ids[some].tolist())
         started = time.monotonic()
-        maps = method.attribute(
-            ready, inputs, torch.from_numpy(classes[some]).to(device), seed=_seed(setting.seed, int(image_ids[start]))
-        )
+        chosen = torch.from_numpy(classes[some]).to(device)
+        maps = method.attribute(ready, inputs, chosen, seed=image_seed(setting.seed, int(image_ids[start])))
         kept.append(keep(maps.cpu().numpy()))
         seconds += time.monotonic() - started
     setting.progress(what, total, total)
     return Maps(method.name, method.parameters, np.concatenate(kept), seconds / total)
-
-
-def _seed(seed: int, image_id: int) -> int:
-    """A seed for an image, so that what is drawn for it does not depend on the others."""
-    return int(np.random.SeedSequence([seed, image_id]).generate_state(1)[0])
