@@ -28,6 +28,7 @@ ASKED = {
     "similar": "/similar?patch=1000&k=2",
     "heatmap": "/heatmap?image=17",
     "explain": "/explain?image=17",
+    "patch_map": "/map?class=fish",
     "words": "/words?class=fish&k=1",
     "word": "/words/3?k=1",
     "why": "/why?image=17&k=1",

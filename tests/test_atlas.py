@@ -17,6 +17,7 @@ from bagindex.errors import NotKeptError, QueryError, SettingsError
 from bagindex.store import IndexDirectory
 from bagindex_schemas.derived import MapRecord
 from bagindex_schemas.records import Keep
+from serving import running
 from wordy import worded_index, write_words
 
 PATCHES = 6
@@ -202,3 +203,23 @@ def test_damage_is_found_and_repaired(copied: Path) -> None:
     assert made is not None
     assert (made / "map.parquet").read_bytes() == before
     assert "map of 36 patches" in str(derived.read(made, derived.MAP, MapRecord))
+
+
+def test_the_service_gives_maps(made: Path) -> None:
+    with running([made]) as service, Index.open(made) as index:
+        assert service.json("/models")["models"][0]["maps"] == ["patches", "words"]
+        for asked, found in (
+            ({}, index.patch_map()),
+            ({"class": "dog"}, index.patch_map("dog")),
+            ({"words": True}, index.patch_map(words=True)),
+        ):
+            assert service.json("/map", **asked) == found.to_dict()
+            assert service.arrow("/map", **asked).equals(found.to_arrow())
+        assert service.get("/map.png").content.startswith(b"\x89PNG")
+
+
+def test_the_service_says_that_there_is_none(tmp_path: Path) -> None:
+    worded_index(tmp_path / "i", groups(1), ["cat"]).close()
+    with running([tmp_path / "i"]) as service:
+        assert service.json("/models")["models"][0]["maps"] == []
+        assert "bagindex map" in service.problem("/map", 409, "not-kept")["detail"]

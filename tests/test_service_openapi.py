@@ -31,7 +31,7 @@ SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 # Of every value at every bound there are thousands, of which a figure each takes minutes.
 SCHEMA.config.phases.coverage.enabled = False
 FAST = SCHEMA.exclude(
-    path_regex=r"\.(svg|pdf|html)$|/figure3|/report|/(explain|shortcuts|confusions|label-errors|words).*png$"
+    path_regex=r"\.(svg|pdf|html)$|/figure3|/report|/(explain|map|shortcuts|confusions|label-errors|words).*png$"
 )
 SHAPES = {
     "indexes": shapes.Indexes,
@@ -49,6 +49,7 @@ SHAPES = {
     "explain": shapes.ExplanationShape,
     "explain_picture": shapes.ExplanationShape,
     "explain_confused": shapes.ExplanationList,
+    "patch_map": account_shapes.MapShape,
     "words": account_shapes.WordListShape,
     "word": account_shapes.WordPatchesShape,
     "why": account_shapes.WhyShape,
@@ -110,7 +111,8 @@ def test_every_question_has_its_route() -> None:
     for name in ("top-patches", "figure3", "report.html", "heatmap", "explain", "explain/confused", "similar", "words",
                  "why", "flip", "without", "shortcuts", "confusions", "label-errors", "info", "models", "classes",
                  "images", "sql", "indexes", "patches/{id_}.png", "images/{id_}.png", "images/{id_}", "heatmap.png",
-                 "patches/{id_}", "words/{word}", "confusion-matrix", "tables", "session", "input.png"):  # fmt: skip
+                 "patches/{id_}", "words/{word}", "confusion-matrix", "map", "tables", "session",
+                 "input.png"):  # fmt: skip
         assert f"/{name}" in paths, name
     sent = {path for path, operations in DOCUMENT["paths"].items() if "post" in operations}
     wanted = ("explain", "similar", "heatmap", "why", "flip", "sql", "input.png", "session")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
-    *("#7f3c8d", "#a5aa29", "#8c564b", "#17202a"),
+    *("#7f3c8d", "#a5aa29", "#8c564b", "#607d8b"),
 )
 """Of the classes that most points speak for; the first six are Okabe and Ito's."""
 OTHERS = "#b4b4bb"

@@ -22,10 +22,13 @@ class AtlasQuestions(Opened):
             words: the map of visual words, instead of that of patches.
             model: which model; may be left out where there is one.
         """
+        from bagindex import derived
         from bagindex.atlas.stored import open_map
         from bagindex.errors import DamagedIndexError, NotKeptError
 
         record = self._model(model)
+        if derived.newest(self._directory, record.name, _kind(words)) is None:
+            return None
         try:
             return open_map(self._catalog, self._stored_features(record), _kind(words)).record
         except (NotKeptError, DamagedIndexError):

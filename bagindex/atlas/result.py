@@ -103,6 +103,25 @@ class PatchMap(PicturedAccount):
         """A row for each point."""
         return [{name.rstrip("_"): value for name, value in vars(each).items()} for each in self.points]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The whole as a JSON object, column by column."""
+        from bagindex.atlas.drawing import limit_of
+
+        return {
+            "title": self.title,
+            "model": self.model,
+            "class": None if self.asked is None else self.asked.name,
+            "words": None if self.record.asked is not None else [each.word for each in self.points],
+            "patches": [each.patch_id for each in self.points],
+            "x": [round(each.x, 3) for each in self.points],
+            "y": [round(each.y, 3) for each in self.points],
+            "classes": [each.class_ for each in self.points],
+            "logits": [each.logit for each in self.points],
+            "labels": [each.label for each in self.points],
+            "colours_end": limit_of(self.points),
+            "said": self.words,
+        }
+
     def figure(self) -> Figure:
         """The points, in colours."""
         from bagindex.atlas.drawing import map_figure

@@ -161,6 +161,23 @@ class MatrixShape(Shape):
     shown: int = Field(description="Wrong images in the matrix's cells.")
 
 
+class MapShape(Shape):
+    """A map of patches, or of visual words; its columns are as long as it has points."""
+
+    title: str
+    model: str
+    class_: str | None = Field(alias="class", description="Whose evidence `logit` is; null: what each speaks most for.")
+    words: list[int] | None = Field(description="The visual words; null of a map of patches.")
+    patches: list[int] = Field(description="Patches, by their ids; of words each one's most typical.")
+    x: list[float]
+    y: list[float]
+    classes: list[str] = Field(description="The class that each speaks most for, or `class`.")
+    logits: list[float] = Field(description="Its evidence for that class; of words the mean of their patches'.")
+    labels: list[str | None]
+    colours_end: float = Field(description="The logit at which colours end, on both sides of zero.")
+    said: str
+
+
 def _account(name: str, rows: str, about: str) -> type[Shape]:
     """A table with words below it."""
     fields: dict[str, Any] = {"title": (str, ...), "said": (str, ...), rows: (list[dict[str, Any]], ...)}

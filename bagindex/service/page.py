@@ -15,7 +15,7 @@ from starlette.responses import Response
 from bagindex.service.pictures import keeping, known, unchanged
 from bagindex.service.problems import Problem
 
-PLACES = ("/", "/class", "/confusions", "/words", "/sql", "/picture")
+PLACES = ("/", "/class", "/confusions", "/words", "/map", "/sql", "/picture")
 """All of them are one document, which draws what the address asks for."""
 _TYPES = {
     "css": "text/css; charset=utf-8",

@@ -99,6 +99,7 @@ class ModelShape(Shape):
     grid: GridShape
     keep: str
     words: int | None = Field(description="How many visual words were asked for; null where there are none.")
+    maps: list[str] = Field(description="The maps that there are: of `patches`, of `words`.")
     correct: int | None = Field(description="Images whose label it predicts; null where none has a label.")
     labelled: int = Field(description="Images that have a label.")
 

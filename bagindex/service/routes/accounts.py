@@ -189,6 +189,26 @@ def register(app: FastAPI, service: Service) -> None:
 
         return await service.ask(index, ask)
 
+    async def patch_map(
+        request: Request,
+        class_: ClassName = None,
+        words: Annotated[bool, Query(description="Of the visual words, instead of patches.")] = False,
+        model: ModelName = None,
+        index: IndexName = None,
+    ) -> Response:
+        """A map of patches, or of visual words: those lie together that look alike to the model.
+
+        `bagindex map` makes it. Only who lies near whom means something.
+        """
+        kind = kind_of(request, _KINDS, arrow=True)
+
+        def ask(opened: Index) -> Response:
+            found = opened.patch_map(class_, words=words, model=model)
+            return _given(found, kind, found.to_dict() if kind == JSON else {})
+
+        return await service.ask(index, ask, slow=kind in _SLOW)
+
+    add(app, "/map", patch_map, shapes.MapShape, kinds=_KINDS, arrow=True)
     add(app, "/words", words, shapes.WordListShape, kinds=["png", "html"], arrow=True)
     add(app, "/words/{word}", word, shapes.WordPatchesShape, arrow=True)
     add(app, "/why", why, shapes.WhyShape, kinds=_KINDS, arrow=True)

@@ -15,6 +15,9 @@ from bagindex.service.asking import Service
 from bagindex.service.parameters import ClassName, Count, IndexName, ModelName, Offset, PathId, Where
 from bagindex.service.routes.adding import add, kind_of
 
+_MAPS = (("patches", False), ("words", True))
+"""The maps that there may be, and whether they are of visual words."""
+
 Order = Literal["id", "name", "images", "predicted", "correct", "accuracy"]
 
 
@@ -140,6 +143,7 @@ def _models(index: Index) -> list[dict[str, Any]]:
                 "grid": grid_shape(record.grid),
                 "keep": record.keep.value,
                 "words": index.words_made(record.name),
+                "maps": [of for of, words in _MAPS if index.map_made(words=words, model=record.name)],
                 "correct": right if labelled else None,
                 "labelled": labelled,
             }

@@ -8,6 +8,7 @@ import { Header } from "./parts/header.js";
 import { Problem, Waiting } from "./parts/said.js";
 import { ClassPage } from "./pages/class.js";
 import { ConfusionsPage } from "./pages/confusions.js";
+import { MapPage } from "./pages/map.js";
 import { hold, PicturePage } from "./pages/picture.js";
 import { SqlPage } from "./pages/sql.js";
 import { StartPage } from "./pages/start.js";
@@ -19,6 +20,7 @@ const PAGES = {
   "/class": ClassPage,
   "/confusions": ConfusionsPage,
   "/words": WordsPage,
+  "/map": MapPage,
   "/sql": SqlPage,
   "/picture": PicturePage,
 };

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "./dom.js";
 
-const OURS = new Set(["/", "/class", "/confusions", "/words", "/sql", "/picture"]);
+const OURS = new Set(["/", "/class", "/confusions", "/words", "/map", "/sql", "/picture"]);
 // Which index and model are looked at goes from page to page with every link.
 const CARRIED = ["index", "model"];
 const listeners = new Set();

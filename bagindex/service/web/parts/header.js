@@ -10,6 +10,7 @@ const PLACES = [
   ["/", "Classes"],
   ["/confusions", "Confusions"],
   ["/words", "Words"],
+  ["/map", "Map"],
   ["/picture", "Picture"],
   ["/sql", "SQL"],
 ];
