@@ -204,15 +204,26 @@ def test_strangers_sql_has_no_network_and_is_told_so(copied: tuple[Index, str], 
                 index.sql(query, safe=True)
 
 
+def test_an_index_is_compared_with_its_copy_in_a_store(copied: tuple[Index, str]) -> None:
+    local, url = copied
+    with Index.open(url) as index, Index.open(local.path) as here:
+        found = here.diff(index)
+        assert (found.images, len(found), len(found.settings)) == (48, 0, 0)
+        assert found.whole["evidence, largest change"] == 0
+        assert found.words_compared.same == 1
+
+
 def test_an_index_grows_and_goes_in_a_store(memory: str, run: Run, tmp_path: Path) -> None:
     make(RemoteDirectory.at(memory), keep=Keep.SUMMARY)
     make(RemoteDirectory.at(memory))  # a higher keep level
     with Index.open(memory) as index:
         index.make_words(3)
+        index.make_map(sample=9)
         index.relabel(labels_file(tmp_path))
     forget()
     with Index.open(memory) as index:
         assert index.words_made() == 3
+        assert len(index.patch_map()) == 9
         assert index.sql("SELECT label_name FROM images WHERE image_id = 0").to_dicts() == [{"label_name": "b"}]
         assert index.verify(data=True).ok
     assert run("remove", "-i", memory, "--yes").status == 0
