@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
 from bagindex.atlas.questions import AtlasQuestions
-from bagindex.attribution.questions import AttributionQuestions
 from bagindex.browsing import BrowseQuestions
 from bagindex.diff.questions import DiffQuestions
 from bagindex.errors import SettingsError
+from bagindex.evaluation.questions import AttributionQuestions
 from bagindex.exports.questions import ExportQuestions
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver

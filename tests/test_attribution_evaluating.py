@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from bagindex import Index
-from bagindex.attribution import evaluating, running
-from bagindex.attribution.evaluating import Answer, Attributed, Question, Truths
 from bagindex.attribution.methods import find
-from bagindex.attribution.results import EVIDENCE, MIDDLES, OTHER, SCORES, score
-from bagindex.attribution.truth import Truth, boxes, cells, contributions
 from bagindex.errors import AttributionError, UnknownClassError
-from bagindex.experiments.bags import Folded
+from bagindex.evaluation import evaluating, running
+from bagindex.evaluation.evaluating import Answer, Attributed, Question, Truths
+from bagindex.evaluation.results import EVIDENCE, MIDDLES, OTHER, SCORES, score
+from bagindex.evaluation.truth import Truth, boxes, cells, contributions
 from bagindex.geometry import make_grid
 from bagindex.model import BagNet
+from bagindex.models.bags import Folded
 from bagindex_schemas.records import Grid
 from test_model import procedural, procedural_model
 

@@ -16,9 +16,9 @@ from bagindex.attribution.method import Method, Request
 from bagindex.attribution.methods import METHODS, find, parse, split
 from bagindex.attribution.plain import PlainNetwork, plain
 from bagindex.errors import AttributionError
-from bagindex.experiments.bags import Folded
 from bagindex.experiments.networks import network_module
 from bagindex.model import BagNet
+from bagindex.models.bags import Folded
 from test_model import procedural, procedural_model
 
 SIDE = 25

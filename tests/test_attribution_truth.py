@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bagindex.attribution import scores
-from bagindex.attribution.truth import BLUR_PIXELS, Truth, boxes, cells, contributions, make_baseline
 from bagindex.errors import AttributionError
-from bagindex.experiments.bags import Folded
+from bagindex.evaluation import scores
+from bagindex.evaluation.truth import BLUR_PIXELS, Truth, boxes, cells, contributions, make_baseline
 from bagindex.geometry import make_grid, patch_box
+from bagindex.models.bags import Folded
 from test_model import procedural, procedural_model
 
 GRID = make_grid(9, 8, 30, 47)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from bagindex import Index
 from bagindex.errors import SettingsError
 from bagindex.experiments.architecture import blind_beyond, describe, stages
-from bagindex.experiments.bags import Folded
 from bagindex.experiments.layers import Layer, probe
 from bagindex.geometry import make_grid
 from bagindex.model import BagNet
+from bagindex.models.bags import Folded
 from bagindex.registry import ARCHITECTURES
 from test_model import NAMES, procedural_model
 

@@ -1,1 +1,1 @@
-"""Attribution methods, and the benchmark that a BagNet makes for them: its patches' contributions are known exactly."""
+"""Attribution methods: what of a network's input speaks for a class, by Captum, Zennit and ourselves."""

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bagindex.attribution.method import Request, Run, library
+from bagindex.attribution.method import VARIANTS_AT_ONCE, Request, Run, library
 from bagindex.errors import AttributionError
-from bagindex.experiments.predicted import AT_ONCE
 
 
 def saliency(request: Request) -> Tensor:
@@ -154,4 +153,4 @@ def _method(name: str, request: Request) -> Any:
 
 def _at_once(request: Request) -> int:
     """Inputs that the network takes at a time, of the many that a method makes of one."""
-    return AT_ONCE[request.inputs.device.type]
+    return VARIANTS_AT_ONCE[request.inputs.device.type]

@@ -41,6 +41,8 @@ class Request:
 
 AT_ONCE = {"cpu": 1, "cuda": 8}
 """Images that a method takes at a time, by the kind of device: some hold all that a network computes, several times."""
+VARIANTS_AT_ONCE = {"cpu": 8, "cuda": 64}
+"""Inputs that the network takes at a time, of the many that a method makes of one, by the kind of device."""
 Run = Callable[[Request], Tensor]
 """The attributions of a request: [N, 3, H, W], or what of it is summed already, or coarser: [N, ..., h, w]."""
 

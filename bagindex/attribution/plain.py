@@ -20,8 +20,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bagindex.arithmetic import float32
 from bagindex.errors import AttributionError
-from bagindex.experiments.bags import Folded
 from bagindex.inference import Plain
+from bagindex.models.bags import Folded
 from bagindex.text import first_line
 
 _RELU = frozenset({torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "relu", "relu_"})

@@ -14,12 +14,12 @@ from torch import nn
 
 from bagindex.experiments import drawing, paper
 from bagindex.experiments.against import own_networks
-from bagindex.experiments.bags import BagOfPatches, Own
 from bagindex.experiments.experiment import Beside, Outcome, Setting
 from bagindex.experiments.layers import Layer, probe
 from bagindex.experiments.networks import network_module
 from bagindex.geometry import patch_box
 from bagindex.model import BagNet
+from bagindex.models.bags import BagOfPatches, Own
 from bagindex.models.finding import find, is_own
 from bagindex.registry import ARCHITECTURES
 from bagindex_schemas.records import Grid, ModelRecord

@@ -22,10 +22,10 @@ from bagindex import official
 from bagindex.arithmetic import float32
 from bagindex.download import Progress
 from bagindex.errors import SettingsError, WeightsError
-from bagindex.experiments.bags import Folded, Own
 from bagindex.fetching import Note
 from bagindex.labels import imagenet_classes, match_classes
 from bagindex.model import BagNet
+from bagindex.models.bags import Folded, Own
 from bagindex.models.from_timm import library
 from bagindex.prepare import choose_classes
 from bagindex.registry import ARCHITECTURES, NETWORKS, Published, published

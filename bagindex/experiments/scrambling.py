@@ -22,13 +22,13 @@ from bagindex.errors import QueryError
 from bagindex.experiments import drawing
 from bagindex.experiments.accuracy import TOP
 from bagindex.experiments.against import networks, own_networks
-from bagindex.experiments.bags import BagOfPatches
 from bagindex.experiments.correlation import pearson
 from bagindex.experiments.experiment import Beside, Outcome, Setting
 from bagindex.experiments.judging import labels_of, right
 from bagindex.experiments.networks import Network
 from bagindex.experiments.predicted import AT_ONCE
 from bagindex.geometry import whole_box
+from bagindex.models.bags import BagOfPatches
 from bagindex_schemas.records import Grid
 
 if TYPE_CHECKING:

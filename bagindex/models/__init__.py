@@ -1,1 +1,1 @@
-"""Bag-of-patches models that are no BagNets: one's own, those of packages that are installed, and timm's."""
+"""Bag-of-patches models: one's own, those of packages that are installed, timm's; and as networks of image logits."""

@@ -1,6 +1,6 @@
 """How well attributions agree with the truth. Pure; each score is of an image, and higher is better.
 
-What is compared are n numbers of each image, in cells or boxes: see `bagindex.attribution.truth`. Ties are fair: of
+What is compared are n numbers of each image, in cells or boxes: see `bagindex.evaluation.truth`. Ties are fair: of
 equal numbers each has the mean rank, and the same part in the strongest.
 """
 

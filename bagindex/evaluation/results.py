@@ -12,10 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bagindex import output
-from bagindex.attribution import scores
-from bagindex.attribution.evaluating import Answer, Attributed, Question
 from bagindex.attribution.method import Method
-from bagindex.attribution.truth import boxes, cells
+from bagindex.evaluation import scores
+from bagindex.evaluation.evaluating import Answer, Attributed, Question
+from bagindex.evaluation.truth import boxes, cells
 from bagindex.intervals import bootstrap
 from bagindex.text import minus_text
 

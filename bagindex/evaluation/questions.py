@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bagindex.experiments.questions import ExperimentQuestions
 
 if TYPE_CHECKING:
-    from bagindex.attribution.results import Evaluation
+    from bagindex.evaluation.results import Evaluation
     from bagindex.experiments.experiment import Note, Progress
 
 
@@ -64,7 +64,7 @@ class AttributionQuestions(ExperimentQuestions):
             NotKeptError: the index keeps no pixels.
             OutputError: the results cannot be written.
         """
-        from bagindex.attribution.running import Asked, run
+        from bagindex.evaluation.running import Asked, run
         from bagindex.experiments.experiment import Setting
         from bagindex.experiments.running import chosen_images
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bagindex.attribution import drawing
-from bagindex.attribution.evaluating import Question, evaluate
 from bagindex.attribution.method import AT_ONCE, Method
 from bagindex.attribution.methods import find, split
-from bagindex.attribution.results import Evaluation, score
-from bagindex.attribution.truth import BASELINES, BLUR, BLUR_PIXELS
 from bagindex.compute import find_device
 from bagindex.errors import AttributionError, QueryError
+from bagindex.evaluation import drawing
+from bagindex.evaluation.evaluating import Question, evaluate
+from bagindex.evaluation.results import Evaluation, score
+from bagindex.evaluation.truth import BASELINES, BLUR, BLUR_PIXELS
 from bagindex.experiments import writing
 from bagindex.experiments.experiment import Outcome, Setting
 from bagindex.experiments.judging import labels_of
@@ -46,7 +46,7 @@ def run(setting: Setting, asked: Asked) -> Evaluation:
     """Run the methods, score them, and write table, curves and examples.
 
     Raises:
-        BagindexError: see `bagindex.attribution.questions.AttributionQuestions.evaluate_attribution`.
+        BagindexError: see `bagindex.evaluation.questions.AttributionQuestions.evaluate_attribution`.
     """
     started = time.monotonic()
     if asked.baseline not in BASELINES:

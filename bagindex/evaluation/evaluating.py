@@ -17,17 +17,17 @@ from torch import Tensor
 
 from bagindex import __version__
 from bagindex.arithmetic import float32
-from bagindex.attribution.kept import Arrays, Kept
 from bagindex.attribution.method import AT_ONCE, Method, image_seed
 from bagindex.attribution.plain import PlainNetwork, plain
-from bagindex.attribution.truth import BLUR, MEAN, Truth, boxes, cells, contributions, make_baseline
 from bagindex.compute import find_device
 from bagindex.errors import AttributionError
+from bagindex.evaluation.kept import Arrays, Kept
+from bagindex.evaluation.truth import BLUR, MEAN, Truth, boxes, cells, contributions, make_baseline
 from bagindex.experiments.against import own_networks
-from bagindex.experiments.bags import Folded
 from bagindex.experiments.experiment import Setting
 from bagindex.experiments.networks import Network
 from bagindex.geometry import make_grid
+from bagindex.models.bags import Folded
 from bagindex_schemas.records import Grid
 
 _SECONDS = 10.0
@@ -41,7 +41,7 @@ class Question:
     Attributes:
         methods: them.
         classes: the class of each image whose logit is accounted for, int64 [N].
-        baseline: what an input without evidence looks like; see `bagindex.attribution.truth.BASELINES`.
+        baseline: what an input without evidence looks like; see `bagindex.evaluation.truth.BASELINES`.
     """
 
     methods: tuple[Method, ...]
@@ -67,7 +67,7 @@ class Attributed:
     """What a method finds, float32.
 
     Attributes:
-        cells: summed in cells, [N, rows, cols]; see `bagindex.attribution.truth`.
+        cells: summed in cells, [N, rows, cols]; see `bagindex.evaluation.truth`.
         boxes: summed over the patches' boxes, [N, rows, cols].
         seconds: that an image took, [N].
     """

@@ -1,4 +1,4 @@
-"""Bags of patches as networks of image logits, beside those that they are compared with."""
+"""Bags of patches, BagNets and others, as networks of image logits."""
 
 from __future__ import annotations
 

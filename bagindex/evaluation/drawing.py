@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bagindex.attribution.results import EVIDENCE, SHARES, Evaluation, Scored
+from bagindex.evaluation.results import EVIDENCE, SHARES, Evaluation, Scored
 from bagindex.experiments import drawing
 from bagindex.figures.maps import colour_limits, number, overlay
 from bagindex.figures.style import FAINT, INK, SMALL, new_figure, style
