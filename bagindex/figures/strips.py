@@ -20,7 +20,7 @@ _WIDTH = 6.75
 _MARGIN = 0.06
 _NAMES, _LEAST_NAMES = 1.5, 0.8
 _BETWEEN = 0.06
-_LARGEST = 0.6
+_LARGEST = 0.8
 _ROWS = 0.14
 
 
@@ -60,8 +60,10 @@ def strips_figure(title: str, rows: Sequence[Row], each: int, groups: int) -> Fi
     above, under = (maps.LINE + 0.03 if headed else 0.0), (maps.LINE + 0.03 if captioned else 0.0)
     heights = [max(above + side + under, (len(row.lines) + 0.2) * maps.LINE) for row in rows]
     top = _MARGIN + maps.LINE + 0.12
-    figure = new_figure(_WIDTH + 2 * _MARGIN, top + sum(heights) + len(rows) * _ROWS + _MARGIN)
-    maps.write(figure, _MARGIN, _MARGIN, title, _WIDTH, FAINT)
+    # No wider than what is in it.
+    width = min(_WIDTH, max(names + groups * group + (groups - 1) * maps.GUTTER, inches(title, TEXT)))
+    figure = new_figure(width + 2 * _MARGIN, top + sum(heights) + len(rows) * _ROWS + _MARGIN)
+    maps.write(figure, _MARGIN, _MARGIN, title, width, FAINT)
     for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
         if number:
             _rule(figure, top - _ROWS / 2)
