@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bagindex.repair import RepairReport
     from bagindex.sources import Source
     from bagindex.sources.opening import ItemStream
-    from bagindex_schemas.derived import AnnRecord, MapRecord
+    from bagindex_schemas.derived import AnnRecord
 
 PathLike = str | os.PathLike[str]
 
@@ -547,44 +547,6 @@ class Index(
             catalog.update(self._directory)
         self._reopen()
 
-    def make_map(
-        self,
-        *,
-        words: bool = False,
-        sample: int | None = None,
-        seed: int = 0,
-        model: str | None = None,
-        progress: Callable[[int, int], None] = lambda _done, _total: None,
-    ) -> MapRecord:
-        """Lay out a model's patches, or its visual words, in two dimensions, in place of the map that there is.
-
-        Args:
-            words: of the visual words, instead of patches.
-            sample: how many patches, drawn evenly from all; by default 2,000.
-            seed: of what is drawn at random.
-            model: which model; may be left out where there is one.
-            progress: hears how many of how many steps are done.
-
-        Raises:
-            QueryError: there are too few patches or words, `sample` is out of range, or the index does not keep
-                features.
-            SettingsError: openTSNE is not installed.
-            LockedError: another process is writing the index.
-        """
-        from bagindex.atlas.making import SAMPLE, make_of_patches, make_of_words
-
-        with self._directory.writing():
-            self._reopen()  # images may have come since the index was opened
-            record = self._model(model)
-            features, directory = self._stored_features(record), self._directory
-            if words:
-                made = make_of_words(directory, self._catalog, features, self._words_of(record), seed, progress)
-            else:
-                evidence, count = self._stored_evidence(record), SAMPLE if sample is None else sample
-                made = make_of_patches(directory, features, evidence, len(self.classes), count, seed, progress)
-        self._reopen()
-        return made
-
     def remove(self, model: str | None = None) -> None:
         """Remove a model, or the whole index.
 
@@ -599,11 +561,6 @@ class Index(
         else:
             remove_model(self._directory, model)
             self._reopen()
-
-    def _reopen(self) -> None:
-        """See the state that the index is in now."""
-        self.close()
-        self._manifest = self._directory.manifest()
 
 
 def _several(given: PathLike | Sequence[PathLike] | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,3 +49,10 @@ class TrainingObserver:
 
     def note(self, text: str) -> None:
         """Something that a person should know."""
+
+
+def hundredths(progress: Callable[[int, int], None], begin: int, share: int) -> Callable[[int, int], None]:
+    """What hears of one of the parts of a piece of work, and tells of the whole in hundredths: the part is `share` of
+    these, from `begin` on.
+    """
+    return lambda done, total: progress(begin + share * done // max(total, 1), 100)

@@ -106,6 +106,11 @@ class Opened:
         if self._own_computing is not None:
             self._own_computing.close()
 
+    def _reopen(self) -> None:
+        """See the state that the index is in now."""
+        self.close()
+        self._manifest = self._directory.manifest()
+
     def share(self, computing: Computing) -> None:
         """Run stored models by what other openings of the index use too, so that each is loaded once."""
         self._shared_computing = computing

@@ -144,6 +144,17 @@ def test_a_map_as_files(made: Path, tmp_path: Path, run) -> None:  # type: ignor
     assert run("map", "--words", "--sample", "9", "-i", made).status == 2
 
 
+def test_names_stay_text_on_the_page(tmp_path: Path) -> None:
+    names = ("</script><b>cat</b>", "<img src=x>", "a & b")
+    with worded_index(tmp_path / "i", groups(2), [names[0], None], classes=names) as index:
+        index.make_map()
+        for page in (index.patch_map().to_html(), index.patch_map("a & b").to_html()):
+            assert page.count("</script>") == page.count("<script") == 2
+            assert "<b>cat" not in page
+            assert "<img src=x" not in page
+        assert json.loads(re.search(r'id="points">(.*?)</script>', page)[1])[0]["said"].startswith("a & b ")  # type: ignore[index]
+
+
 def test_a_map_is_made_once_and_again_when_another_is_asked_for(copied: Path, run) -> None:  # type: ignore[no-untyped-def]
     def number() -> int:
         return int(derived.newest(IndexDirectory(copied), "linear", derived.MAP).name.removeprefix("map-"))  # type: ignore[union-attr]

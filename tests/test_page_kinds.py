@@ -20,7 +20,7 @@ def test_an_index_without_labels(open_page: OpenPage, watch: Watch, unlabelled: 
         page = visit(open_page(service), "/")
         expect(page.locator(".hero")).to_contain_text("3 images, 3 classes; without labels.")
         assert page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts() == [
-            *("Classes", "Words", "Picture", "SQL")
+            *("Classes", "Words", "Map", "Picture", "SQL")
         ]
         expect(page.get_by_label("Order").locator("option")).to_have_text(["as in the model", "by name"])
         page.locator("li.card h3 a").first.click()

@@ -17,6 +17,7 @@ from bagindex.arrays import CHECKED, open_checked
 from bagindex.atlas.embedding import ITERATIONS, LEAST, check_installed, embed
 from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
+from bagindex.observer import hundredths
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredEvidence, StoredFeatures
 from bagindex.words.sampling import draw
@@ -71,9 +72,9 @@ def make_of_patches(
         raise QueryError(f"this index has {features.count} patches, and a map needs {LEAST}")
     check_installed()
     started = time.monotonic()
-    chosen, vectors = draw(features, sample, np.random.default_rng(seed), _part(progress, 0, _READING))
+    chosen, vectors = draw(features, sample, np.random.default_rng(seed), hundredths(progress, 0, _READING))
     places, cells = np.divmod(chosen, features.patches)
-    class_ids, logits = _strongest(evidence, places, cells, classes, _part(progress, _READING, _JUDGING))
+    class_ids, logits = _strongest(evidence, places, cells, classes, hundredths(progress, _READING, _JUDGING))
     points = _Points(
         vectors,
         features.image_ids[places] * features.patches + cells,
@@ -154,7 +155,7 @@ def _store(
     progress: Callable[[int, int], None],
     started: float,
 ) -> MapRecord:
-    places = embed(points.vectors, PERPLEXITY, seed, _part(progress, _READING + _JUDGING, _LAYING))
+    places = embed(points.vectors, PERPLEXITY, seed, hundredths(progress, _READING + _JUDGING, _LAYING))
     table = pa.table(
         {
             "patch_id": points.patch_ids,
@@ -181,8 +182,3 @@ def _store(
             versions={name: version(name) for name in ("openTSNE", "numpy", "scikit-learn")},
         )
         return derived.complete(directory, folder, kind, record)
-
-
-def _part(progress: Callable[[int, int], None], begin: int, share: int) -> Callable[[int, int], None]:
-    """Progress through one of the parts, in hundredths of the whole."""
-    return lambda done, total: progress(begin + share * done // max(total, 1), 100)

@@ -22,6 +22,7 @@ from bagindex.arrays import CHECKED
 from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
 from bagindex.geometry import patch_ids
+from bagindex.observer import hundredths
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredEvidence, StoredFeatures
 from bagindex.words.sampling import draw
@@ -84,14 +85,14 @@ def make(
     check_count(count, features.count)
     started = time.monotonic()
     model = features.record
-    sample = _sample(features, count, np.random.default_rng(seed), _part(progress, 0, _SAMPLING))
+    sample = _sample(features, count, np.random.default_rng(seed), hundredths(progress, 0, _SAMPLING))
     sampled = len(sample)
-    centroids = _cluster(sample, count, seed, _part(progress, _SAMPLING, _CLUSTERING))
+    centroids = _cluster(sample, count, seed, hundredths(progress, _SAMPLING, _CLUSTERING))
     del sample
     found, centroids = _ordered(
-        assign(features, centroids, _part(progress, _SAMPLING + _CLUSTERING, _ASSIGNING)), centroids
+        assign(features, centroids, hundredths(progress, _SAMPLING + _CLUSTERING, _ASSIGNING)), centroids
     )
-    summing = _part(progress, 100 - _SUMMING, _SUMMING)
+    summing = hundredths(progress, 100 - _SUMMING, _SUMMING)
     means = np.empty((len(catalog.manifest.plan.classes), len(centroids)))
     for class_id in range(len(means)):
         values, sums = evidence.of_class(class_id).reshape(-1), np.zeros(len(centroids))
@@ -285,11 +286,6 @@ def _assigned(
         ids = patch_ids(features.record.grid, features.image_ids[start : start + images])
         first = start * features.patches
         yield ids, of_patches[first : first + len(ids)]
-
-
-def _part(progress: Callable[[int, int], None], begin: int, share: int) -> Callable[[int, int], None]:
-    """Progress through one of the parts, in hundredths of the whole."""
-    return lambda done, total: progress(begin + share * done // max(total, 1), 100)
 
 
 def _versions() -> dict[str, str]:
