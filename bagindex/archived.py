@@ -63,6 +63,15 @@ def is_archive(path: Path) -> bool:
     return path.suffix.lower() == ENDING and path.is_file()
 
 
+def is_index(path: Path) -> bool:
+    """Whether a file is an archive of an index."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return bool(_members(archive, path))
+    except (*_DAMAGED, DamagedIndexError, OSError):
+        return False
+
+
 def archived_at(root: Path) -> ArchivedDirectory | None:
     """The unpacked index in a folder; None where it is an index of its own."""
     note = root.parent / _ARCHIVE

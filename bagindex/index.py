@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -494,18 +494,33 @@ class Index(
             if not up_to_date(self._directory, record, self._catalog.shards, AnnSettings.of(factory, memory)):
                 self.make_ann(factory, memory=memory, model=name, progress=partial(observer.related, name))
 
-    def relabel(self, labels: PathLike | None, *, class_map: PathLike | None = None) -> int:
+    @property
+    def relabelled(self) -> int:
+        """How many images have a label that was given later; see `relabel`."""
+        given = self._directory.manifest().relabelling
+        return 0 if given is None else given.images
+
+    def relabel(
+        self,
+        labels: PathLike | Mapping[str, str | None] | None,
+        *,
+        class_map: PathLike | None = None,
+        add: bool = False,
+    ) -> int:
         """Give images other labels, kept beside the original ones; nothing is computed again.
 
         Args:
-            labels: a CSV or Parquet file with the columns `path` and `label`; None goes back to the original labels.
+            labels: a CSV or Parquet file with the columns `path` and `label`, or labels by path; None goes back to the
+                original labels.
             class_map: as for `build`.
+            add: images that are not named keep what they were given before; otherwise they get back their original
+                labels.
 
         Returns:
-            How many images the file names.
+            How many images are named.
 
         Raises:
-            LabelError: it names images that the index has not, or labels that are no classes.
+            LabelError: none is, or some that the index has not, or labels that are no classes.
         """
         from bagindex.labels import read_class_map
         from bagindex.relabel import relabel, restore_labels
@@ -514,7 +529,8 @@ class Index(
         if labels is None:
             restore_labels(self._directory)
         else:
-            named = relabel(self._directory, Path(labels), read_class_map(Path(class_map)) if class_map else None)
+            given = labels if isinstance(labels, Mapping) else Path(labels)
+            named = relabel(self._directory, given, read_class_map(Path(class_map)) if class_map else None, add=add)
         self._reopen()
         return named
 

@@ -20,35 +20,57 @@ from bagindex_schemas import tables
 from bagindex_schemas.records import Relabelling
 
 
-def relabel(directory: IndexDirectory, labels: Path, class_map: Mapping[str, str | None] | None = None) -> int:
-    """Give images other labels, by a CSV or Parquet file with the columns `path` and `label`; how many it names.
+def relabel(
+    directory: IndexDirectory,
+    labels: Path | Mapping[str, str | None],
+    class_map: Mapping[str, str | None] | None = None,
+    *,
+    add: bool = False,
+) -> int:
+    """Give images other labels; how many are named.
 
-    An empty label makes an image unlabelled. Images that the file does not name keep the label that they came with.
+    Args:
+        directory: the index.
+        labels: a CSV or Parquet file with the columns `path` and `label`, or the labels by path. An empty label makes
+            an image unlabelled.
+        class_map: what labels mean that are no classes.
+        add: images that are not named keep the labels that they were given before; otherwise those that they came with.
 
     Raises:
-        LabelError: the file cannot be read, names an image twice or one that the index has not, or a label is no class.
+        LabelError: the file cannot be read, names no image, one twice or one that the index has not, or a label is no
+            class.
     """
-    rows = read_labels(labels)
+    rows, source = (read_labels(labels), labels.name) if isinstance(labels, Path) else (dict(labels), "this")
+    if not rows:
+        raise LabelError(f"{source} names no image: `bagindex relabel --original` goes back to the original labels")
     with directory.writing():
         manifest = directory.manifest()
         known = known_files(directory, directory.committed(IMAGES))
         ids = {path_text(path): found.image_id for path, found in known.items() if found.code is None}
         if unknown := [path for path in rows if path not in ids]:
-            raise LabelError(f"{labels.name} names {len(unknown)} images that the index has not: {some(unknown)}")
+            raise LabelError(f"{source} names {len(unknown)} images that the index has not: {some(unknown)}")
         names = [label for label in rows.values() if label is not None]
         class_ids = map_labels(names, manifest.plan.classes, dict(class_map or {}))
-        given = sorted((ids[path], None if label is None else class_ids[label]) for path, label in rows.items())
-        table = pa.table(
-            {"image_id": [image_id for image_id, _ in given], "label": [label for _, label in given]},
-            schema=tables.LABELS,
-        )
+        given = _given(directory, manifest.relabelling) if add else {}
+        given |= {ids[path]: None if label is None else class_ids[label] for path, label in rows.items()}
+        order = sorted(given)
+        table = pa.table({"image_id": order, "label": [given[each] for each in order]}, schema=tables.LABELS)
         data = io.BytesIO()
         pq.write_table(table, data, compression="zstd")
         digest = hashlib.sha256(data.getvalue()).hexdigest()
         file = f"labels-{digest[:12]}.parquet"
         directory.write_file(file, data.getvalue())
         _put(directory, Relabelling(file=file, sha256=digest, images=len(given)))
-    return len(given)
+    return len(rows)
+
+
+def _given(directory: IndexDirectory, relabelling: Relabelling | None) -> dict[int, int | None]:
+    """The labels in force that were given later, by image."""
+    if relabelling is None:
+        return {}
+    catalog.check_labels(directory, relabelling)
+    table = pq.read_table(directory.whole(directory.inside(relabelling.file)), schema=tables.LABELS)
+    return dict(zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True))
 
 
 def restore_labels(directory: IndexDirectory) -> None:

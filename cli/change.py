@@ -120,20 +120,30 @@ def relabel(
     original: Annotated[
         bool, typer.Option("--original", help="Go back to the labels that the images came with.")
     ] = False,
+    add: Annotated[
+        bool, typer.Option("--add", help="Keep labels that were given before, of images that FILE does not name.")
+    ] = False,
     index: IndexOption = None,
 ) -> None:
     """Give images other labels, kept beside the original ones; nothing is computed again.
 
-    The table `images` has both: `label` and `original_label`.
+    The table `images` has both: `label` and `original_label`. FILE takes the place of one that was given before, unless
+    it is to be added to it.
 
         bagindex relabel --labels better.csv
+        bagindex relabel --labels more.csv --add
         bagindex relabel --original
     """
     if (labels is None) is not original:
         raise typer.BadParameter("give --labels FILE or --original")
+    if original and add:
+        raise typer.BadParameter("--add goes with --labels FILE")
     opened = open_index(index)
-    named = opened.relabel(labels, class_map=class_map)
+    before = opened.relabelled
+    named = opened.relabel(labels, class_map=class_map, add=add)
     print(f"{named:,} images have the labels of {labels}" if labels else "the original labels are back")
+    if before and labels and not add:
+        remark(f"the labels that were given to {before:,} images before are gone; --add keeps them")
 
 
 def compact(

@@ -197,6 +197,26 @@ def test_a_sqlite_database_has_the_summaries(planted_index: Index, tmp_path: Pat
     assert "image_evidence" not in planted_index.export_sqlite(tmp_path / "y.sqlite", top=0, image_evidence=False)
 
 
+def test_what_somebody_else_wrote_is_not_replaced(planted_index: Index, tmp_path: Path) -> None:
+    for name in ("x.db", "x.zip"):
+        (tmp_path / name).write_bytes(b"mine" * 100)
+    with sqlite3.connect(tmp_path / "mine.db") as database:
+        database.execute("CREATE TABLE mine (a)")
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        archive.writestr("mine.txt", "mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in ("x.db", "mine.db"):
+        with pytest.raises(OutputError, match="no database that bagindex exported"):
+            planted_index.export_sqlite(tmp_path / name)
+    for name in ("x.zip", "mine.zip"):
+        with pytest.raises(OutputError, match="no archive of an index"):
+            planted_index.export_summary(tmp_path / name)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    for _ in range(2):  # its own is
+        planted_index.export_sqlite(tmp_path / "ours.db", top=0, image_evidence=False)
+        planted_index.export_summary(tmp_path / "ours.zip")
+
+
 def test_fiftyone_has_the_strongest_patches_as_detections(
     planted_index: Index, planted_folder: Path, tmp_path: Path
 ) -> None:

@@ -370,6 +370,7 @@ def test_other_labels(tmp_path: Path, ending: str) -> None:
         ("path,label\n0000.png,c\n", "'c'"),
         ("path,label\n0000.png,a\n0000.png,b\n", "twice"),
         ("file,class\n", "needs a first line"),
+        ("path,label\n", "names no image"),
     ],
 )
 def test_labels_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None:
@@ -379,6 +380,21 @@ def test_labels_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None
     with Index.open(tmp_path / "i") as index, pytest.raises(LabelError, match=message):
         index.relabel(tmp_path / "l.csv")
     assert contents(tmp_path / "i") == before
+
+
+def test_labels_take_the_place_of_earlier_ones_or_come_besides(tmp_path: Path) -> None:
+    run(tmp_path / "i")
+    query = "SELECT image_id, label_name FROM images WHERE image_id < 4 ORDER BY image_id"
+    with Index.open(tmp_path / "i") as index:
+        assert index.relabelled == 0
+        assert index.relabel({"0000.png": "b", "0001.png": None}) == 2
+        assert index.relabel({"0003.png": "a", "0001.png": "a"}, add=True) == 2
+        assert index.relabelled == 3
+        assert index.verify().ok
+        assert [tuple(row.values()) for row in index.sql(query)] == [(0, "b"), (1, "a"), (3, "a")]
+        assert index.relabel({"0003.png": "b"}) == 1
+        assert index.relabelled == 1
+        assert [tuple(row.values()) for row in index.sql(query)] == [(0, "a"), (1, "b"), (3, "b")]
 
 
 def test_removing_a_model(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ class DiffQuestions(Opened):
 
     def diff(
         self,
-        other: Opened | None = None,
+        other: Opened | str | os.PathLike[str] | None = None,
         *,
         model: str | None = None,
         other_model: str | None = None,
@@ -28,20 +29,23 @@ class DiffQuestions(Opened):
         have. Images are the same by their files' content, else by their paths; classes by their names.
 
         Args:
-            other: the other index, opened, and open for as long as the answer is drawn; None: this one.
+            other: the other index, by name or path, or opened, and open for as long as the answer is drawn; None: this
+                one.
             model: of this index; may be left out where there is one.
             other_model: of the other one; likewise, and where that has a model of the same name.
             k: how many of each class's strongest patches are compared, each of another image.
             progress: hears how many of how many classes' evidence is compared.
 
         Raises:
+            IndexNotFoundError: there is no such index.
             UnknownModelError: there is no such model.
             QueryError: there are several and none is named, the two are one, or they have no image in common.
         """
         from bagindex.diff.making import make
         from bagindex.diff.matching import Side
+        from bagindex.home import find
 
-        there = other or self
+        there = self if other is None else other if isinstance(other, Opened) else type(self)(find(other)[0])
         record = self._model(model)
         if other_model is None and other is not None and record.name in there._catalog.models:
             other_model = record.name

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from bagindex import catalog, output
+from bagindex.archived import is_index
 from bagindex.errors import IncompleteIndexError, OutputError
 from bagindex.locking import LOCK
 from bagindex.store import IMAGES, WEIGHTS, IndexDirectory
@@ -47,6 +48,8 @@ def write_portable(
     if len(opened.shards) != len(opened.manifest.shards):
         raise IncompleteIndexError(f"{directory.place} is being built or updated: wait until that is done")
     output.check_ending(path, (".zip",))
+    if path.exists() and not is_index(path):
+        raise OutputError(f"{path} is no archive of an index: give another name, or remove it")
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:

@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from bagindex import output, render
-from bagindex.errors import NotKeptError
+from bagindex.errors import NotKeptError, OutputError
 
 if TYPE_CHECKING:
     from bagindex.questions import Questions
 
 _CHUNK = 10_000
+_APPLICATION = 0x62616769
+"""What SQLite says of a database that was written here: `bagi`."""
+_ENDINGS = (".db", ".sqlite", ".sqlite3")
+_FAST = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+"""A file that is only seen when it is whole needs no journal."""
 _TABLES = """
 CREATE TABLE classes (class_id INTEGER PRIMARY KEY, name TEXT NOT NULL, wnid TEXT);
 CREATE TABLE models (
@@ -90,15 +95,17 @@ def write_sqlite(
         How many rows each table has.
 
     Raises:
-        OutputError: another ending, or the file cannot be written.
+        OutputError: another ending, there is something else at `path`, or the file cannot be written.
     """
     counts: dict[str, int] = {}
+    output.check_ending(path, _ENDINGS)
+    if path.exists() and not _is_ours(path):
+        raise OutputError(f"{path} is no database that bagindex exported: give another name, or remove it")
 
     def write(temporary: Path) -> None:
         try:
             with closing(sqlite3.connect(temporary)) as database:
-                # A file that is only seen when it is whole needs no journal.
-                database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
+                database.executescript(f"PRAGMA application_id = {_APPLICATION}; {_FAST}" + _TABLES)
                 if contents.image_evidence:
                     database.executescript(_EVIDENCE)
                 for table, query in _QUERIES.items():
@@ -110,8 +117,17 @@ def write_sqlite(
         except sqlite3.OperationalError as error:
             raise OSError(str(error)) from None
 
-    output.save(path, dict.fromkeys((".db", ".sqlite", ".sqlite3"), write))
+    output.save(path, dict.fromkeys(_ENDINGS, write))
     return counts
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is a database that was written here: only such a one is replaced."""
+    try:
+        with path.open("rb") as file:
+            return int.from_bytes(file.read(72)[68:]) == _APPLICATION
+    except OSError:
+        return False
 
 
 def _copy(
