@@ -16,7 +16,7 @@ from bagindex.build import BuildSettings, build
 from bagindex.diff import evidence
 from bagindex.diff.evidence import Agreement
 from bagindex.diff.vocabularies import contingency
-from bagindex.errors import QueryError
+from bagindex.errors import IndexNotFoundError, QueryError
 from bagindex.sources import Entry
 from bagindex.store import IndexDirectory
 from bagindex_schemas.records import Keep
@@ -107,6 +107,10 @@ def test_images_and_classes_that_both_have(two: tuple[Index, Index]) -> None:
     names = {row["setting"] for row in found.settings.to_pylist()}
     assert {"classes", "source's fingerprint"} <= names
     assert not names & {"resize, crop", "precision", "keep"}
+    # The other one may be opened, or said.
+    assert two[0].diff(two[1].path).evidence.equals(found.evidence)
+    with pytest.raises(IndexNotFoundError):
+        two[0].diff("nowhere")
 
 
 def test_evidence_is_compared_patch_by_patch(two: tuple[Index, Index], monkeypatch: pytest.MonkeyPatch) -> None:
