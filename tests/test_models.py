@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +29,11 @@ from bagindex.models.dense import shifted_evidence
 from bagindex.models.finding import find, find_again
 from bagindex.observer import BuildObserver
 from bagindex.prepare import ModelOptions, open_models
+from bagindex.store import COPY, INDEX
 from bagindex_schemas.records import Grid, Plugin
 from conftest import Result
+from sealing import change_record
+from test_build import contents
 
 
 @pytest.fixture(autouse=True)
@@ -214,6 +218,37 @@ def test_a_function_of_a_module_makes_a_model(pictures: Path, tmp_path: Path, mo
     assert index.heatmap(3).values.shape[1:] == (9, 10)
     monkeypatch.setenv("BAGINDEX_MODELS", "another:one, own_models:tiny")
     assert index.heatmap(picture()).values.shape[1:] == (9, 10)
+
+
+@pytest.mark.parametrize(
+    ("asked", "setting", "why"),
+    [
+        ("own_models:tiny", "", "set BAGINDEX_MODELS=own_models:tiny if you trust it"),
+        ("gone_models:make", "gone_models:make", "gone_models:make cannot be loaded: ModuleNotFoundError"),
+        ("own_models:Network", "own_models:Network", "should make a bagindex.PatchModel"),
+        ("own_models:other_patches", "own_models:other_patches", "makes a model of other patches than"),
+        ("own_models:spoilt", "own_models:spoilt", "tiny was not run again: AttributeError: no such layer"),
+    ],
+)
+def test_a_model_that_cannot_be_run_here_is_no_damage(
+    run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, setting: str, why: str
+) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "i"
+    Index.build(pictures, model="own_models:tiny", out=out, device="cpu").close()
+    change_record(out / INDEX, lambda record: record["models"]["tiny"]["plugin"].update(asked=asked))
+    shutil.copy(out / INDEX, out / COPY)
+    monkeypatch.setenv("BAGINDEX_MODELS", setting)
+    before = contents(out)
+    verified = run("verify", "-i", out)
+    assert verified.status == 0, verified.out
+    assert verified.out.count("tiny was not run again: ") == 1
+    assert why in verified.out
+    assert verified.out.endswith(": sound\n")
+    with Index.open(out) as index:
+        checks = {check.name[:2]: check.status for check in index.verify().checks}
+    assert (checks["2."], checks["4."]) == ("ok", "skipped")
+    assert run("repair", "-i", out, "--yes").status == 0
+    assert contents(out) == before
 
 
 @pytest.mark.parametrize(
