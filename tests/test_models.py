@@ -258,7 +258,7 @@ def test_a_model_that_cannot_be_run_here_is_no_damage(
         ("own_models:NOT_A_MODEL", "should be a function that makes"),
         ("own_models:Network", "should make a bagindex.PatchModel, not Network"),
         ("own_models:nothing", "cannot be loaded: AttributeError"),
-        ("no_such_module:make", "cannot be loaded: ModuleNotFoundError"),
+        ("no_such_module:make", "cannot be loaded: ModuleNotFoundError: .*; set PYTHONPATH"),
         ("../own_models:tiny", "there is no model"),
     ],
 )
@@ -273,6 +273,23 @@ def test_a_strangers_index_imports_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(SettingsError, match="set BAGINDEX_MODELS=stranger:make if you trust it"):
         find_again("tiny", Plugin(asked="stranger:make", package="stranger"))
     assert "stranger" not in sys.modules
+
+
+def test_a_module_of_the_current_folder_is_found_where_a_person_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here_models.py").write_text("from own_models import tiny as make\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "here_models", None)
+    del sys.modules["here_models"]  # and again after the test
+    before = [each for each in sys.path if each]
+    monkeypatch.setattr(sys, "path", [*before])
+    monkeypatch.setenv("BAGINDEX_MODELS", "here_models:make")
+    # Somebody else's index may lie in the current folder, beside a module of that name.
+    with pytest.raises(SettingsError, match="No module named 'here_models'; set PYTHONPATH to the folder that it is"):
+        find_again("tiny", Plugin(asked="here_models:make"))
+    assert find("here_models:make").make().name == "tiny"
+    assert sys.path == before
 
 
 def test_what_makes_a_model_of_other_patches_now_is_refused(pictures: Path, tmp_path: Path) -> None:
