@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from bagindex.accounts.questions import AccountQuestions
 from bagindex.atlas.questions import AtlasQuestions
 from bagindex.browsing import BrowseQuestions
 from bagindex.diff.questions import DiffQuestions
-from bagindex.errors import SettingsError
+from bagindex.errors import SettingsError, SourceError
 from bagindex.evaluation.questions import AttributionQuestions
 from bagindex.exports.questions import ExportQuestions
 from bagindex.looking import LookQuestions
@@ -225,6 +226,7 @@ class Index(
             The index, opened; `build_report` says what was done.
 
         Raises:
+            SourceError: nothing could be indexed; the index is there, with the rejects.
             BagindexError: see `bagindex.build.build`, `bagindex.prepare` and `bagindex.sources.folders.open_folder`.
         """
         from bagindex.build import BuildSettings, build
@@ -269,6 +271,9 @@ class Index(
             report = build(found.directory, found.source, found.class_ids, found.computes, settings, observer, place)
         index = cls(found.directory)
         index.build_report = report
+        if not report.images:
+            with index:
+                index._refuse_empty(sum(report.rejects.values()))
         index._relate(ann, checked.memory, observer)
         return index
 
@@ -562,6 +567,15 @@ class Index(
             make(self._directory, self._catalog, features, evidence, count, progress)
             catalog.update(self._directory)
         self._reopen()
+
+    def _refuse_empty(self, rejects: int) -> None:
+        """Say that there are rejects alone, which stay to be read."""
+        first = self.sql("SELECT path, code, message FROM rejects ORDER BY image_id LIMIT 1").to_dicts()[0]
+        why = f"{first['code']}: {first['message']}"
+        raise SourceError(
+            f"none of the {rejects:,} files could be indexed, {first['path']} ({why}) first: mend them and give "
+            f"--restart; `bagindex sql -i {shlex.quote(self.place)} 'FROM rejects'` says which and why"
+        )
 
     def remove(self, model: str | None = None) -> None:
         """Remove a model, or the whole index.

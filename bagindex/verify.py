@@ -56,12 +56,13 @@ class Status(StrEnum):
 
 @dataclass
 class Check:
-    """One thing that is checked: how many of what, and what is wrong."""
+    """One thing that is checked: how many of what, what is wrong, and what could not be checked here, with why."""
 
     name: str
     unit: str
     checked: int = 0
     problems: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def status(self) -> Status:
@@ -149,6 +150,11 @@ class VerifyReport:
         """Everything that is wrong."""
         return [problem for check in self.checks for problem in check.problems]
 
+    @property
+    def left_out(self) -> list[str]:
+        """Everything that could not be checked here, each with why; it is no damage."""
+        return [why for check in self.checks for why in check.left_out]
+
 
 def verify(
     directory: IndexDirectory,
@@ -228,6 +234,7 @@ def _check_meaning(
                     if _check_numbers(model, shard, (IMAGES, shard) in sound, checks):
                         damage.shards.update((series, shard) for series in record.series)
                     steps.step()
+            checks.alone.left_out += model.left_out
     whole = len(sound) == len(manifest.shards) * (1 + len(manifest.series))
     if whole and not damage.catalog:
         damage.catalog = bool(checks.agreement.run("catalog", _check_catalog, directory, checks, damage))
@@ -406,6 +413,7 @@ class _Model:
         self._pixels = StoredPixels(directory, manifest, range(len(manifest.shards)))
         self.manifest = manifest
         self.record = record
+        self.left_out: list[str] = []
         self._path = directory.root / record.name / WEIGHTS
 
     def check_linear(self, numbers: ShardNumbers) -> Outcome:
@@ -413,7 +421,7 @@ class _Model:
 
     def check_alone(self, numbers: ShardNumbers, shard: int) -> Outcome:
         runs = self.record.architecture in ARCHITECTURES or self.record.plugin is not None
-        if numbers.features is None or not runs:
+        if numbers.features is None or not runs or self.left_out:
             return 0, []
         series = self.record.series_of("features")
         environment = self.directory.shard_manifest(series, shard).environment
@@ -434,7 +442,16 @@ class _Model:
             cells = np.sort(rng.permutation(np.array(whole, np.int64))[:PATCHES_RUN_AGAIN])
             if not len(cells):
                 continue
-            features = self._alone(pixels[image_id], cells)
+            try:
+                features = self._alone(pixels[image_id], cells)
+            except Exception as error:  # a package's own code raises whatever it likes
+                if self.record.plugin is None or isinstance(error, StoreError):
+                    raise
+                # Says nothing of what is stored: its hashes are right.
+                known = isinstance(error, BagindexError)
+                why = str(error) if known else f"{type(error).__name__}: {first_line(error)}"
+                self.left_out = [f"{self.record.name} was not run again: {why}"]
+                return 0, []
             count, found = invariants.check_alone(numbers, image, cells, features, tolerance)
             checked += count
             problems += found

@@ -165,6 +165,8 @@ def verify(
         for check in report.checks
     ]
     print_rows(["check", "result", "checked", "problems"], rows, format_)
+    for why in report.left_out:
+        typer.echo(f"  {why}", err=format_ is not Format.TABLE)
     if format_ is Format.TABLE:
         for problem in report.problems:
             typer.echo(f"  {problem}")

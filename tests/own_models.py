@@ -68,6 +68,19 @@ def failing() -> PatchModel:
 NOT_A_MODEL = 17
 
 
+class Spoilt(Network):
+    """Cannot be run."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """Fails."""
+        raise AttributeError("no such layer")
+
+
+def spoilt() -> PatchModel:
+    """Can be made, but not run."""
+    return model(Spoilt())
+
+
 class Gated(Network):
     """Patches are weighed by what the whole image is."""
 

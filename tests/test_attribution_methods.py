@@ -263,7 +263,10 @@ def test_a_list_is_split_outside_of_brackets() -> None:
         ("captum:NeuronGradient", "Captum has no attribution class 'NeuronGradient'"),
         ("captum:Saliency(layer='fc')", "captum:Saliency knows no 'layer': it has "),
         ("captum:Saliency(blue=1)", "captum:Saliency knows no 'blue': it has "),
-        ("no_such_module:f", "no_such_module:f cannot be had: ModuleNotFoundError"),
+        (
+            "no_such_module:f",
+            "no_such_module:f cannot be had: ModuleNotFoundError: No module named 'no_such_module'; set PYTHONPATH",
+        ),
         ("bagindex.text:nothing", "bagindex.text:nothing cannot be had: AttributeError"),
         ("bagindex.attribution.methods:METHODS", "METHODS is no function"),
         ("bagindex.text:bytes_text", "cannot be called with"),
@@ -300,6 +303,7 @@ def test_a_function_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "    raise ValueError('no\\nway')\n"
     )
     monkeypatch.chdir(tmp_path)
+    before = [*sys.path]
     network, x, classes = procedural_model("bagnet9", 3, 0.0625), inputs(), torch.tensor([1, 2])
     method = find("own_method:channel(which=2)")
     assert (method.origin, dict(method.parameters)) == ("own_method:channel", {"which": 2})
@@ -315,7 +319,7 @@ def test_a_function_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert str(raised.value) == said
     with pytest.raises(AttributionError, match="cannot be called with"):
         find("own_method:channel(colour=2)")
-    assert str(tmp_path) not in sys.path
+    assert sys.path == before
 
 
 def test_a_missing_library_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,5 +187,18 @@ def test_items_by_name_are_asked_for_when_they_are_needed(tmp_path: Path) -> Non
         Items([], pictures.__getitem__)
 
 
+def test_a_build_of_nothing_but_rejects_is_an_error_and_leaves_them(tmp_path: Path) -> None:
+    def give(name: str) -> bytes:
+        raise ValueError(f"no key for {name}\nor none")
+
+    message = "could not be given: ValueError: no key for a.png"
+    with pytest.raises(SourceError, match=rf"none of the 2 files .*a\.png \(io_error: {message}\).*'FROM rejects'"):
+        built(Items([("a.png", None), ("b.png", None)], give), tmp_path / "i")
+    with Index.open(tmp_path / "i") as index:
+        assert [row["message"] for row in index.sql("FROM rejects")] == [message, message.replace("a.png", "b.png")]
+    with pytest.raises(SourceError, match=r"missing: not there: KeyError: 'a\.png'"):
+        built(Items([("a.png", None)], {}.__getitem__), tmp_path / "j")
+
+
 def test_a_source_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
     assert built(MemorySource(["apple", "bear", None]), tmp_path / "i").images == 3

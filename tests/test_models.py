@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +29,11 @@ from bagindex.models.dense import shifted_evidence
 from bagindex.models.finding import find, find_again
 from bagindex.observer import BuildObserver
 from bagindex.prepare import ModelOptions, open_models
+from bagindex.store import COPY, INDEX
 from bagindex_schemas.records import Grid, Plugin
 from conftest import Result
+from sealing import change_record
+from test_build import contents
 
 
 @pytest.fixture(autouse=True)
@@ -217,13 +221,44 @@ def test_a_function_of_a_module_makes_a_model(pictures: Path, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(
+    ("asked", "setting", "why"),
+    [
+        ("own_models:tiny", "", "set BAGINDEX_MODELS=own_models:tiny if you trust it"),
+        ("gone_models:make", "gone_models:make", "gone_models:make cannot be loaded: ModuleNotFoundError"),
+        ("own_models:Network", "own_models:Network", "should make a bagindex.PatchModel"),
+        ("own_models:other_patches", "own_models:other_patches", "makes a model of other patches than"),
+        ("own_models:spoilt", "own_models:spoilt", "tiny was not run again: AttributeError: no such layer"),
+    ],
+)
+def test_a_model_that_cannot_be_run_here_is_no_damage(
+    run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, setting: str, why: str
+) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "i"
+    Index.build(pictures, model="own_models:tiny", out=out, device="cpu").close()
+    change_record(out / INDEX, lambda record: record["models"]["tiny"]["plugin"].update(asked=asked))
+    shutil.copy(out / INDEX, out / COPY)
+    monkeypatch.setenv("BAGINDEX_MODELS", setting)
+    before = contents(out)
+    verified = run("verify", "-i", out)
+    assert verified.status == 0, verified.out
+    assert verified.out.count("tiny was not run again: ") == 1
+    assert why in verified.out
+    assert verified.out.endswith(": sound\n")
+    with Index.open(out) as index:
+        checks = {check.name[:2]: check.status for check in index.verify().checks}
+    assert (checks["2."], checks["4."]) == ("ok", "skipped")
+    assert run("repair", "-i", out, "--yes").status == 0
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
     ("asked", "message"),
     [
         ("own_models:failing", "own_models:failing fails to make its model: OSError: no such network drive"),
         ("own_models:NOT_A_MODEL", "should be a function that makes"),
         ("own_models:Network", "should make a bagindex.PatchModel, not Network"),
         ("own_models:nothing", "cannot be loaded: AttributeError"),
-        ("no_such_module:make", "cannot be loaded: ModuleNotFoundError"),
+        ("no_such_module:make", "cannot be loaded: ModuleNotFoundError: .*; set PYTHONPATH"),
         ("../own_models:tiny", "there is no model"),
     ],
 )
@@ -238,6 +273,23 @@ def test_a_strangers_index_imports_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(SettingsError, match="set BAGINDEX_MODELS=stranger:make if you trust it"):
         find_again("tiny", Plugin(asked="stranger:make", package="stranger"))
     assert "stranger" not in sys.modules
+
+
+def test_a_module_of_the_current_folder_is_found_where_a_person_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here_models.py").write_text("from own_models import tiny as make\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "here_models", None)
+    del sys.modules["here_models"]  # and again after the test
+    before = [each for each in sys.path if each]
+    monkeypatch.setattr(sys, "path", [*before])
+    monkeypatch.setenv("BAGINDEX_MODELS", "here_models:make")
+    # Somebody else's index may lie in the current folder, beside a module of that name.
+    with pytest.raises(SettingsError, match="No module named 'here_models'; set PYTHONPATH to the folder that it is"):
+        find_again("tiny", Plugin(asked="here_models:make"))
+    assert find("here_models:make").make().name == "tiny"
+    assert sys.path == before
 
 
 def test_what_makes_a_model_of_other_patches_now_is_refused(pictures: Path, tmp_path: Path) -> None:

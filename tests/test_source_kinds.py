@@ -6,6 +6,8 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bagindex import Index
@@ -14,7 +16,20 @@ from bagindex.observer import BuildObserver
 from bagindex.sources import Entry, Source, describe
 from bagindex.sources.opening import SourceOptions, open_source, reader_at
 from bagindex_schemas.records import Transform
-from replicas import CLASSES, Stopped, Stopping, as_arrow, as_crops, as_parquet, as_tars, built, indexed, items, model
+from replicas import (
+    CLASSES,
+    Stopped,
+    Stopping,
+    as_arrow,
+    as_crops,
+    as_parquet,
+    as_tars,
+    built,
+    indexed,
+    items,
+    model,
+    pack,
+)
 from test_build import contents
 
 COUNT = 100
@@ -42,6 +57,31 @@ def test_it_is_known_by_what_is_there(place: Path, request: pytest.FixtureReques
     assert [entry.path for entry in source.entries] == sorted(entry.path for entry in source.entries)
     assert [entry.label for entry in source.entries] == [CLASSES[number % 2] for number in range(COUNT)]
     assert describe(source) == describe(opened(place))
+
+
+def test_a_source_without_a_label_says_so(tmp_path: Path) -> None:
+    class Heard(BuildObserver):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    def said(place: Path, **options: str) -> list[str]:
+        heard = Heard()
+        open_source(SourceOptions(place, **options), heard)  # type: ignore[arg-type]
+        return [note for note in heard.notes if not note.startswith("listing")]
+
+    pictures = [item.data for item in items(12)]
+    pq.write_table(pa.table({"pic": pictures, "kind": ["bear"] * 12}), tmp_path / "a.parquet")
+    which = "--label-column says which column has them"
+    assert said(tmp_path / "a.parquet") == [f"none of the 12 images has a label: {which} (kind)"]
+    assert said(tmp_path / "a.parquet", label_column="kind") == []
+    tar = pack(tmp_path / "s.tar", {"a.png": pictures[0] or b"", "a.json": b'{"kind": "bear"}'})
+    assert said(tar) == [f"none of the 1 images has a label: {which} (json, kind)"]
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "a.png").write_bytes(pictures[0] or b"")
+    assert said(tmp_path / "flat") == ["none of the 1 images has a label"]
 
 
 def test_another_process_reads_the_same(place: Path) -> None:

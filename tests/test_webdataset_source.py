@@ -39,7 +39,17 @@ def test_labels_come_from_what_is_asked(tmp_path: Path) -> None:
     assert labels(path) == {"s.tar/a.jpg": "7"}
     assert labels(path, label_column="name") == {"s.tar/a.jpg": "bear"}
     assert labels(path, label_column="txt") == {"s.tar/a.jpg": "apple"}
-    assert labels(path, label_column="none") == labels(path, label_column="other") == {"s.tar/a.jpg": None}
+    assert labels(path, label_column="none") == {"s.tar/a.jpg": None}
+
+
+def test_labels_that_no_sample_has_are_refused(tmp_path: Path) -> None:
+    path = pack(tmp_path / "s.tar", {"a.jpg": PNG, "a.json": b'{"kind": "bear"}', "b.jpg": PNG, "b.txt": b"apple"})
+    said = r"no sample in .*s\.tar has 'bogus', which --label-column says: it has 'json', 'kind', 'txt'"
+    with pytest.raises(SourceError, match=said):
+        opened(path, label_column="bogus")
+    with pytest.raises(SourceError, match="it has pictures alone"):
+        opened(pack(tmp_path / "t.tar", {"a.jpg": PNG}), label_column="cls")
+    assert labels(path, label_column="txt") == {"s.tar/a.jpg": None, "s.tar/b.jpg": "apple"}
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +20,7 @@ from torch import Tensor
 from bagindex.attribution import captums, gradients, lrp
 from bagindex.attribution.method import Method, Request, Run, library
 from bagindex.errors import AttributionError
+from bagindex.importing import failure, load
 from bagindex.text import first_line
 
 CAPTUM = "captum:"
@@ -204,17 +202,10 @@ def _check(known: Known, key: str, value: Any) -> None:
 
 def _own(name: str, given: Mapping[str, Any]) -> Callable[..., Any]:
     """A function of the user's, by its import path."""
-    module_name, _, attribute = name.partition(":")
-    folder = os.getcwd()
-    sys.path.insert(0, folder)  # where a person's own file is most likely to be
     try:
-        function: Any = import_module(module_name)
-        for part in attribute.split("."):
-            function = getattr(function, part)
+        function = load(name, here=True)
     except Exception as error:  # a module's own code runs here
-        raise AttributionError(f"{name} cannot be had: {type(error).__name__}: {first_line(error)}") from None
-    finally:
-        sys.path.remove(folder)
+        raise AttributionError(f"{name} cannot be had: {failure(name, error)}") from None
     if not callable(function):
         raise AttributionError(f"{name} is no function")
     try:

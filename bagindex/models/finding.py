@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
 from bagindex.errors import BagindexError, SettingsError
+from bagindex.importing import failure, load
 from bagindex.models.interface import PatchModel
 from bagindex.registry import ARCHITECTURES
 from bagindex.text import first_line
@@ -96,7 +96,7 @@ def find(asked: str) -> Found:
     if found := _known(asked):
         return found
     if re.fullmatch(_FACTORY, asked):
-        return _import(asked)
+        return _import(asked, here=True)
     names = ", ".join([*ARCHITECTURES, *sorted({*_registered, *(each.name for each in _installed())})])
     raise SettingsError(
         f"there is no model {asked!r}: choose from {names}; package.module:function and timm:NAME are models of other "
@@ -118,7 +118,8 @@ def find_again(name: str, plugin: Plugin) -> Found:
         return found
     if re.fullmatch(_FACTORY, plugin.asked):
         if plugin.asked in os.environ.get(SETTING, "").replace(",", " ").split():
-            return _import(plugin.asked)
+            # The setting may be of another day, and the current folder the index's, which is somebody else's.
+            return _import(plugin.asked, here=False)
         how = f"set {SETTING}={plugin.asked} if you trust it"
     elif plugin.package is None:
         how = f"call bagindex.register_model({plugin.asked!r}, …) first"
@@ -155,18 +156,17 @@ def _installed() -> list[EntryPoint]:
     return list(entry_points(group=GROUP))
 
 
-def _import(asked: str) -> Found:
-    module, _, function = asked.partition(":")
-    top = module.partition(".")[0]
+def _import(asked: str, here: bool) -> Found:
+    top = re.split("[.:]", asked)[0]
     plugin = Plugin(asked=asked, package=top, version=_version(top))
-    return _found(plugin, _loaded(asked, lambda: getattr(import_module(module), function)))
+    return _found(plugin, _loaded(asked, lambda: load(asked, here=here)))
 
 
 def _loaded(asked: str, load: Callable[[], object]) -> Factory:
     try:
         found = load()
     except Exception as error:  # whatever a module does when it is imported
-        raise SettingsError(f"{asked} cannot be loaded: {type(error).__name__}: {first_line(error)}") from None
+        raise SettingsError(f"{asked} cannot be loaded: {failure(asked, error)}") from None
     if isinstance(found, PatchModel):
         return partial(_copied, found)
     if not callable(found):

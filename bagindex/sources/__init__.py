@@ -124,6 +124,12 @@ def bounds_reading(source: Reader) -> bool:
     return bool(getattr(source, "bounded", False))
 
 
+def label_columns(source: Source) -> Sequence[str]:
+    """What `--label-column` may name in a source, where it is a table or archives."""
+    found: Sequence[str] = getattr(source, "label_columns", ())
+    return found
+
+
 def place_hash(place: str | os.PathLike[str]) -> str:
     """What `location` says of a place."""
     return hashlib.sha256(os.fsencode(place)).hexdigest()[:16]

@@ -42,6 +42,7 @@ class Columns:
         label: the column of the labels, where there is one.
         names: what the labels' numbers mean, where the table says so and is to.
         ids: labels are taken as numbers.
+        possible: the columns that may be of labels.
     """
 
     image: str
@@ -50,6 +51,7 @@ class Columns:
     label: str | None
     names: tuple[str, ...] | None
     ids: bool = False
+    possible: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> list[str]:
@@ -102,7 +104,7 @@ def find_columns(schema: pa.Schema, asked: Asked, where: object) -> Columns:
     named = nested and kind.get_field_index("path") >= 0
     names = features.get(label, {}).get("names") if label and not asked.ids else None
     told = tuple(map(str, names)) if isinstance(names, list) else None
-    return Columns(image, nested, named, label, told, asked.ids)
+    return Columns(image, nested, named, label, told, asked.ids, tuple(texts))
 
 
 def label_texts(columns: Columns, values: Sequence[object], where: object, first: int = 0) -> list[str | None]:

@@ -23,7 +23,7 @@ import platformdirs
 from PIL import Image
 
 from bagindex.durable import publish, replace_file
-from bagindex.errors import DiskError, LabelError, SettingsError, SourceError
+from bagindex.errors import BagindexError, DiskError, LabelError, SettingsError, SourceError
 from bagindex.images import Rejected, upright
 from bagindex.sources import Entry, Reader, Source, left_out, place_hash
 from bagindex.sources.archives import TarSource
@@ -41,7 +41,8 @@ class Items:
     Attributes:
         listed: the name and label of each; names are relative paths, a label is a class's name, or None.
         give: a picture by its name: the bytes of a file, a PIL image, or an array uint8 [height, width, RGB] or
-            [height, width]. It is called from several threads. Raises `KeyError` where there is none.
+            [height, width]. It is called from several threads. Raises `KeyError` where there is none; whatever else it
+            raises costs that picture alone, too.
         name: a short name of them all, from which an index's default name is made.
     """
 
@@ -84,9 +85,17 @@ class _Giving:
         name = os.fsdecode(entry.path)
         try:
             given = self.give(name)
-        except KeyError:
-            raise Rejected(RejectCode.MISSING, "not there") from None
+        except KeyError as error:
+            raise Rejected(RejectCode.MISSING, f"not there: {_said(error)}") from None
+        except (BagindexError, Rejected, MemoryError):
+            raise
+        except Exception as error:  # the program's own code raises whatever it likes
+            raise Rejected(RejectCode.IO_ERROR, f"could not be given: {_said(error)}") from None
         return _file(given, name)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from bagindex.enums import choice
 from bagindex.errors import SettingsError, SourceError
 from bagindex.observer import BuildObserver
 from bagindex.remote.places import is_url, local_path
-from bagindex.sources import Reader, Source
+from bagindex.sources import Reader, Source, label_columns
 from bagindex.sources.files import Found, find, listed
 from bagindex.sources.folders import FolderSource, Layout, open_folder
 from bagindex.sources.imagenette import ARCHIVES, open_imagenette
@@ -84,6 +84,15 @@ def open_source(asked: SourceOptions, observer: BuildObserver) -> Source:
         SettingsError: options that do not go with this kind of source.
         StoreError: an object store cannot be reached, or refuses.
     """
+    source = _open(asked, observer)
+    if asked.labels is None and all(entry.label is None for entry in source.entries):
+        columns = ", ".join(label_columns(source))
+        hint = f": --label-column says which column has them ({columns})" if columns else ""
+        observer.note(f"none of the {len(source.entries):,} images has a label{hint}")
+    return source
+
+
+def _open(asked: SourceOptions, observer: BuildObserver) -> Source:
     if _is_list(asked.place):
         return _listed([local_path(each) for each in asked.place], asked, observer)
     if not _is_place(asked.place):

@@ -47,6 +47,11 @@ class RowReader(ABC, Generic[File]):
         """Whether reading comes to an end by itself, as it does where the files are in a store."""
         return not all(isinstance(file.path, Path) for file in self._files.values())
 
+    @property
+    def label_columns(self) -> list[str]:
+        """The columns of any file that may be of labels."""
+        return list(dict.fromkeys(name for file in self._files.values() for name in file.columns.possible))
+
     def __reduce__(self) -> tuple[type[Self], tuple[Mapping[bytes, RowFile[File]]]]:
         """For other processes, which open the files anew."""
         return type(self), (self._files,)
@@ -103,6 +108,11 @@ class RowSource:
     def bounded(self) -> bool:
         """See `RowReader.bounded`."""
         return self.rows.bounded
+
+    @property
+    def label_columns(self) -> list[str]:
+        """See `RowReader.label_columns`."""
+        return self.rows.label_columns
 
     def reader(self) -> Reader:
         """What reads the files."""

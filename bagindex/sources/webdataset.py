@@ -10,7 +10,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bagindex.errors import LabelError, SourceError
@@ -19,6 +19,7 @@ from bagindex.sources import Entry, Reader
 from bagindex.sources.archives import TarSource
 from bagindex.sources.files import Found, Stamp
 from bagindex.sources.folders import PICTURE_ENDINGS
+from bagindex.text import some
 from bagindex_schemas.rejects import RejectCode
 
 _LABEL = "cls"
@@ -73,12 +74,15 @@ class ShardReader:
 
 @dataclass(frozen=True)
 class WebDatasetSource:
-    """The pictures of some archives; `entries` are called `ARCHIVE/MEMBER`."""
+    """The pictures of some archives; `entries` are called `ARCHIVE/MEMBER`, and `label_columns` are the endings and
+    fields that may be labels.
+    """
 
     name: str
     location: str
     entries: Sequence[Entry]
     shards: ShardReader
+    label_columns: Sequence[str] = ()
     kind: str = "webdataset"
 
     def reader(self) -> Reader:
@@ -100,12 +104,13 @@ def open_webdataset(found: Found[Path], label: str | None, note: Callable[[str],
         note: hears of archives that may be cut short.
 
     Raises:
-        SourceError: an archive cannot be read, or there are no pictures.
+        SourceError: an archive cannot be read, there are no pictures, or nothing is called as the label.
         LabelError: a label cannot be read.
     """
     shards: dict[bytes, tuple[Path, Stamp]] = {}
     entries: list[Entry] = []
     endless: list[Path] = []
+    named: set[str] = set()
     for name, path in found.files.items():
         tar = TarSource(path)
         shards[name] = (path.absolute(), tar.stamp)
@@ -113,22 +118,29 @@ def open_webdataset(found: Found[Path], label: str | None, note: Callable[[str],
             endless.append(path)
         for sample in _samples(tar):
             text = sample.label(label)
+            named |= sample.named
             entries += [replace(each, path=name + b"/" + each.path, label=text) for each in sample.pictures()]
     if endless:
         note(f"{len(endless):,} of {len(shards):,} archives have no end mark, {endless[0]} first: are they cut short?")
     if not entries:
         raise SourceError(f"no pictures in {found.place}: give tar archives of pictures")
+    if label is not None and label not in named:
+        there = some(sorted(named)) or "pictures alone"
+        raise SourceError(f"no sample in {found.place} has {label!r}, which --label-column says: it has {there}")
     entries.sort(key=lambda entry: entry.path)
-    return WebDatasetSource(found.name, found.location, entries, ShardReader(shards))
+    return WebDatasetSource(found.name, found.location, entries, ShardReader(shards), sorted(named))
 
 
 @dataclass
 class _Sample:
-    """Members of an archive with a common key, by what comes after it."""
+    """Members of an archive with a common key, by what comes after it; `named` are those endings that are no picture's,
+    and the fields of its JSON once these were looked at.
+    """
 
     tar: TarSource
     key: bytes
     members: dict[str, Entry]
+    named: set[str] = field(default_factory=set)
 
     def pictures(self) -> Iterator[Entry]:
         """Its pictures; where there is none but a label, what says so."""
@@ -141,6 +153,7 @@ class _Sample:
     def label(self, asked: str | None) -> str | None:
         """What it is labelled with."""
         wanted = asked or _LABEL
+        self.named |= {each for each in self.members if each and f".{each}".encode() not in PICTURE_ENDINGS}
         if wanted in self.members:
             return self._text(wanted, _MAX_LABEL).strip() or None
         if _FIELDS not in self.members:
@@ -149,7 +162,9 @@ class _Sample:
             fields = json.loads(self._text(_FIELDS, _MAX_FIELDS))
         except ValueError:
             raise self._wrong(_FIELDS, "is no JSON") from None
-        value = fields.get(asked or "label") if isinstance(fields, dict) else None
+        fields = fields if isinstance(fields, dict) else {}
+        self.named |= fields.keys()
+        value = fields.get(asked or "label")
         if value is None or value == "":
             return None
         if isinstance(value, bool) or not isinstance(value, int | str):
