@@ -83,6 +83,7 @@ def test_an_agent_asks_over_stdio(planted_words: Index) -> None:
             assert tool.description
             assert tool.annotations is not None
             assert tool.annotations.read_only_hint
+            assert tool.input_schema["additionalProperties"] is False
         found = await client.call_tool("top_patches", {"class_name": "fish", "images": "wrong_class", "k": 3})
         assert not found.is_error
         assert [each["patch_id"] for each in rows(found)] == [patch.patch_id for patch in direct]
@@ -158,6 +159,8 @@ def test_an_error_is_one_line_that_says_what_to_do(planted_words: Index) -> None
             ("top_patches", {"class_name": "fisch"}, "no class is called 'fisch': did you mean 'fish'?"),
             ("top_patches", {"k": 500}, "class_name: Field required; k: Input should be less than or equal to 100"),
             ("explain", {"image_id": 9999}, "there is no image 9999 in this index"),
+            ("words", {"class": "fish"}, "words has no argument 'class': it takes class_name, wrong_class, k, "),
+            ("why", {"image_id": 7, "vs": "fish,tree"}, "why has no argument 'vs': it takes image_id, class_name, "),
             ("similar", {"patch_id": 10**9}, "no patch"),
             ("sql", {"query": "SELEC 1"}, "syntax error"),
             ("info", {"index": "other"}, "there is no index 'other' here: one of "),
@@ -168,6 +171,19 @@ def test_an_error_is_one_line_that_says_what_to_do(planted_words: Index) -> None
             assert said in text(answer)
             assert len(text(answer).splitlines()) == 1
             assert str(planted_words.path) not in text(answer)
+
+
+def test_an_address_that_is_filled_in_wrongly_is_one_line(
+    planted_words: Index, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def use(client: Client) -> None:
+        for address in ("{index}/images/{image_id}.png", "{index}/{model}/patches/{patch_id}.png"):
+            with pytest.raises(MCPError, match=r"_id: Input should be a valid integer.*\Z") as caught:
+                await client.read_resource(f"bagindex://{address}")
+            assert len(str(caught.value).splitlines()) == 1
+
+    over_stdio(planted_words, use)
+    assert capfd.readouterr().err == ""
 
 
 def test_no_other_file_of_the_machine_is_read(planted_words: Index, planted_folder: Path) -> None:

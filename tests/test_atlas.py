@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bagindex import Index, derived
 from bagindex.atlas.embedding import components, embed
@@ -17,6 +19,7 @@ from bagindex.errors import NotKeptError, QueryError, SettingsError
 from bagindex.store import IndexDirectory
 from bagindex_schemas.derived import MapRecord
 from bagindex_schemas.records import Keep
+from browsing_page import BrowserThread
 from serving import running
 from wordy import worded_index, write_words
 
@@ -142,6 +145,21 @@ def test_a_map_as_files(made: Path, tmp_path: Path, run) -> None:  # type: ignor
     assert "t-SNE of the features' directions" in run("map", "-i", made).out
     assert run("map", "cow", "-i", made).status == 1
     assert run("map", "--words", "--sample", "9", "-i", made).status == 2
+
+
+def test_the_page_shows_a_patch_once_a_point_is_pointed_at(made: Path, tmp_path: Path, browser: BrowserThread) -> None:
+    with Index.open(made) as index:
+        (tmp_path / "m.html").write_text(index.patch_map().to_html(), encoding="utf-8")
+    assert browser.browser is not None
+    with browser.browser.new_page() as page:
+        page.goto((tmp_path / "m.html").as_uri())
+        patch, said = page.locator("#patch"), page.locator("#said")
+        assert said.inner_text() == "Point at one of the points."
+        blank = Image.open(io.BytesIO(patch.screenshot()))
+        assert len(blank.getcolors() or ()) == 1
+        page.locator("#map circle").last.hover()
+        assert said.inner_text().startswith(("cat ", "dog ", "fish "))
+        assert Image.open(io.BytesIO(patch.screenshot())).tobytes() != blank.tobytes()
 
 
 def test_names_stay_text_on_the_page(tmp_path: Path) -> None:

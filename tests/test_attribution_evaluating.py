@@ -223,8 +223,10 @@ def test_a_method_that_cannot_do_it_is_left_out_and_said(planted_index: Index, t
     assert list(found.left_out) == ["captum:Occlusion"]
     assert notes[0].startswith("captum:Occlusion is left out: captum:Occlusion failed: TypeError")
     assert "captum:Occlusion was left out" in (tmp_path / "attribution.json").read_text()
+    # Where it is the only one, that is said once.
     with pytest.raises(AttributionError, match="captum:Occlusion failed"):
-        planted_index.evaluate_attribution("captum:Occlusion", tmp_path, limit=1, device="cpu")
+        planted_index.evaluate_attribution("captum:Occlusion", tmp_path, limit=1, device="cpu", note=notes.append)
+    assert len(notes) == 1
 
 
 def test_what_is_asked_wrongly_is_said_before_anything_runs(
@@ -233,7 +235,8 @@ def test_what_is_asked_wrongly_is_said_before_anything_runs(
     monkeypatch.setattr(evaluating, "evaluate", None)
     command = ["evaluate-attribution", "-i", planted_index.path, "-o", tmp_path / "out"]
     for more, said in (
-        (["--methods", "nothing"], "there is no attribution method 'nothing'"),
+        (["--methods", "nothing"], "there is no attribution method 'nothing': it is one of random, "),
+        (["--methods", "salience"], "there is no attribution method 'salience': did you mean 'saliency'?"),
         (["--methods", ","], "say which attribution methods"),
         (["--methods", "random", "--baseline", "grey"], "--baseline is one of mean, black, white, blur, not 'grey'"),
     ):

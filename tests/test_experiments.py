@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from bagindex import Index
-from bagindex.errors import QueryError
+from bagindex.errors import OutputError, QueryError
 from bagindex.experiments.catalogue import EXPERIMENTS
+from bagindex.experiments.writing import REPORT, prepare
 from test_experiments_accuracy import CLASSES, RANKS, ranked
 from wordy import worded_index
 
@@ -53,6 +55,34 @@ def test_the_command_prints_the_papers_figures_beside_ours(index: Index, tmp_pat
 def test_the_command_lists_the_experiments(run) -> None:  # type: ignore[no-untyped-def]
     result = run("reproduce", "--list")
     assert [line.split()[0] for line in result.out.splitlines()[2:]] == list(EXPERIMENTS)
+
+
+def test_results_go_to_a_folder_of_their_own(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "pictures" / "cat").mkdir(parents=True)
+    for folder, said in (
+        (Path(index.path), f"{index.path} is an index: give another folder"),
+        (tmp_path / "pictures", f"there is something else in {tmp_path / 'pictures'} (cat): give a new folder"),
+    ):
+        before = sorted(folder.iterdir())
+        for ask in (
+            lambda out: index.reproduce("accuracy", out),
+            lambda out: index.reproduce("all", out),
+            lambda out: index.evaluate_attribution("random", out),
+        ):
+            with pytest.raises(OutputError) as caught:
+                ask(folder)
+            assert str(caught.value) == said
+        assert sorted(folder.iterdir()) == before
+
+
+def test_a_folder_with_results_gets_others_too(tmp_path: Path) -> None:
+    (tmp_path / "a note").write_text("")
+    for name in ("kept/truth-0123456789abcdef", "networks/vgg16-0123456789abcdef", "attribution-images.csv", REPORT):
+        with pytest.raises(OutputError, match=r"something else in .* \(a note\)"):
+            prepare(tmp_path)
+        (tmp_path / name).mkdir(parents=True) if "/" in name else (tmp_path / name).touch()
+        prepare(tmp_path)
+        shutil.rmtree(tmp_path / name) if "/" in name else (tmp_path / name).unlink()
 
 
 def test_what_is_not_there_is_said_at_once(index: Index, tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]

@@ -265,6 +265,9 @@ def test_fiftyone_has_the_strongest_patches_as_detections(
     assert detection["bounding_box"] == pytest.approx([x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height])
     with pytest.raises(SettingsError, match="is not a folder"):
         planted_index.export_fiftyone(tmp_path / "none", source=tmp_path / "nowhere")
+    with pytest.raises(QueryError, match="there is no image to export: no image meets 'false'"):
+        planted_index.export_fiftyone(tmp_path / "none", where="false")
+    assert not (tmp_path / "none").exists()
 
 
 def test_fiftyone_without_pixels_shows_the_original_files(

@@ -8,6 +8,7 @@ import pytest
 from bagindex.figures.explain import Block, Side, explain_figure
 from bagindex.figures.heatmap import Overlay, Panel, heatmap_figure
 from bagindex.figures.style import style, to_bytes
+from bagindex.geometry import cut
 from looks import look_at
 
 HEIGHT, WIDTH, CELLS, STEP, BORDER = 120, 160, (12, 16), 8, 12
@@ -42,7 +43,9 @@ def test_heatmap(beneath: str, shared: bool) -> None:
 
 def test_explanation() -> None:
     boxes = [(8 * i, 16 * i, 8 * i + 33, 16 * i + 33) for i in range(3)]
-    sides = [Side(name, "+1.50 · 60 %", values(i), boxes, ["+9.5", "+8.0", "−7.5"]) for i, name in enumerate("ABC")]
+    crops = [cut(picture(), box) for box in boxes]
+    numbers = ["+9.5", "+8.0", "−7.5"]
+    sides = [Side(name, "+1.50 · 60 %", values(i), boxes, crops, numbers) for i, name in enumerate("ABC")]
     words = "The image is labelled A and predicted B. " + "B leads by 1.50. " * 12
     block = Block("a/picture.jpg · bagnet33", ("labelled A", "predicted B"), sides, 8.0, words, overlay("edges"), 3)
     with style():

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 from mcp.server.mcpserver.resources import FunctionResource
-from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
-from pydantic import ValidationError
+from mcp.types import CallToolResult, InputRequiredResult, Tool, ToolAnnotations
+from pydantic import AnyUrl, ValidationError
 
 from bagindex import __version__, output
 from bagindex.agents.asking import Asking
 from bagindex.agents.tools import Tools
 from bagindex.service.pictures import encode
+from bagindex.text import some
 
 INSTRUCTIONS = """\
 An index holds what a BagNet makes of a folder of pictures. A BagNet's logit for a class is the mean of the logits of
@@ -33,17 +35,43 @@ _READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent
 class Server(MCPServer[Any]):
     """A server whose errors are one line each."""
 
+    async def list_tools(self) -> list[Tool]:
+        """See `MCPServer.list_tools`; the schemas say that there are no other arguments."""
+        tools = await super().list_tools()
+        return [
+            tool.model_copy(update={"input_schema": {**tool.input_schema, "additionalProperties": False}})
+            for tool in tools
+        ]
+
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """See `MCPServer.call_tool`; what is wrong with arguments is on one line, too."""
+        """See `MCPServer.call_tool`; what is wrong with arguments is on one line, too, and none is passed over."""
+        for tool in await self.list_tools():
+            takes = tool.input_schema["properties"]
+            if tool.name == name and (unknown := [each for each in arguments if each not in takes]):
+                raise ToolError(f"{name} has no argument {some(unknown)}: it takes {', '.join(takes)}")
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
             if not isinstance(error.__cause__, ValidationError):
                 raise
-            wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.__cause__.errors()]
-            raise ToolError(f"Error executing tool {name}: {'; '.join(wrong)}") from None
+            raise ToolError(f"Error executing tool {name}: {_wrong(error.__cause__)}") from None
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """See `MCPServer.read_resource`; what is wrong with an address is on one line, and no crash."""
+        try:
+            return await super().read_resource(uri, context)
+        except ResourceError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            raise ResourceError(f"Error reading resource {uri}: {_wrong(error.__cause__)}") from None
+
+
+def _wrong(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
 
 
 def make_server(asking: Asking) -> Server:

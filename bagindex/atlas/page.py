@@ -27,7 +27,7 @@ _STYLE = """
 .map circle { cursor: pointer }
 .map circle.at { stroke: #18181b; stroke-width: 3 }
 .map aside { flex: 0 0 14rem; position: sticky; top: 1rem }
-.map .patch { width: 13rem; height: 13rem; image-rendering: pixelated; background-repeat: no-repeat }
+.map .patch { width: 13rem; height: 13rem; image-rendering: pixelated; background: 0 / 0 no-repeat }
 .key span { display: inline-block; margin-right: 1rem }
 .key i { display: inline-block; width: .8em; height: .8em; border-radius: 50%; margin-right: .3em }
 """
@@ -89,7 +89,7 @@ def page(found: PatchMap) -> str:
         f"With the mouse on a point, or by the arrow keys, its patch is shown.</p>\n{_key(found)}"
         f'<div class="map">\n<svg id="map" viewBox="0 0 {_SIDE} {_SIDE}" tabindex="0" role="application" '
         f'aria-label="{about}">{circles}</svg>\n'
-        f'<aside>{_sprite(found)}<p id="said" role="status"></p></aside>\n</div>\n'
+        f'<aside>{_sprite(found)}<p id="said" role="status">Point at one of the points.</p></aside>\n</div>\n'
         f'<script type="application/json" id="points">{data}</script>\n<script>{_SCRIPT}</script>\n'
     )
     return document(found.title, body)

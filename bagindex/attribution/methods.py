@@ -21,7 +21,7 @@ from bagindex.attribution import captums, gradients, lrp
 from bagindex.attribution.method import Method, Request, Run, library
 from bagindex.errors import AttributionError
 from bagindex.importing import failure, load
-from bagindex.text import first_line
+from bagindex.text import did_you_mean, first_line, near
 
 CAPTUM = "captum:"
 """Before the name of a class of Captum's."""
@@ -129,9 +129,8 @@ def find(asked: str) -> Method:
     if ":" in name:
         function = _own(name, given)
         return Method(_text(name, given), name, name, _calling(function, given), given, _digest(function))
-    raise AttributionError(
-        f"there is no attribution method {name!r}: it is one of {', '.join(METHODS)}, {CAPTUM}CLASS or MODULE:FUNCTION"
-    )
+    hint = did_you_mean(near(name, METHODS)) or f"it is one of {', '.join(METHODS)}, {CAPTUM}CLASS or MODULE:FUNCTION"
+    raise AttributionError(f"there is no attribution method {name!r}: {hint}")
 
 
 def split(asked: str) -> list[str]:

@@ -17,8 +17,6 @@ from bagindex.experiments import report, writing
 from bagindex.experiments.catalogue import EXPERIMENTS
 from bagindex.experiments.experiment import Experiment, Outcome, Setting, spread_images
 
-REPORT = "report.html"
-
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -92,7 +90,7 @@ def run_all(setting: Setting) -> Reproduction:
         setting.note(f"{experiment.name}: done in {outcome.seconds:.0f} s")
         outcomes.append(outcome)
         files += writing.write(outcome, setting.folder)
-    page = setting.folder / REPORT
+    page = setting.folder / writing.REPORT
     text = report.render(setting, outcomes, left_out, missing)
     output.save(page, {page.suffix: lambda path: path.write_text(text, encoding="utf-8")})
     return Reproduction(tuple(outcomes), tuple(left_out), missing, (*files, page))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from bagindex import output
 from bagindex.errors import OutputError
+from bagindex.experiments.catalogue import EXPERIMENTS
 from bagindex.experiments.experiment import Outcome
 from bagindex.figures.style import DPI, style, to_bytes
+from bagindex.store import IndexDirectory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,18 +24,34 @@ if TYPE_CHECKING:
 
 PACKAGES = ("bagindex", "torch", "torchvision", "timm", "captum", "zennit", "numpy", "duckdb", "matplotlib")
 """What the numbers may depend on."""
+REPORT = "report.html"
+_OURS = re.compile(rf"({'|'.join((*EXPERIMENTS, 'attribution'))})(-[a-z-]+)?\.(csv|png|pdf|json)|{re.escape(REPORT)}")
+"""Files of results."""
+_KEPT = "*-" + 16 * "[0-9a-f]"
+"""Folders of what a later run need not find again, in `kept` and in `networks`."""
 
 
 def prepare(folder: Path) -> None:
     """Make the folder that results go to, before work begins whose results it gets.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: it cannot be made, is an index, or has something else in it and no results.
     """
     try:
+        if IndexDirectory(folder).exists():
+            raise OutputError(f"{folder} is an index: give another folder")
         folder.mkdir(parents=True, exist_ok=True)
+        there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        if there and not any(map(_is_ours, there)):
+            raise OutputError(f"there is something else in {folder} ({there[0].name}): give a new folder")
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from None
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_dir():
+        return path.name in ("kept", "networks") and any(path.glob(_KEPT))
+    return _OURS.fullmatch(path.name) is not None
 
 
 def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bagindex import output
 from bagindex.choosing import images_of, rows
-from bagindex.errors import SettingsError
+from bagindex.errors import QueryError, SettingsError
 from bagindex.geometry import Box, Placement, patch_box, to_source
 from bagindex.maps import strongest
 from bagindex_schemas.records import ModelRecord
@@ -61,7 +61,7 @@ def write_fiftyone(
         How many images there are.
 
     Raises:
-        QueryError: `where` is no condition.
+        QueryError: `where` is no condition, or no image meets it.
         NotKeptError: neither pixels are kept, nor is `source` given.
         SettingsError: `source` is no folder.
         OutputError: there is something, or the folder cannot be written.
@@ -71,6 +71,8 @@ def write_fiftyone(
     catalog = index._catalog
     sql = images_of(catalog, record, [], wanted.where, predictions=False)
     ids = sorted(row[0] for row in rows(catalog, sql, {}))
+    if not ids:
+        raise QueryError("there is no image to export" + (f": no image meets {wanted.where!r}" if wanted.where else ""))
     with output.new_folder(folder) as temporary:
         with (temporary / "samples.json").open("w", encoding="utf-8") as file:
             file.write('{"samples": [')
