@@ -122,7 +122,7 @@ def test_heatmap_and_explanation(service: Running, index: Index) -> None:
     found = service.json("/heatmap", image=17, **{"class": ["fish", "tree"]})
     expected = index.heatmap(17, classes=["fish", "tree"])
     assert found["maps"] == plain(expected.to_dicts())
-    assert found["grid"] == expected.grid.model_dump()
+    assert found["grid"] == {**expected.grid.model_dump(), "offset": 0}
     assert service.json("/explain", image=17, vs="fish,tree") == plain(index.explain(17, vs="fish,tree").to_dict())
 
 
@@ -257,7 +257,6 @@ FIGURES = [
     ("/why.png?image=17", PNG),
     ("/flip.png?image=17", PNG),
     ("/shortcuts.png?class=fish&k=2", PNG),
-    ("/label-errors.png?k=1", PNG),
     ("/figure3.png?class=fish&k=2", PNG),
     ("/figure3.svg?class=fish&class=tree&k=2", b"<?xml"),
     ("/figure3.html?class=fish&model=bagnet33", b"<!"),
@@ -784,6 +783,8 @@ def test_a_catalog_that_is_replaced_is_noticed(planted_words: Index, tmp_path: P
                 (tmp_path / "labels.csv").write_text(f"path,label\n{path},{label}\n")
                 index.relabel(tmp_path / "labels.csv")
                 assert service.json("/images/3")["label_name"] == (label or None)
+                if label == "tree":
+                    assert service.get("/label-errors.png?k=1").content.startswith(PNG)
             index.make_words(16)
             assert service.json("/models")["models"][0]["words"] == 16
             assert len(service.json("/words")["words"]) <= 17
