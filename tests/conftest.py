@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from faults.trials import Judge
 pytest_plugins = ["browsing_page", "sites", "stores"]
 # Files run side by side: OpenMP's threads, which spin while they wait, would take each other's time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell has what it starts in the background ignore SIGINT, and so would all that is started here to be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
