@@ -253,7 +253,7 @@ def test_a_list_is_split_outside_of_brackets() -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("deeplif", "there is no attribution method 'deeplif': it is one of random, saliency"),
+        ("deeplif", "there is no attribution method 'deeplif': did you mean 'deeplift'?"),
         ("smoothgrad(sample=3)", "smoothgrad has no parameter 'sample': there is samples, noise"),
         ("smoothgrad(samples=0)", "smoothgrad: samples is a whole number from 1, not 0"),
         ("smoothgrad(noise='much')", "smoothgrad: noise is a number, not 'much'"),
