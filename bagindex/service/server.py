@@ -116,8 +116,9 @@ def configure(service: Service, connections: int = MOST) -> uvicorn.Config:
         timeout_keep_alive=15,
         timeout_graceful_shutdown=_GRACE,
         limit_concurrency=connections,
-        # So many are accepted before the first of them is looked at: of the files that `most_connections` leaves, half.
-        backlog=min(_BACKLOG, connections // 2),
+        # So many are accepted at once, and twice as many more before those of them are closed that are too many: of the
+        # files that `most_connections` leaves, three quarters.
+        backlog=min(_BACKLOG, connections // 4),
     )
 
 
