@@ -511,6 +511,7 @@ class Index(
         *,
         class_map: PathLike | None = None,
         add: bool = False,
+        note: Callable[[str], None] = lambda _text: None,
     ) -> int:
         """Give images other labels, kept beside the original ones; nothing is computed again.
 
@@ -520,6 +521,7 @@ class Index(
             class_map: as for `build`.
             add: images that are not named keep what they were given before; otherwise they get back their original
                 labels.
+            note: hears how many labels that were given before are gone.
 
         Returns:
             How many images are named.
@@ -535,7 +537,8 @@ class Index(
             restore_labels(self._directory)
         else:
             given = labels if isinstance(labels, Mapping) else Path(labels)
-            named = relabel(self._directory, given, read_class_map(Path(class_map)) if class_map else None, add=add)
+            meant = read_class_map(Path(class_map)) if class_map else None
+            named = relabel(self._directory, given, meant, add=add, note=note)
         self._reopen()
         return named
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bagindex import catalog
-from bagindex.errors import LabelError
+from bagindex.errors import DamagedIndexError, LabelError
 from bagindex.labels import map_labels, read_labels
 from bagindex.listing import known_files
 from bagindex.store import IMAGES, IndexDirectory
@@ -26,6 +26,7 @@ def relabel(
     class_map: Mapping[str, str | None] | None = None,
     *,
     add: bool = False,
+    note: Callable[[str], None] = lambda _text: None,
 ) -> int:
     """Give images other labels; how many are named.
 
@@ -35,6 +36,7 @@ def relabel(
             an image unlabelled.
         class_map: what labels mean that are no classes.
         add: images that are not named keep the labels that they were given before; otherwise those that they came with.
+        note: hears how many labels that were given before are gone.
 
     Raises:
         LabelError: the file cannot be read, names no image, one twice or one that the index has not, or a label is no
@@ -51,8 +53,8 @@ def relabel(
             raise LabelError(f"{source} names {len(unknown)} images that the index has not: {some(unknown)}")
         names = [label for label in rows.values() if label is not None]
         class_ids = map_labels(names, manifest.plan.classes, dict(class_map or {}))
-        given = _given(directory, manifest.relabelling) if add else {}
-        given |= {ids[path]: None if label is None else class_ids[label] for path, label in rows.items()}
+        named = {ids[path]: None if label is None else class_ids[label] for path, label in rows.items()}
+        given = {**_given(directory, manifest.relabelling), **named} if add else named
         order = sorted(given)
         table = pa.table({"image_id": order, "label": [given[each] for each in order]}, schema=tables.LABELS)
         data = io.BytesIO()
@@ -60,7 +62,10 @@ def relabel(
         digest = hashlib.sha256(data.getvalue()).hexdigest()
         file = f"labels-{digest[:12]}.parquet"
         directory.write_file(file, data.getvalue())
+        gone = 0 if add else len(_earlier(directory, manifest.relabelling) - named.keys())
         _put(directory, Relabelling(file=file, sha256=digest, images=len(given)))
+    if gone:
+        note(f"the labels that were given to {gone:,} other images before are gone; --add keeps them")
     return len(rows)
 
 
@@ -71,6 +76,14 @@ def _given(directory: IndexDirectory, relabelling: Relabelling | None) -> dict[i
     catalog.check_labels(directory, relabelling)
     table = pq.read_table(directory.whole(directory.inside(relabelling.file)), schema=tables.LABELS)
     return dict(zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+
+def _earlier(directory: IndexDirectory, relabelling: Relabelling | None) -> set[int]:
+    """The images that have such labels; none where these are damaged: they are replaced."""
+    try:
+        return set(_given(directory, relabelling))
+    except DamagedIndexError:
+        return set()
 
 
 def restore_labels(directory: IndexDirectory) -> None:

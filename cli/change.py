@@ -139,11 +139,8 @@ def relabel(
     if original and add:
         raise typer.BadParameter("--add goes with --labels FILE")
     opened = open_index(index)
-    before = opened.relabelled
-    named = opened.relabel(labels, class_map=class_map, add=add)
+    named = opened.relabel(labels, class_map=class_map, add=add, note=remark)
     print(f"{named:,} images have the labels of {labels}" if labels else "the original labels are back")
-    if before and labels and not add:
-        remark(f"the labels that were given to {before:,} images before are gone; --add keeps them")
 
 
 def compact(

@@ -392,7 +392,11 @@ def test_labels_take_the_place_of_earlier_ones_or_come_besides(tmp_path: Path) -
         assert index.relabelled == 3
         assert index.verify().ok
         assert [tuple(row.values()) for row in index.sql(query)] == [(0, "b"), (1, "a"), (3, "a")]
-        assert index.relabel({"0003.png": "b"}) == 1
+        noted: list[str] = []
+        assert index.relabel({"0003.png": "b"}, note=noted.append) == 1
+        assert noted == ["the labels that were given to 2 other images before are gone; --add keeps them"]
+        index.relabel({"0003.png": "b"}, note=noted.append)
+        assert len(noted) == 1
         assert index.relabelled == 1
         assert [tuple(row.values()) for row in index.sql(query)] == [(0, "a"), (1, "b"), (3, "b")]
 
