@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from bagindex import derived
 from bagindex.arrays import array_offsets, open_checked, to_float32
-from bagindex.atlas.stored import open_map
 from bagindex.catalog import Catalog
 from bagindex.errors import NotKeptError, QueryError
 from bagindex.geometry import patch_ids
 from bagindex.invariants import Outcome, check_evidence_order
 from bagindex.merged import MergedEvidence, own_files, read
+from bagindex.patch_maps.stored import open_map
 from bagindex.reading import stored_pixels
 from bagindex.shards import images_digest
 from bagindex.similarity.ann import kind_of, open_neighbours

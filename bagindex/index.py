@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from bagindex import home
 from bagindex.accounts.questions import AccountQuestions
-from bagindex.atlas.questions import AtlasQuestions
 from bagindex.browsing import BrowseQuestions
 from bagindex.diff.questions import DiffQuestions
 from bagindex.errors import SettingsError, SourceError
@@ -19,6 +18,7 @@ from bagindex.evaluation.questions import AttributionQuestions
 from bagindex.exports.questions import ExportQuestions
 from bagindex.looking import LookQuestions
 from bagindex.observer import BuildObserver
+from bagindex.patch_maps.questions import PatchMapQuestions
 from bagindex.similarity.questions import SimilarityQuestions
 from bagindex.store import IndexDirectory
 from bagindex.words.questions import WordQuestions
@@ -49,7 +49,7 @@ class Index(
     WordQuestions,
     AccountQuestions,
     DiffQuestions,
-    AtlasQuestions,
+    PatchMapQuestions,
 ):
     """An index of patches and their evidence.
 

@@ -5,7 +5,7 @@ read.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +180,35 @@ class StoredEvidence(StoredPatches):
             here = np.flatnonzero(shards == shard)
             found[here] = self._map(shard)[class_id][places[here] - self._firsts[shard]]
         return found
+
+    def of_patches(self, class_id: int, patch_ids: NDArray[np.int64]) -> NDArray[np.float16]:
+        """A class's evidence in n patches, float16 [n].
+
+        Raises:
+            QueryError: there is no such patch.
+        """
+        images, cells = np.divmod(patch_ids, self.patches)
+        return self.at(class_id, self.places(images))[np.arange(len(cells)), cells]
+
+    def strongest(
+        self, patch_ids: NDArray[np.int64], progress: Callable[[int, int], None] = lambda _done, _total: None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """The class that each of n patches speaks most for, the first of equal ones, int64 [n], and its logit, float16.
+
+        Args:
+            patch_ids: int64 [n].
+            progress: hears how many of how many classes were looked at.
+
+        Raises:
+            QueryError: there is no such patch.
+        """
+        class_ids, logits = np.zeros(len(patch_ids), np.int64), np.full(len(patch_ids), -np.inf, np.float16)
+        for class_id in range(self._classes):
+            values = self.of_patches(class_id, patch_ids)
+            better = values > logits
+            class_ids[better], logits[better] = class_id, values[better]
+            progress(class_id + 1, self._classes)
+        return class_ids, logits
 
     def of_image(self, place: int, class_ids: Sequence[int] | None = None) -> NDArray[np.float16]:
         """An image's evidence for some classes, by default all, float16 [C, P]."""

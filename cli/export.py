@@ -148,10 +148,7 @@ def embedding_atlas(
         bagindex export embedding-atlas -o patches.parquet
         bagindex export embedding-atlas --class dress --where "label_name = 'skirt'" -o skirts.parquet
     """
-    with open_index(index) as opened, Steps("writing patches") as steps:
-        count = opened.export_features(
-            output, sample=sample, class_=class_, where=where, seed=seed, model=model, progress=steps.at
-        )
+    count = _write_features("embedding-atlas", output, index, sample, class_, where, seed, model)
     remark(f"wrote {count:,} patches to {output}: embedding-atlas {output} --vector feature --image patch")
 
 
@@ -172,15 +169,21 @@ def projector(
 
         bagindex export projector -o patches
     """
-    with open_index(index) as opened, Steps("writing patches") as steps:
-        count = opened.export_features(
-            output,
-            tool="projector",
-            sample=sample,
-            class_=class_,
-            where=where,
-            seed=seed,
-            model=model,
-            progress=steps.at,
-        )
+    count = _write_features("projector", output, index, sample, class_, where, seed, model)
     remark(f"wrote {count:,} patches to {output}: tensorboard --logdir {output}")
+
+
+def _write_features(
+    tool: str,
+    output: Path,
+    index: str | None,
+    sample: int,
+    class_: str | None,
+    where: str | None,
+    seed: int,
+    model: str | None,
+) -> int:
+    with open_index(index) as opened, Steps("writing patches") as steps:
+        return opened.export_features(
+            output, tool=tool, sample=sample, class_=class_, where=where, seed=seed, model=model, progress=steps.at
+        )

@@ -161,7 +161,7 @@ def test_few_decoded_pictures_are_kept(tmp_path: Path, monkeypatch: pytest.Monke
     source = opened(path)
     for entry in source.entries:
         source.read(entry)
-    assert list(source.crops._decoded) == [b"3.png", b"4.png"]  # type: ignore[attr-defined]
+    assert list(source.files._decoded) == [b"3.png", b"4.png"]  # type: ignore[attr-defined]
 
 
 def test_boxes_that_cannot_be_indexed_are_rejected(tmp_path: Path) -> None:

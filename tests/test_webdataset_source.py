@@ -89,7 +89,7 @@ def test_more_shards_than_may_stay_open(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(webdataset, "_OPEN", 2)
     source = opened(tmp_path / "set")
     assert [source.read(entry) for entry in source.entries] == [item.data for item in items(12)]
-    assert len(source.shards._open) == 2  # type: ignore[attr-defined]
+    assert len(source.files._open) == 2  # type: ignore[attr-defined]
 
 
 def test_splits_are_chosen(tmp_path: Path) -> None:

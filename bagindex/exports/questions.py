@@ -150,11 +150,11 @@ class ExportQuestions(Questions):
             QueryError: as for `top_patches`; the projector has no room for so many.
             OutputError: there is something, or it cannot be written.
         """
-        from bagindex.exports.atlas import write_atlas
+        from bagindex.exports.embedding_atlas import write_embedding_atlas
         from bagindex.exports.projector import write_projector
         from bagindex.exports.sampled import Sample
 
-        writers = {"embedding-atlas": write_atlas, "projector": write_projector}
+        writers = {"embedding-atlas": write_embedding_atlas, "projector": write_projector}
         if tool not in writers:
             raise SettingsError(f"features are written for {' or '.join(writers)}, not for {tool!r}")
         chosen = Sample(_least(sample, 1, "--sample"), None if class_ is None else self.find_class(class_), where, seed)

@@ -103,16 +103,10 @@ def batches(
 def _evidence(
     index: Opened, record: ModelRecord, sample: Sample, ids: NDArray[np.int64]
 ) -> tuple[list[int], list[float]]:
-    """The class of each patch's evidence and the logit, as stored; of equal ones the first."""
+    """The class of each patch's evidence and the logit, as stored."""
     stored = index._stored_evidence(record)
-    images, cells = np.divmod(ids, record.grid.patches)
-    asked = None if sample.class_ is None else [sample.class_.class_id]
-    class_ids, logits = np.empty(len(ids), np.int64), np.empty(len(ids), np.float32)
-    for image in np.unique(images):
-        here = np.flatnonzero(images == image)
-        (place,) = stored.places(np.array([image]))
-        values = stored.of_image(int(place), asked)[:, cells[here]]
-        best = values.argmax(axis=0)
-        class_ids[here] = best if asked is None else asked[0]
-        logits[here] = values[best, np.arange(len(here))]
-    return class_ids.tolist(), logits.tolist()
+    if sample.class_ is None:
+        class_ids, logits = stored.strongest(ids)
+        return class_ids.tolist(), logits.tolist()
+    class_id = sample.class_.class_id
+    return [class_id] * len(ids), stored.of_patches(class_id, ids).tolist()

@@ -84,6 +84,31 @@ class Source(Reader, Protocol):
         """What reads the files and does not have the list of them, which may be long: for other processes."""
 
 
+@dataclass(frozen=True)
+class ListedSource:
+    """What a listing has found, and what reads it. See `Source`.
+
+    Attributes:
+        files: reads the entries; it does not have the list of them.
+        label_columns: names of what may be labels, where the listing says so.
+    """
+
+    kind: str
+    name: str
+    location: str
+    entries: Sequence[Entry]
+    files: Reader
+    label_columns: Sequence[str] = ()
+
+    def reader(self) -> Reader:
+        """What reads the entries, without the list of them."""
+        return self.files
+
+    def read(self, entry: Entry) -> bytes:
+        """An entry's bytes; raises `Rejected` when they cannot be had."""
+        return self.files.read(entry)
+
+
 def describe(source: Source, listed: int | None = None) -> SourceRecord:
     """What an index remembers of a source; `fingerprint` covers every path, size (or version) and label.
 

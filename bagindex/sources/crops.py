@@ -26,7 +26,7 @@ from bagindex.errors import LabelError, SourceError
 from bagindex.geometry import Box, cut
 from bagindex.images import Rejected
 from bagindex.labels import read_csv_rows
-from bagindex.sources import Entry, Reader, place_hash, source_name
+from bagindex.sources import Entry, ListedSource, place_hash, source_name
 from bagindex.sources.folders import FolderSource, Layout
 from bagindex.sources.plain import as_ppm
 from bagindex_schemas.rejects import RejectCode
@@ -103,26 +103,7 @@ class CropReader:
                     del self._decoded[path]
 
 
-@dataclass(frozen=True)
-class CropSource:
-    """The boxes of a list."""
-
-    name: str
-    location: str
-    entries: list[Entry]
-    crops: CropReader
-    kind: str = "crops"
-
-    def reader(self) -> Reader:
-        """What cuts them out."""
-        return self.crops
-
-    def read(self, entry: Entry) -> bytes:
-        """A box; see `CropReader.read`."""
-        return self.crops.read(entry)
-
-
-def open_crops(listing: Path, data: Path | None, label: str | None, follow_symlinks: bool) -> CropSource:
+def open_crops(listing: Path, data: Path | None, label: str | None, follow_symlinks: bool) -> ListedSource:
     """List boxes of pictures.
 
     Args:
@@ -148,7 +129,9 @@ def open_crops(listing: Path, data: Path | None, label: str | None, follow_symli
     entries.sort(key=lambda entry: entry.path)
     files = FolderSource(root, Layout.FLAT, root.name, (), follow_symlinks)
     place = listing.resolve()
-    return CropSource(source_name(place.stem, place.parent.name), place_hash(place), entries, CropReader(files))
+    return ListedSource(
+        "crops", source_name(place.stem, place.parent.name), place_hash(place), entries, CropReader(files)
+    )
 
 
 def _entries(rows: Iterable[_Row], root: Path, listing: Path) -> Iterator[Entry]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bagindex.errors import SettingsError, SourceError
 from bagindex.images import Rejected
-from bagindex.sources import Entry, Reader, place_hash
+from bagindex.sources import Entry, ListedSource, Reader, place_hash
 from bagindex.sources.datasets import datasets_folder
 from bagindex.sources.folders import FolderSource, Layout
 from bagindex.sources.plain import as_ppm, ppm_bytes
@@ -35,25 +35,6 @@ _NAMES = {
 _SPLITS = ("test", "val", "valid")
 """Without --split, the first of these that a data set has: what a model was not trained on."""
 _DIGITS = 6
-
-
-@dataclass(frozen=True)
-class TorchvisionSource:
-    """One data set, of which `rows` reads the pictures."""
-
-    name: str
-    location: str
-    entries: Sequence[Entry]
-    rows: Reader
-    kind: str = "torchvision"
-
-    def reader(self) -> Reader:
-        """What reads the pictures."""
-        return self.rows
-
-    def read(self, entry: Entry) -> bytes:
-        """A picture's file; raises `Rejected` when it cannot be had."""
-        return self.rows.read(entry)
 
 
 @dataclass(frozen=True)
@@ -89,7 +70,7 @@ class ArrayReader:
         return as_ppm(pixels.transpose(1, 2, 0) if _channels_first(self._pixels) else pixels)
 
 
-def open_torchvision(place: str, split: str | None, data: Path | None, ids: bool = False) -> TorchvisionSource:
+def open_torchvision(place: str, split: str | None, data: Path | None, ids: bool = False) -> ListedSource:
     """List a data set, which torchvision fetches where it is not here.
 
     Args:
@@ -112,7 +93,7 @@ def open_torchvision(place: str, split: str | None, data: Path | None, ids: bool
     entries, rows = _files(dataset, asked.root) or _array(dataset, replace(asked, split=split))
     entries.sort(key=lambda entry: entry.path)
     called = "-".join((name.lower(), *([split] if split else [])))
-    return TorchvisionSource(called, place_hash(asked.root / called), entries, rows)
+    return ListedSource("torchvision", called, place_hash(asked.root / called), entries, rows)
 
 
 def _load(asked: _Asked, download: bool) -> tuple[Any, str | None]:

@@ -9,13 +9,13 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bagindex.errors import LabelError, SourceError
 from bagindex.images import Rejected
-from bagindex.sources import Entry, Reader
+from bagindex.sources import Entry, ListedSource
 from bagindex.sources.archives import TarSource
 from bagindex.sources.files import Found, Stamp
 from bagindex.sources.folders import PICTURE_ENDINGS
@@ -72,29 +72,7 @@ class ShardReader:
             return self._open[name]
 
 
-@dataclass(frozen=True)
-class WebDatasetSource:
-    """The pictures of some archives; `entries` are called `ARCHIVE/MEMBER`, and `label_columns` are the endings and
-    fields that may be labels.
-    """
-
-    name: str
-    location: str
-    entries: Sequence[Entry]
-    shards: ShardReader
-    label_columns: Sequence[str] = ()
-    kind: str = "webdataset"
-
-    def reader(self) -> Reader:
-        """What reads the archives."""
-        return self.shards
-
-    def read(self, entry: Entry) -> bytes:
-        """A picture; see `ShardReader.read`."""
-        return self.shards.read(entry)
-
-
-def open_webdataset(found: Found[Path], label: str | None, note: Callable[[str], None]) -> WebDatasetSource:
+def open_webdataset(found: Found[Path], label: str | None, note: Callable[[str], None]) -> ListedSource:
     """List the pictures of some archives.
 
     Args:
@@ -128,7 +106,7 @@ def open_webdataset(found: Found[Path], label: str | None, note: Callable[[str],
         there = some(sorted(named)) or "pictures alone"
         raise SourceError(f"no sample in {found.place} has {label!r}, which --label-column says: it has {there}")
     entries.sort(key=lambda entry: entry.path)
-    return WebDatasetSource(found.name, found.location, entries, ShardReader(shards), sorted(named))
+    return ListedSource("webdataset", found.name, found.location, entries, ShardReader(shards), sorted(named))
 
 
 @dataclass

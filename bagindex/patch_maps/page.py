@@ -10,14 +10,14 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from bagindex.atlas.drawing import OTHERS, limit_of, palette
 from bagindex.errors import NotKeptError
 from bagindex.figures.page import data_uri, document, escape
 from bagindex.figures.style import DIVERGING
+from bagindex.patch_maps.drawing import OTHERS, limit_of, palette
 from bagindex.text import logit_text
 
 if TYPE_CHECKING:
-    from bagindex.atlas.result import PatchMap, Point
+    from bagindex.patch_maps.result import PatchMap, Point
 
 _SIDE = 1000
 """Of the drawing, in its own units."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from bagindex.accounts.shortcuts import Crops
-from bagindex.atlas.result import PatchMap, Point
-from bagindex.atlas.stored import StoredMap
 from bagindex.catalog import Catalog
+from bagindex.patch_maps.result import PatchMap, Point
+from bagindex.patch_maps.stored import StoredMap
 from bagindex.stored import StoredEvidence
 from bagindex.words.vocabulary import Vocabulary
 from bagindex_schemas.records import ClassRecord

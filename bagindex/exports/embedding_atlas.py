@@ -27,7 +27,7 @@ _TEXT = ("class", "label", "predicted", "path")
 _NUMBERS = ("patch_id", "image_id", "row", "col")
 
 
-def write_atlas(
+def write_embedding_atlas(
     index: Opened, record: ModelRecord, sample: Sample, path: Path, progress: Callable[[int, int], None]
 ) -> int:
     """Write the file.

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from bagindex import derived
 from bagindex.arrays import CHECKED, open_checked
-from bagindex.atlas.embedding import ITERATIONS, LEAST, check_installed, embed
 from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
 from bagindex.observer import hundredths
+from bagindex.patch_maps.embedding import ITERATIONS, LEAST, check_installed, embed
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredEvidence, StoredFeatures
 from bagindex.words.sampling import draw
@@ -55,7 +55,6 @@ def make_of_patches(
     directory: IndexDirectory,
     features: StoredFeatures,
     evidence: StoredEvidence,
-    classes: int,
     sample: int,
     seed: int,
     progress: Callable[[int, int], None],
@@ -74,14 +73,9 @@ def make_of_patches(
     started = time.monotonic()
     chosen, vectors = draw(features, sample, np.random.default_rng(seed), hundredths(progress, 0, _READING))
     places, cells = np.divmod(chosen, features.patches)
-    class_ids, logits = _strongest(evidence, places, cells, classes, hundredths(progress, _READING, _JUDGING))
-    points = _Points(
-        vectors,
-        features.image_ids[places] * features.patches + cells,
-        np.full(len(chosen), -1, np.int32),
-        class_ids,
-        logits,
-    )
+    patch_ids = features.image_ids[places] * features.patches + cells
+    class_ids, logits = evidence.strongest(patch_ids, hundredths(progress, _READING, _JUDGING))
+    points = _Points(vectors, patch_ids, np.full(len(chosen), -1, np.int32), class_ids, logits.astype(np.float32))
     return _store(directory, features, derived.MAP, points, sample, None, seed, progress, started)
 
 
@@ -124,24 +118,6 @@ def words_digest(directory: IndexDirectory, catalog: Catalog, model: str) -> str
     """SHA-256 of the visual words that a catalog names, by which a map knows whether they are its own."""
     record = derived.read(directory.inside(catalog.words[model]), derived.WORDS, WordsRecord)
     return record.files["words.parquet"].sha256
-
-
-def _strongest(
-    evidence: StoredEvidence,
-    places: NDArray[np.int64],
-    cells: NDArray[np.int64],
-    classes: int,
-    progress: Callable[[int, int], None],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The class that each of n patches speaks most for, the first of equal ones, int64 [n], and its logit, float32."""
-    best, logits = np.zeros(len(places), np.int64), np.full(len(places), -np.inf, np.float32)
-    rows = np.arange(len(places))
-    for class_id in range(classes):
-        values = evidence.at(class_id, places)[rows, cells].astype(np.float32)
-        better = values > logits
-        best[better], logits[better] = class_id, values[better]
-        progress(class_id + 1, classes)
-    return best, logits
 
 
 def _store(

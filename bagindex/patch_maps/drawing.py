@@ -15,7 +15,7 @@ from bagindex.figures.style import DIVERGING, FAINT, SMALL, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bagindex.atlas.result import PatchMap, Point
+    from bagindex.patch_maps.result import PatchMap, Point
 
 COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),

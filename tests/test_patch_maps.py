@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from bagindex import Index, derived
-from bagindex.atlas.embedding import components, embed
 from bagindex.errors import NotKeptError, QueryError, SettingsError
+from bagindex.patch_maps.embedding import components, embed
 from bagindex.store import IndexDirectory
 from bagindex_schemas.derived import MapRecord
 from bagindex_schemas.records import Keep
@@ -38,7 +38,7 @@ def groups(images: int = 6) -> np.ndarray:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index with both maps, of all its 36 patches and of six words. Not to be changed."""
-    folder = tmp_path_factory.mktemp("atlas") / "i"
+    folder = tmp_path_factory.mktemp("map") / "i"
     words = np.tile(np.arange(PATCHES), (6, 1))
     with worded_index(folder, groups(), LABELS, words) as index:
         index.make_map(sample=100)

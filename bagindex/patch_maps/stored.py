@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from bagindex import derived
 from bagindex.arrays import UNREADABLE, open_checked
-from bagindex.atlas.making import words_digest
 from bagindex.catalog import Catalog
 from bagindex.errors import DamagedIndexError, NotKeptError
+from bagindex.patch_maps.making import words_digest
 from bagindex.store import IndexDirectory
 from bagindex.stored import StoredFeatures
 from bagindex.text import first_line

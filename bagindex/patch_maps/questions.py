@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from bagindex.opened import Opened
 
 if TYPE_CHECKING:
-    from bagindex.atlas.result import PatchMap
+    from bagindex.patch_maps.result import PatchMap
     from bagindex_schemas.derived import MapRecord
 
 
-class AtlasQuestions(Opened):
+class PatchMapQuestions(Opened):
     """Maps of an opened index's patches."""
 
     def map_made(self, *, words: bool = False, model: str | None = None) -> MapRecord | None:
@@ -24,8 +24,8 @@ class AtlasQuestions(Opened):
             model: which model; may be left out where there is one.
         """
         from bagindex import derived
-        from bagindex.atlas.stored import open_map
         from bagindex.errors import DamagedIndexError, NotKeptError
+        from bagindex.patch_maps.stored import open_map
 
         record = self._model(model)
         if derived.newest(self._directory, record.name, _kind(words)) is None:
@@ -47,8 +47,8 @@ class AtlasQuestions(Opened):
             UnknownClassError: no such class.
             NotKeptError: no map was made, what it was made of has changed since, or the index keeps no features.
         """
-        from bagindex.atlas.asking import ask
-        from bagindex.atlas.stored import open_map
+        from bagindex.patch_maps.asking import ask
+        from bagindex.patch_maps.stored import open_map
 
         record = self._model(model)
         asked = None if class_ is None else self.find_class(class_)
@@ -81,7 +81,7 @@ class AtlasQuestions(Opened):
             SettingsError: openTSNE is not installed.
             LockedError: another process is writing the index.
         """
-        from bagindex.atlas.making import SAMPLE, make_of_patches, make_of_words
+        from bagindex.patch_maps.making import SAMPLE, make_of_patches, make_of_words
 
         with self._directory.writing():
             self._reopen()  # images may have come since the index was opened
@@ -91,7 +91,7 @@ class AtlasQuestions(Opened):
                 made = make_of_words(directory, self._catalog, features, self._words_of(record), seed, progress)
             else:
                 evidence, count = self._stored_evidence(record), SAMPLE if sample is None else sample
-                made = make_of_patches(directory, features, evidence, len(self.classes), count, seed, progress)
+                made = make_of_patches(directory, features, evidence, count, seed, progress)
         self._reopen()
         return made
 

@@ -105,7 +105,7 @@ class PatchMap(PicturedAccount):
 
     def to_dict(self) -> dict[str, Any]:
         """The whole as a JSON object, column by column."""
-        from bagindex.atlas.drawing import limit_of
+        from bagindex.patch_maps.drawing import limit_of
 
         return {
             "title": self.title,
@@ -124,7 +124,7 @@ class PatchMap(PicturedAccount):
 
     def figure(self) -> Figure:
         """The points, in colours."""
-        from bagindex.atlas.drawing import map_figure
+        from bagindex.patch_maps.drawing import map_figure
 
         return map_figure(self)
 
@@ -138,7 +138,7 @@ class PatchMap(PicturedAccount):
 
     def to_html(self) -> str:
         """A page, in one file, on which the patch is shown of the point that the mouse or the keyboard is at."""
-        from bagindex.atlas.page import page
+        from bagindex.patch_maps.page import page
 
         return page(self)
 
