@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 
@@ -22,6 +23,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell has what it starts in the background ignore SIGINT, and so would all that is started here to be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Times belong in benchmarks, whatever the profile: CI's draws the same each time.
+hypothesis.settings.register_profile("bagindex", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("bagindex")
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 

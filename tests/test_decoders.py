@@ -67,7 +67,8 @@ def gone(pid: int, seconds: float = 10.0) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1:  # its other threads may end after its first
                 return True
         except (FileNotFoundError, ProcessLookupError):
             return True
