@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +18,7 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key
 from bagindex import Index, demo
 from bagindex_cli import main
 from faults.trials import Judge
+from once import made_once
 
 pytest_plugins = ["browsing_page", "sites", "stores"]
 # Files run side by side: OpenMP's threads, which spin while they wait, would take each other's time.
@@ -42,12 +45,19 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         print(f"\n{report.nodeid} ({report.when})\n{report.longreprtext}", file=sys.__stderr__, flush=True)
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A new folder each time. They are counted here: pytest would list all that there are, for each of thousands."""
+    base = tmp_path_factory.mktemp("homes")
+    return (base / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BAGINDEX_HOME", str(tmp_path_factory.mktemp("home")))
-    monkeypatch.setenv("BAGINDEX_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
-    monkeypatch.setenv("BAGINDEX_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setenv("BAGINDEX_DATASETS", str(tmp_path_factory.mktemp("datasets")))
+def _home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    home = next(_homes)
+    for name in ("home", "weights", "cache", "datasets"):
+        (home / name).mkdir(parents=True)
+        monkeypatch.setenv(f"BAGINDEX_{name.upper()}", str(home / name))
     for name in ("INDEX", "IMAGENET", "CONFIG", "WEIGHTS_URL", "DATASETS_URL"):
         monkeypatch.delenv(f"BAGINDEX_{name}", raising=False)
 
@@ -60,20 +70,27 @@ def home_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def planted_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 pictures of planted evidence, six classes, in `pictures/`, and the demo's model, `bagnet33.safetensors`."""
-    folder = tmp_path_factory.mktemp("planted")
-    demo.plant(folder / "pictures", 8, 77, wrong=0.25)
-    (folder / "pictures" / "truth.csv").rename(folder / "truth.csv")
-    (folder / "bagnet33.safetensors").write_bytes(demo.weights().read_bytes())
-    return folder
+    """48 pictures of planted evidence, six classes, in `pictures/`, and the demo's model, `bagnet33.safetensors`. Not
+    to be changed.
+    """
+
+    def make(folder: Path) -> None:
+        demo.plant(folder / "pictures", 8, 77, wrong=0.25)
+        (folder / "pictures" / "truth.csv").rename(folder / "truth.csv")
+        (folder / "bagnet33.safetensors").write_bytes(demo.weights().read_bytes())
+
+    return made_once(tmp_path_factory, "planted", make)
 
 
 @pytest.fixture(scope="session")
-def planted_index(planted_folder: Path) -> Index:
+def planted_index(planted_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Index:
     """Their index: real evidence of a real (narrow) BagNet-33. Not to be changed."""
-    return Index.build(
-        planted_folder / "pictures", weights=planted_folder / "bagnet33.safetensors", out=planted_folder / "index"
-    )
+
+    def make(folder: Path) -> None:
+        weights = planted_folder / "bagnet33.safetensors"
+        Index.build(planted_folder / "pictures", weights=weights, out=folder / "index").close()
+
+    return _copy(made_once(tmp_path_factory, "planted-index", make) / "index", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -85,27 +102,37 @@ def damage_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_report(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoReport:
     """What `bagindex demo` does. Not to be changed."""
-    return demo.run(tmp_path_factory.mktemp("demo"))
+    folder = made_once(tmp_path_factory, "demo", demo.run)
+    pictures, index = folder / "pictures", Index.open(folder / "index")
+    return demo.DemoReport(index, pictures, folder / demo.SHEET, demo.subrows(index, demo.read_truth(pictures)))
 
 
 @pytest.fixture(scope="session")
 def planted_words(planted_index: Index, tmp_path_factory: pytest.TempPathFactory) -> Index:
     """The index of the planted pictures with 64 visual words. Not to be changed."""
-    return _with_words(planted_index, tmp_path_factory, 64)
+    return _with_words(planted_index, tmp_path_factory, "planted-words", 64)
 
 
 @pytest.fixture(scope="session")
 def demo_words(demo_report: demo.DemoReport, tmp_path_factory: pytest.TempPathFactory) -> Index:
     """The demo's index with 256 visual words. Not to be changed."""
-    return _with_words(demo_report.index, tmp_path_factory, 256)
+    return _with_words(demo_report.index, tmp_path_factory, "demo-words", 256)
 
 
-def _with_words(index: Index, folders: pytest.TempPathFactory, count: int) -> Index:
-    folder = folders.mktemp("words") / "index"
-    shutil.copytree(index.path, folder)
-    index = Index.open(folder)
-    index.make_words(count)
-    return index
+def _with_words(index: Index, folders: pytest.TempPathFactory, name: str, count: int) -> Index:
+    def make(folder: Path) -> None:
+        shutil.copytree(index.path, folder / "index")
+        with Index.open(folder / "index") as copy:
+            copy.make_words(count)
+
+    return _copy(made_once(folders, name, make) / "index", folders)
+
+
+def _copy(index: Path, folders: pytest.TempPathFactory) -> Index:
+    """An index that is this process's own: it would be missed if a test of another changed it after all."""
+    folder = folders.mktemp("index") / "index"
+    shutil.copytree(index, folder)
+    return Index.open(folder)
 
 
 class Result:

@@ -159,9 +159,9 @@ def test_wrong_feature_breaks_the_fourth_invariant(folder: Path) -> None:
     assert problems == ["linear/shard-00000: patch 7 of image 1, run alone, does not give its stored feature"]
 
 
-def test_other_pixels_break_the_fourth_invariant(planted_folder: Path, tmp_path: Path) -> None:
+def test_other_pixels_break_the_fourth_invariant(planted_index: Index, tmp_path: Path) -> None:
     folder = tmp_path / "index"
-    shutil.copytree(planted_folder / "index", folder)
+    shutil.copytree(planted_index.path, folder)
     shard = folder / "images" / "shard-00000"
     columns = pq.read_table(shard / "pixels.parquet").to_pydict()
     columns["pixels"] = columns["pixels"][1:] + columns["pixels"][:1]

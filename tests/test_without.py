@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,7 +111,9 @@ def test_a_single_class(tmp_path: Path) -> None:
         assert index.without(0).overall.after == 5
 
 
-def test_what_cannot_be_answered(index: Index, planted_index: Index, tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
+def test_what_cannot_be_answered(
+    index: Index, planted_folder: Path, planted_index: Index, tmp_path: Path, run: Any
+) -> None:
     for words in (3, -1):
         with pytest.raises(QueryError, match=f"no word {words}: they go from 0 to 2"):
             index.without(words)
@@ -118,10 +121,8 @@ def test_what_cannot_be_answered(index: Index, planted_index: Index, tmp_path: P
         index.without([])
     with pytest.raises(QueryError, match="makes them"):
         planted_index.without(0)
-    source = planted_index.path.parent
-    bare = Index.build(
-        source / "pictures", weights=source / "bagnet33.safetensors", out=tmp_path / "b", keep="summary", limit=2
-    )
+    weights = planted_folder / "bagnet33.safetensors"
+    bare = Index.build(planted_folder / "pictures", weights=weights, out=tmp_path / "b", keep="summary", limit=2)
     for ask in (lambda: bare.without(0), bare.shortcuts, bare.confusions):
         with pytest.raises(QueryError, match="run the same build with --keep evidence"):
             ask()

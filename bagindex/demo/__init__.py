@@ -21,7 +21,20 @@ from bagindex.index import Index, PathLike
 from bagindex.observer import BuildObserver
 from bagindex.results import PlacedPatch, TopPatches
 
-__all__ = ["CLASSES", "SPLITS", "DemoReport", "Subrow", "find_planted", "plant", "run", "seed_of", "weights"]
+__all__ = [
+    "CLASSES",
+    "SHEET",
+    "SPLITS",
+    "DemoReport",
+    "Subrow",
+    "find_planted",
+    "plant",
+    "read_truth",
+    "run",
+    "seed_of",
+    "subrows",
+    "weights",
+]
 
 PICTURES = 50
 """Pictures of each class in the demo."""
@@ -29,6 +42,8 @@ WRONG = 0.25
 """Share of them that hold something that speaks for another class: more than the model was trained on, so that there
 is something to find."""
 SPLITS = ("train", "validation")
+SHEET = "top-patches.png"
+"""The file below the demo's folder that shows the top patches."""
 _K = 7
 _SHARE = 0.25
 
@@ -78,7 +93,7 @@ def run(folder: PathLike, observer: BuildObserver | None = None) -> DemoReport:
         SettingsError: the folder holds something else.
     """
     place = Path(folder)
-    pictures, sheet = place / "pictures", place / "top-patches.png"
+    pictures, sheet = place / "pictures", place / SHEET
     others = {path.name for path in place.iterdir()} - {"pictures", "index", sheet.name} if place.is_dir() else set()
     if others or (place.exists() and not place.is_dir()):
         raise SettingsError(f"{place} holds something else: give an empty or new folder")
@@ -89,13 +104,18 @@ def run(folder: PathLike, observer: BuildObserver | None = None) -> DemoReport:
     truth = read_truth(pictures)
     with as_file(weights()) as file:
         index = Index.build(pictures, weights=file, out=place / "index", observer=observer)
-    subrows = tuple(_subrow(index, each.name, right, truth) for each in CLASSES for right in (True, False))
+    found = subrows(index, truth)
     rows = [
         figure3.Row(right.class_name, [_strip(right)], [_strip(wrong)])
-        for right, wrong in zip(subrows[::2], subrows[1::2], strict=True)
+        for right, wrong in zip(found[::2], found[1::2], strict=True)
     ]
     sheet.write_bytes(figure3.to_png(rows, index.models))
-    return DemoReport(index, pictures, sheet, subrows)
+    return DemoReport(index, pictures, sheet, found)
+
+
+def subrows(index: Index, truth: Iterable[Planted]) -> tuple[Subrow, ...]:
+    """Both subrows of every class, that of right images first."""
+    return tuple(_subrow(index, each.name, right, truth) for each in CLASSES for right in (True, False))
 
 
 def seed_of(split: str, seed: int) -> int:
