@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("bagindex", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("bagindex")
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse tests of one name: where tests are shared out, only one of them would be run."""
+    again = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
+    if again:
+        raise pytest.UsageError(f"tests of one name: {', '.join(again)}")
 
 
 @pytest.hookimpl(tryfirst=True)
