@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -46,7 +47,10 @@ _PIXELS = """(element) => {
   const [height, width] = [element.naturalHeight ?? element.height, element.naturalWidth ?? element.width];
   const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   copy.drawImage(element, 0, 0);
-  return { size: [height, width, 4], data: [...copy.getImageData(0, 0, width, height).data] };
+  const { data } = copy.getImageData(0, 0, width, height);
+  let text = "";  // a list of numbers would take long to hand over
+  for (let at = 0; at < data.length; at += 8192) text += String.fromCharCode(...data.subarray(at, at + 8192));
+  return { size: [height, width, 4], data: btoa(text) };
 }"""
 # All of a panel, and of a page what is counted below.
 _FURTHER = """() => {
@@ -108,8 +112,9 @@ class BrowserThread:
 
     def start(self) -> None:
         """Start the browser."""
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
 
+        expect.set_options(timeout=_PATIENCE)
         self._playwright = sync_playwright().start()
         self.browser = self._playwright.chromium.launch(executable_path=self._path, args=_ARGUMENTS)
 
@@ -284,7 +289,7 @@ def panel(page: Page) -> Locator:
 def pixels(element: Locator) -> np.ndarray:
     """What a picture or a canvas shows: uint8 [height, width, RGB and opacity]."""
     found = element.evaluate(_PIXELS)
-    return np.array(found["data"], np.uint8).reshape(found["size"])
+    return np.frombuffer(base64.b64decode(found["data"]), np.uint8).reshape(found["size"])
 
 
 def check_heatmap(canvas: Locator, index: Index, image: int, name: str, model: str | None = None) -> None:
