@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -22,9 +23,19 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
+# Of two such switches the last holds, so Playwright's own list comes first. Then: each window would have two pages to
+# draw suggestions below an address bar that nobody sees, and another process in stock.
+_WITHOUT = [
+    *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades", "LensOverlay"),
+    *("HttpsFirstBalancedModeAutoEnable", "MediaRouter", "PaintHolding", "ThirdPartyStoragePartitioning"),
+    *("AvoidCorsURLLoaderRestartOnRedirect", "OptimizationHints", "NetworkTimeServiceQuerying", "AimEnabled"),
+    *("PreconnectToSearch", "WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess"),
+]
 _ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
+    *("--disable-component-update", "--disable-sync", f"--disable-features={','.join(_WITHOUT)}"),
+    # Nobody else is reached. Playwright's routes would see to that, too, but have every file loaded anew each time.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 _PATIENCE = 15_000
 """Milliseconds that something may take to appear: what takes as long is broken."""
@@ -36,7 +47,10 @@ _PIXELS = """(element) => {
   const [height, width] = [element.naturalHeight ?? element.height, element.naturalWidth ?? element.width];
   const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   copy.drawImage(element, 0, 0);
-  return { size: [height, width, 4], data: [...copy.getImageData(0, 0, width, height).data] };
+  const { data } = copy.getImageData(0, 0, width, height);
+  let text = "";  // a list of numbers would take long to hand over
+  for (let at = 0; at < data.length; at += 8192) text += String.fromCharCode(...data.subarray(at, at + 8192));
+  return { size: [height, width, 4], data: btoa(text) };
 }"""
 # All of a panel, and of a page what is counted below.
 _FURTHER = """() => {
@@ -98,8 +112,9 @@ class BrowserThread:
 
     def start(self) -> None:
         """Start the browser."""
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
 
+        expect.set_options(timeout=_PATIENCE)
         self._playwright = sync_playwright().start()
         self.browser = self._playwright.chromium.launch(executable_path=self._path, args=_ARGUMENTS)
 
@@ -209,7 +224,6 @@ def open_page(browser: BrowserThread, watch: Watch) -> Iterator[OpenPage]:
         contexts.append(context)
         context.set_default_timeout(_PATIENCE)
         context.add_init_script(_WATCHING)
-        context.route(re.compile(rf"^(?!{re.escape(service.address)}/|data:|blob:)"), lambda route: route.abort())
         page = context.new_page()
         watch.follow(page, service.address)
         context.on("page", lambda other: watch.follow(other, service.address))
@@ -275,7 +289,7 @@ def panel(page: Page) -> Locator:
 def pixels(element: Locator) -> np.ndarray:
     """What a picture or a canvas shows: uint8 [height, width, RGB and opacity]."""
     found = element.evaluate(_PIXELS)
-    return np.array(found["data"], np.uint8).reshape(found["size"])
+    return np.frombuffer(base64.b64decode(found["data"]), np.uint8).reshape(found["size"])
 
 
 def check_heatmap(canvas: Locator, index: Index, image: int, name: str, model: str | None = None) -> None:

@@ -31,6 +31,16 @@ PLACES = {
     "picture": "/picture",
 }
 WIDE, NARROW = {"width": 1360, "height": 900}, {"width": 390, "height": 800}
+# What is behind letters takes axe longer than all else: of tiles that look alike, it looks at the first six of a list.
+_AXE = """async () => {
+  const colours = "color-contrast", resultTypes = ["violations"];
+  const alike = "ul.tiles > li:nth-child(n + 7):not(:has([aria-current]))";
+  const found = [
+    await axe.run(document, { resultTypes, rules: { [colours]: { enabled: false } } }),
+    await axe.run({ exclude: [[alike]] }, { resultTypes, runOnly: { type: "rule", values: [colours] } }),
+  ];
+  return found.flatMap((each) => each.violations);
+}"""
 
 
 def check_with_axe(page: Page, where: str) -> None:
@@ -40,10 +50,10 @@ def check_with_axe(page: Page, where: str) -> None:
         page.set_viewport_size(size)  # type: ignore[arg-type]
         page.emulate_media(color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]
         settled(page)
-        found: dict[str, Any] = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+        found: list[dict[str, Any]] = page.evaluate(_AXE)
         said = [
             f"{where}, {colours}: {each['impact']} {each['id']}: {[node['html'][:120] for node in each['nodes'][:3]]}"
-            for each in found["violations"]
+            for each in found
         ]
         assert said == []
     check_widths(page, where)
