@@ -8,7 +8,7 @@ from typing import Any
 
 from bagindex.catalog import Catalog
 from bagindex.query import run
-from bagindex.views import literal
+from bagindex.sql_names import literal
 from bagindex_schemas.about import RELATIONS
 from bagindex_schemas.records import ModelRecord
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +16,7 @@ from bagindex.catalog import Catalog
 from bagindex.errors import QueryError
 from bagindex.results import QueryResult
 from bagindex.selecting import select_tree
-from bagindex.views import MACROS, VIEWS, WORD_VIEWS
+from bagindex.sql_names import MACROS, VIEWS, WORD_VIEWS, unique, unique_names
 
 _Found = TypeVar("_Found")
 _EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?\s", re.IGNORECASE)
@@ -106,23 +106,6 @@ def _interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], _Fo
         except BaseException:
             connection.interrupt()
             raise
-
-
-def unique(table: pa.Table) -> pa.Table:
-    """Number the columns whose name is there already: rows become dictionaries later."""
-    return table.rename_columns(unique_names(table.column_names))
-
-
-def unique_names(names: Iterable[str]) -> list[str]:
-    """Names of which one that comes again has a number."""
-    numbers: dict[str, int] = {}
-    for name in names:
-        unique = name
-        while unique in numbers:
-            numbers[name] += 1
-            unique = f"{name}_{numbers[name]}"
-        numbers[unique] = 1
-    return list(numbers)
 
 
 def _explain(catalog: Catalog, error: duckdb.Error) -> str:

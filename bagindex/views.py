@@ -12,26 +12,13 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from bagindex.errors import DamagedIndexError
+from bagindex.sql_names import MACROS, VIEWS, WORD_VIEWS, literal
 from bagindex.store import EVIDENCE, IMAGES, REMAKE, IndexDirectory, check_size, latest_first, merged_range
 from bagindex_schemas.records import IndexManifest, ModelRecord
 
 if TYPE_CHECKING:
     import duckdb
 
-WORD_VIEWS = ("words", "word_evidence", "patch_words")
-VIEWS = ("predictions", "image_evidence", "evidence", "features", "pixels", *WORD_VIEWS)
-"""The views that a catalog may have; `classes`, `models`, `images` and `rejects` are tables."""
-MACROS: Mapping[str, Sequence[str]] = {
-    "class_number": (),
-    "model_name": (),
-    "image_number": (),
-    "evidence_of": ("evidence",),
-    "margin": ("evidence",),
-    "confusions": ("predictions",),
-    "words_of": ("evidence", "words", "patch_words"),
-    "image_words": ("evidence", "patch_words"),
-}
-"""The macros, and the views that each needs; a catalog has those whose views it has."""
 NATIVE_TABLES = ("predictions", "image_evidence")
 """What becomes native tables, where it is not too large."""
 _NATIVE_WORDS = ("words", "word_evidence")
@@ -249,11 +236,6 @@ def mentioned(text: str) -> list[str]:
 def sql_digest() -> str:
     """SHA-256 of the SQL that catalogs are made with: one that another version made is made again."""
     return hashlib.sha256("".join(map(_text, _TEMPLATES)).encode()).hexdigest()
-
-
-def literal(value: str | float) -> str:
-    """A value as SQL writes it."""
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
 def _text(name: str) -> str:

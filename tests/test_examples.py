@@ -11,8 +11,8 @@ import pytest
 from bagindex import Index, catalog
 from bagindex.build import BuildSettings, build
 from bagindex.sandbox.pool import Limits, SqlPool
+from bagindex.sql_names import MACROS, VIEWS
 from bagindex.store import IndexDirectory
-from bagindex.views import MACROS, VIEWS
 from bagindex_schemas.about import RELATIONS
 from fakes import LinearCompute, MemorySource
 from wordy import worded_index

@@ -94,7 +94,7 @@ class RemoteDirectory(IndexDirectory):
         import duckdb
 
         from bagindex.remote.files import MirrorFileSystem
-        from bagindex.views import literal
+        from bagindex.sql_names import literal
 
         connection = duckdb.connect(config=config)
         try:

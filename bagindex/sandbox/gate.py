@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bagindex.errors import QueryError
-from bagindex.views import MACROS, VIEWS
+from bagindex.sql_names import MACROS, VIEWS
 
 if TYPE_CHECKING:
     import duckdb

@@ -13,8 +13,8 @@ from bagindex.errors import OutdatedError
 from bagindex.query import remedy
 from bagindex.remote.places import PROTOCOL
 from bagindex.sandbox.gate import TABLES, Names
+from bagindex.sql_names import MACROS
 from bagindex.store import IndexDirectory
-from bagindex.views import MACROS
 
 _TRIES = 4
 _FAR = (

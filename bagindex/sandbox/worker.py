@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from bagindex.errors import QueryError
 from bagindex.processes import frames, inside
-from bagindex.query import unique
 from bagindex.sandbox import confine, gate
+from bagindex.sql_names import literal, unique
 from bagindex.text import first_line
-from bagindex.views import literal
 
 if TYPE_CHECKING:
     import duckdb

@@ -4,7 +4,7 @@
    is asked by number, since what libc calls within itself does not come by. An operation is made and written down under
    one lock: the order of the journal is the order in which things happened.
 
-   What is brought to the disk is not waited for: a killed process leaves what it wrote, synchronised or not. */
+   Nothing waits until it is on the disk, armed or not: a killed process leaves what it wrote, synchronised or not. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -234,8 +234,8 @@ int fallocate(int fd, int mode, off_t offset, off_t size) {
     OF_DESCRIPTOR(fd, (errno = EOPNOTSUPP, -1), syscall(SYS_fallocate, fd, mode, offset, size));
 }
 int fallocate64(int fd, int mode, off64_t offset, off64_t size) { return fallocate(fd, mode, offset, size); }
-int fsync(int fd) { OF_DESCRIPTOR(fd, CHANGE(SYNC, 0, path, NULL, 0), syscall(SYS_fsync, fd)); }
-int fdatasync(int fd) { OF_DESCRIPTOR(fd, CHANGE(SYNC, 0, path, NULL, 0), syscall(SYS_fdatasync, fd)); }
+int fsync(int fd) { OF_DESCRIPTOR(fd, CHANGE(SYNC, 0, path, NULL, 0), 0); }
+int fdatasync(int fd) { OF_DESCRIPTOR(fd, CHANGE(SYNC, 0, path, NULL, 0), 0); }
 
 int renameat2(int from, const char *name, int to, const char *new_name, unsigned flags) {
     char path[LONGEST], other[LONGEST];
