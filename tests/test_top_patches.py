@@ -110,7 +110,7 @@ def brute_force(
     return chosen[question["offset"] :][: question["k"]]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(made=indexes, asked=st.lists(questions, min_size=12, max_size=12))
 def test_against_brute_force(made: tuple[Any, ...], asked: list[dict[str, Any]]) -> None:
     table, labels, broken, size = made

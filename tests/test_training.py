@@ -20,7 +20,7 @@ from bagindex import Index
 from bagindex.errors import BagindexError, LabelError, SettingsError, SourceError, TrainingError, WeightsError
 from bagindex.images import read_picture
 from bagindex.observer import TrainingObserver
-from bagindex.training import loop, train
+from bagindex.training import TrainingReport, loop, train
 from bagindex.training.pictures import Draw, RandomCrops, Shuffle, open_data, training_batches
 from bagindex.training.prepare import choose_model, prepare
 from bagindex.training.recipe import RECIPES, input_size, learning_rate, make_recipe, transform_at
@@ -48,6 +48,12 @@ def draw_pictures(folder: Path, splits: dict[str, int], colours: dict[str, tuple
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_pictures(tmp_path_factory.mktemp("photos"), {"train": 12, "val": 5})
+
+
+@pytest.fixture(scope="module")
+def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingReport:
+    """A training that nothing interrupted. Not to be changed."""
+    return train(photos, tmp_path_factory.mktemp("whole") / "w.safetensors", **QUICK, **SMALL)
 
 
 class Stop(TrainingObserver):
@@ -81,20 +87,18 @@ def test_it_learns_and_build_takes_the_result(photos: Path, tmp_path: Path) -> N
     assert stored.training == kept
 
 
-def test_log_has_every_epoch(photos: Path, tmp_path: Path) -> None:
-    report = train(photos, tmp_path / "w.safetensors", **QUICK, **SMALL)
-    rows = list(csv.DictReader(report.log.read_text().splitlines()))
+def test_log_has_every_epoch(whole: TrainingReport) -> None:
+    rows = list(csv.DictReader(whole.log.read_text().splitlines()))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
     assert [int(row["input_size"]) for row in rows] == [24, 24, 32, 32]
     assert {float(row[name]) <= 1 for row in rows for name in row if "top" in name} == {True}
     last = [float(row["validation_top1"]) for row in rows[2:]]  # only epochs with the full input are candidates
-    assert report.training.validation_top1 == max(last)
-    assert report.training.epoch == 3 + last.index(max(last))
+    assert whole.training.validation_top1 == max(last)
+    assert whole.training.epoch == 3 + last.index(max(last))
 
 
-def test_validation_figures_by_hand(photos: Path, tmp_path: Path) -> None:
-    report = train(photos, tmp_path / "w.safetensors", **QUICK, **SMALL)
-    checkpoint = read_checkpoint(report.weights)
+def test_validation_figures_by_hand(photos: Path, whole: TrainingReport) -> None:
+    checkpoint = read_checkpoint(whole.weights)
     assert checkpoint.transform is not None
     model, logits, labels = checkpoint.build(), [], []
     for place, name in enumerate(sorted(COLOURS)):
@@ -107,14 +111,15 @@ def test_validation_figures_by_hand(photos: Path, tmp_path: Path) -> None:
                 logits.append(model(x.permute(2, 0, 1)[None].float()))
             labels.append(place)
     outputs, wanted = torch.cat(logits), torch.tensor(labels)
-    assert report.training.validation_loss == pytest.approx(float(cross_entropy(outputs, wanted)), rel=1e-5)
-    assert report.training.validation_top1 == pytest.approx(float((outputs.argmax(1) == wanted).double().mean()))
-    assert report.training.validation_top5 == 1.0  # of three classes
+    assert whole.training.validation_loss == pytest.approx(float(cross_entropy(outputs, wanted)), rel=1e-5)
+    assert whole.training.validation_top1 == pytest.approx(float((outputs.argmax(1) == wanted).double().mean()))
+    assert whole.training.validation_top5 == 1.0  # of three classes
 
 
 @pytest.mark.parametrize("step", [1, 3])
-def test_interrupted_training_ends_as_if_it_had_not_been(photos: Path, tmp_path: Path, step: int) -> None:
-    whole = train(photos, tmp_path / "whole.safetensors", **QUICK, **SMALL)
+def test_interrupted_training_ends_as_if_it_had_not_been(
+    photos: Path, whole: TrainingReport, tmp_path: Path, step: int
+) -> None:
     target = tmp_path / "cut.safetensors"
     for epoch in (1, 3):
         with pytest.raises(KeyboardInterrupt):
@@ -167,20 +172,19 @@ def test_crops(photos: Path) -> None:
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_begins_with_a_checkpoint(photos: Path, tmp_path: Path) -> None:
-    first = train(photos, tmp_path / "a.safetensors", **QUICK, **SMALL)
+def test_begins_with_a_checkpoint(photos: Path, whole: TrainingReport, tmp_path: Path) -> None:
     quick = {key: value for key, value in QUICK.items() if key not in ("model", "width")}
     settings = {**SMALL, "epochs": 1, "first_epochs": 0, "learning_rate": 1e-9}
-    again = train(photos, tmp_path / "b.safetensors", initial=first.weights, freeze_features=True, **settings, **quick)
-    assert again.training.initial_sha256 == read_checkpoint(first.weights).sha256
-    before, after = read_checkpoint(first.weights).state, read_checkpoint(again.weights).state
+    again = train(photos, tmp_path / "b.safetensors", initial=whole.weights, freeze_features=True, **settings, **quick)
+    assert again.training.initial_sha256 == read_checkpoint(whole.weights).sha256
+    before, after = read_checkpoint(whole.weights).state, read_checkpoint(again.weights).state
     assert all(torch.equal(before[key], after[key]) for key in before if not key.startswith("fc."))
     assert torch.allclose(before["fc.weight"], after["fc.weight"], atol=1e-6)
     # Other classes: the features stay, the linear layer is new.
     others = draw_pictures(
         tmp_path / "others", {"train": 4, "validation": 2}, {"cyan": (0, 200, 200), "pink": (250, 150, 180)}
     )
-    moved = train(others, tmp_path / "c.safetensors", initial=first.weights, freeze_features=True, **settings, **quick)
+    moved = train(others, tmp_path / "c.safetensors", initial=whole.weights, freeze_features=True, **settings, **quick)
     state = read_checkpoint(moved.weights).state
     assert tuple(state["fc.weight"].shape) == (2, before["fc.weight"].shape[1])
     assert all(torch.equal(before[key], state[key]) for key in before if not key.startswith("fc."))
