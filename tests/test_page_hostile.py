@@ -110,20 +110,22 @@ def test_every_page_of_a_class(strange: Page, index: Index, place: int) -> None:
     check_unharmed(page)
 
 
-@pytest.mark.parametrize("name", [name for name in HOSTILE if name.strip() and "\n" not in name])
-def test_search_finds_it(strange: Page, name: str) -> None:
+def test_search_finds_them(strange: Page) -> None:
+    field = strange.get_by_role("banner").get_by_role("combobox")
+    options = strange.get_by_role("banner").get_by_role("option")
     page = visit(strange, "/confusions")
-    field = page.get_by_role("banner").get_by_role("combobox")
-    field.fill(name)
-    options = page.get_by_role("banner").get_by_role("option")
-    expect(options.first).to_be_visible()
-    expect(field).to_have_attribute("aria-expanded", "true")
-    settled(page)
-    names = options.locator("span:first-child").evaluate_all("all => all.map((each) => each.textContent)")
-    assert name in names
-    options.nth(names.index(name)).click()
-    expect(page.locator(".class-head")).to_be_visible()
-    assert query_of(page) == {"class": [name]}
+    for name in (name for name in HOSTILE if name.strip() and "\n" not in name):
+        field.fill(name)
+        expect(options.first).to_be_visible()
+        expect(field).to_have_attribute("aria-expanded", "true")
+        settled(page)
+        names = options.locator("span:first-child").evaluate_all("all => all.map((each) => each.textContent)")
+        assert name in names
+        options.nth(names.index(name)).click()
+        expect(page.locator(".class-head")).to_be_visible()
+        assert query_of(page) == {"class": [name]}
+        page.go_back()
+        expect(page.get_by_role("table")).to_be_visible()
 
 
 def test_filters_and_sql_with_such_names(strange: Page, index: Index) -> None:
