@@ -30,12 +30,11 @@ from bagindex.errors import (
 from bagindex.locking import last_writer
 from bagindex.plan import NATIVE_ROWS
 from bagindex.seal import UNREADABLE, read_plain, read_record, sealed
+from bagindex.sql_names import MACROS, VIEWS
 from bagindex.standing import Standing, up_to
 from bagindex.store import CURRENT, IMAGES, IndexDirectory, check_size, file_sha256
 from bagindex.text import first_line
 from bagindex.views import (
-    MACROS,
-    VIEWS,
     Relations,
     calls,
     check_tables,
