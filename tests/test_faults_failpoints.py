@@ -29,9 +29,9 @@ def test_every_state_that_a_kill_leaves(tmp_path: Path, judge: Judge) -> None:
 
 
 def test_kills_in_earnest(tmp_path: Path, judge: Judge) -> None:
-    outcome = failpoints.killed(tmp_path, 6, 3, judge)
+    outcome = failpoints.killed(tmp_path, 12, 3, judge)
     assert outcome.problems == []
-    assert outcome.trials == 6
+    assert outcome.trials == 12
 
 
 def test_what_is_temporary_is_swept_and_never_trusted(tmp_path: Path) -> None:
