@@ -14,15 +14,15 @@ pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason=str(nat
 
 
 def test_what_survives_is_sound(tmp_path: Path, judge: Judge) -> None:
-    outcome = cuts.cuts(tmp_path, 18, 2, judge)
+    outcome = cuts.cuts(tmp_path, 50, 2, judge)
     assert outcome.problems == []
-    assert outcome.trials == 18 + len(cuts.LEFT) * len(references())
+    assert outcome.trials == 50 + len(cuts.LEFT) * len(references())
 
 
 def test_what_a_killed_writer_did_not_synchronise_survives_the_end_of_the_next(tmp_path: Path) -> None:
-    outcome = cuts.after_kills(tmp_path, 6, 0)
+    outcome = cuts.after_kills(tmp_path, 10, 0)
     assert outcome.problems == []
-    assert outcome.trials == 6
+    assert outcome.trials == 10
 
 
 def test_a_build_that_synchronises_nothing_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
