@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _CLASSES = 20
+_ERRORS = 20
 _SHOWN = 60
 """Rows of a longer table that are printed."""
 
@@ -232,7 +233,7 @@ def label_errors(
         str | None,
         typer.Argument(metavar="CLASS", help="Only images that have this label; else all.", show_default=False),
     ] = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many images.")] = 20,
+    k: Annotated[int | None, typer.Option("-k", metavar="N", min=1, help="How many images, else 20.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="All images that the model takes for another class.")] = False,
     model: ModelOption = None,
     index: IndexOption = None,
@@ -248,8 +249,10 @@ def label_errors(
         bagindex label-errors -k 50 -o errors.png
         bagindex label-errors -k 50 -o errors.csv
     """
+    if all_ and k is not None:
+        raise typer.BadParameter("give -k or --all, not both")
     with open_index(index) as opened:
-        found = opened.label_errors(class_, k=None if all_ else k, model=model)
+        found = opened.label_errors(class_, k=None if all_ else k or _ERRORS, model=model)
         _give(found, format_, output, found if show and found.errors else None)
 
 

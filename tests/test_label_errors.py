@@ -140,3 +140,4 @@ def test_the_command(spoiled: tuple[Index, dict[str, str]], run) -> None:  # typ
     assert len(found) == found.candidates
     assert len(run("label-errors", "-i", index.path, "--all", "--format", "csv").out.splitlines()) == 1 + len(found)
     assert run("label-errors", "nothing", "-i", index.path).status == 1
+    assert "give -k or --all, not both" in run("label-errors", "-i", index.path, "--all", "-k", 3).err
