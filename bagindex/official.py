@@ -23,6 +23,7 @@ from bagindex.errors import SettingsError, WeightsError
 from bagindex.fetching import Note, alone, ignore, keep, mirror, proxy_text
 from bagindex.registry import ARCHITECTURES, KERAS_SHA256, V2_URL, Published, published
 from bagindex.store import file_sha256
+from bagindex.text import did_you_mean, near
 
 
 class State(StrEnum):
@@ -231,7 +232,8 @@ def _known(model: str) -> Published:
             f"the weights of {model} have no address that is known: bring them from {V2_URL}, and give --weights FILE"
         )
     if model not in known:
-        raise SettingsError(f"there is no model {model!r}: choose from {', '.join(known)}")
+        hint = did_you_mean(near(model, known)) or f"choose from {', '.join(known)}"
+        raise SettingsError(f"there is no model {model!r}: {hint}")
     return known[model]
 
 

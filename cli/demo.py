@@ -64,6 +64,7 @@ def demo(
     print(f'  bagindex sql "{query}" -i {index}')
     print(f"  bagindex verify -i {index}")
     print("  bagindex build PICTURES --weights FILE    and README, for pictures and models of your own")
+    print(f"The demo's own weights, to give as FILE: {shlex.quote(str(demonstration.weights()))}")
 
 
 def _counts(motifs: Counter[str]) -> str:

@@ -42,6 +42,9 @@ def test_demo(run, demo_report: DemoReport, tmp_path: Path, monkeypatch: pytest.
     assert len(rows) == 12
     hits, patches = demo_report.share(right=True)
     assert f"{hits} of {patches} top patches in pictures of the class lie on a motif or shortcut of the class" in lines
+    said, _, weights = lines[-1].partition(": ")
+    assert said == "The demo's own weights, to give as FILE"
+    assert read_checkpoint(Path(*shlex.split(weights))).class_count == 6
     # What it says to try next works as it stands.
     tries = [line.strip() for line in lines if line.startswith("  bagindex ") and "FILE" not in line]
     assert len(tries) == 4

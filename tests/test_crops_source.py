@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,9 +66,22 @@ def test_a_box_is_of_the_upright_picture(tmp_path: Path) -> None:
 
 
 def test_what_is_not_in_the_picture_is_left_out(tmp_path: Path) -> None:
-    source = opened(listing(tmp_path, "a.png,-5,30,20,50,", "a.png,60,0,80,20,", "a.png,20,20,10,10,"))
+    source = opened(listing(tmp_path, "a.png,-5,30,20,50,", "a.png,60,0,80,20,"))
     assert np.array_equal(pixels(source), PIXELS[30:, :20])
-    assert [code(source, entry) for entry in source.entries[1:]] == [RejectCode.TOO_SMALL] * 2
+    assert code(source, source.entries[1]) == RejectCode.TOO_SMALL
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ("20,20,10,30", r"boxes\.csv, line 3: the box is empty: x1 \(10\) is to be beyond x0 \(20\)"),
+        ("20,20,30,20.4", r"boxes\.csv, line 3: the box is empty: y1 \(20\) is to be beyond y0 \(20\)"),
+    ],
+)
+def test_an_empty_box_is_said_to_be_empty(box: str, said: str, tmp_path: Path) -> None:
+    source = opened(listing(tmp_path, "a.png,1,1,9,9,", f"a.png,{box},"))
+    assert code_of_listing(source) == [RejectCode.TOO_SMALL]
+    assert re.fullmatch(said, str(source.entries[1].rejected))
 
 
 @pytest.mark.parametrize("box", ["20,20,10,30", "20,20,30,20"])

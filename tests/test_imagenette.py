@@ -138,6 +138,11 @@ def test_a_decompression_that_was_cut_off_is_done_again(
     assert len(server.requests) == 1
 
 
+def test_a_misspelt_name_is_recognised() -> None:
+    with pytest.raises(SourceError, match="the source imagenete does not exist: did you mean 'imagenette' or"):
+        opened("imagenete")
+
+
 def test_what_cannot_be(server: Server, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="imagenette has no split 'test': --split takes val or train"):
         opened("imagenette", split="test")

@@ -207,6 +207,10 @@ def test_a_package_that_has_no_model_is_said(site: Path) -> None:
         find("broken")
     with pytest.raises(SettingsError, match=r"there is no model 'nothing': choose from .*, broken, tiny-bag;"):
         find("nothing")
+    with pytest.raises(SettingsError, match=r"there is no model 'tinybag': did you mean 'tiny-bag'\?"):
+        find("tinybag")
+    with pytest.raises(SettingsError, match=r"there is no model 'bagnet32': did you mean .*'bagnet33' or"):
+        find("bagnet32")
 
 
 def test_a_function_of_a_module_makes_a_model(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

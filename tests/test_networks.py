@@ -170,7 +170,9 @@ def test_old_names_of_densenets_layers() -> None:
 @pytest.mark.parametrize(
     ("asked", "error", "text"),
     [
-        ("resnet51", SettingsError, "no network 'resnet51' to compare with: the paper's are vgg16, resnet50"),
+        ("resnet51", SettingsError, "no network 'resnet51' to compare with: did you mean 'resnet50' or"),
+        ("vgg61", SettingsError, "no network 'vgg61' to compare with: did you mean 'vgg19' or 'vgg16' or"),
+        ("nothing", SettingsError, "no network 'nothing' to compare with: the paper's are vgg16, resnet50"),
         ("random:resnet51", SettingsError, "no network 'resnet51'"),
         ("inception_v3", SettingsError, "no network 'inception_v3'"),
         ("mine=/nowhere.pth", WeightsError, "no weights at /nowhere.pth: say where they are, as in mine=FILE"),

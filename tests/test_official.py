@@ -543,7 +543,9 @@ def test_places(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "https://bitbucket.org/wielandbrendel/bag-of-feature-pretrained-models/raw/"
         "249e8fa82c0913623a807d9d35eeab9da7dcc2a8/bagnet32-2ddd53ed.pth.tar"
     )
-    with pytest.raises(SettingsError, match="no model 'bagnet8': choose from bagnet9, bagnet17, bagnet33"):
+    with pytest.raises(SettingsError, match="no model 'nothing': choose from bagnet9, bagnet17, bagnet33"):
+        official.fetch("nothing")
+    with pytest.raises(SettingsError, match="no model 'bagnet8': did you mean 'bagnet9' or"):
         official.fetch("bagnet8")
 
 

@@ -150,6 +150,8 @@ def test_an_index_of_one(tmp_path: Path) -> None:
 def test_what_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"'torchvision:coco' is not read here: .* cifar10, .* are"):
         opened("torchvision:coco")
+    with pytest.raises(SettingsError, match=r"CIFAR11' is not read here: did you mean 'torchvision:cifar10'"):
+        opened("torchvision:CIFAR11")
     with pytest.raises(SettingsError, match="leave out --layout: a data set of torchvision's takes --data, --split"):
         opened("torchvision:mnist", layout="flat")
     with pytest.raises(SettingsError, match="CIFAR10 has no split 'val': --split takes train or test"):

@@ -278,7 +278,7 @@ def test_other_settings_do_not_resume(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"model": "bagnet12"}, SettingsError, "no model"),
+        ({"model": "bagnet12"}, SettingsError, "no model 'bagnet12': did you mean .*'bagnet17' or"),
         ({"model": None}, SettingsError, "which model"),
         ({"width": 0.3}, SettingsError, "multiple of 1/64"),
         ({"recipe": "secret"}, SettingsError, "--recipe is one of"),

@@ -30,7 +30,7 @@ from bagindex.models.from_timm import library
 from bagindex.prepare import choose_classes
 from bagindex.registry import ARCHITECTURES, NETWORKS, Published, published
 from bagindex.store import IndexDirectory, file_sha256
-from bagindex.text import first_line
+from bagindex.text import did_you_mean, first_line, near
 from bagindex.weights import fill, has_stem, named_classes, read_checkpoint, read_state, state_sha256
 from bagindex_schemas.records import ClassRecord, ModelRecord, Plan, Transform
 
@@ -356,12 +356,13 @@ def _models(name: str) -> ModuleType:
     _import("torchvision")
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if name not in known or name in _ODD_INPUT:
-        raise SettingsError(
-            f"there is no network {name!r} to compare with: the paper's are {', '.join(NETWORKS)}; there are "
-            f"{', '.join(ARCHITECTURES)}, {len(known) - len(_ODD_INPUT)} of torchvision's, and timm:NAME"
+    known = [each for each in models.list_models(module=models) if each not in _ODD_INPUT]
+    if name not in known:
+        hint = did_you_mean(near(name, [*ARCHITECTURES, *known])) or (
+            f"the paper's are {', '.join(NETWORKS)}; there are {', '.join(ARCHITECTURES)}, {len(known)} of "
+            "torchvision's, and timm:NAME"
         )
+        raise SettingsError(f"there is no network {name!r} to compare with: {hint}")
     found: ModuleType = models
     return found
 

@@ -19,7 +19,7 @@ from bagindex.errors import BagindexError, SettingsError
 from bagindex.importing import failure, load
 from bagindex.models.interface import PatchModel
 from bagindex.registry import ARCHITECTURES
-from bagindex.text import first_line
+from bagindex.text import did_you_mean, first_line, near
 from bagindex_schemas.records import MODEL_NAME, Plugin
 
 GROUP = "bagindex.models"
@@ -97,11 +97,11 @@ def find(asked: str) -> Found:
         return found
     if re.fullmatch(_FACTORY, asked):
         return _import(asked, here=True)
-    names = ", ".join([*ARCHITECTURES, *sorted({*_registered, *(each.name for each in _installed())})])
-    raise SettingsError(
-        f"there is no model {asked!r}: choose from {names}; package.module:function and timm:NAME are models of other "
-        "packages"
+    names = [*ARCHITECTURES, *sorted({*_registered, *(each.name for each in _installed())})]
+    hint = did_you_mean(near(asked, names)) or (
+        f"choose from {', '.join(names)}; package.module:function and timm:NAME are models of other packages"
     )
+    raise SettingsError(f"there is no model {asked!r}: {hint}")
 
 
 def find_again(name: str, plugin: Plugin) -> Found:

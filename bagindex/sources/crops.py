@@ -155,7 +155,7 @@ def _entries(rows: Iterable[_Row], root: Path, listing: Path) -> Iterator[Entry]
             gone = Rejected(RejectCode.MISSING, f"listed in {listing.name}, but not there")
             yield Entry(name, 0, row.label, gone)
         else:
-            yield Entry(name, None, row.label, version=str(size))
+            yield Entry(name, None, row.label, _empty(box, f"{listing.name}, {row.where}"), str(size))
 
 
 def _csv(listing: Path, label: str | None) -> Iterator[_Row]:
@@ -210,6 +210,15 @@ def _round(row: _Row, listing: Path) -> Box:
         raise SourceError(f"{listing}, {row.where}: {row.box} is no box of a picture")
     x0, y0, x1, y1 = (round(edge) for edge in row.box)
     return x0, y0, x1, y1
+
+
+def _empty(box: Box, where: str) -> Rejected | None:
+    """What is wrong with a box that holds no pixel."""
+    x0, y0, x1, y1 = box
+    if x0 < x1 and y0 < y1:
+        return None
+    how = f"x1 ({x1}) is to be beyond x0 ({x0})" if x0 >= x1 else f"y1 ({y1}) is to be beyond y0 ({y0})"
+    return Rejected(RejectCode.TOO_SMALL, f"{where}: the box is empty: {how}")
 
 
 def _parse(path: bytes) -> tuple[bytes, Box]:

@@ -17,7 +17,7 @@ from bagindex.sources.files import Found, find, listed
 from bagindex.sources.folders import FolderSource, Layout, open_folder
 from bagindex.sources.imagenette import ARCHIVES, open_imagenette
 from bagindex.sources.kinds import ENDINGS, SourceKind, at_place, of_file, of_names
-from bagindex.text import some
+from bagindex.text import did_you_mean, near, some
 
 if TYPE_CHECKING:
     from bagindex.remote.ranges import RemoteFile
@@ -240,6 +240,8 @@ def _remote(url: str, asked: SourceOptions, kind: SourceKind, observer: BuildObs
 def _folder(place: str, asked: SourceOptions, observer: BuildObserver) -> Source:
     _check(asked, "a folder of pictures", "--layout", "--labels", "--follow-symlinks", "--source-kind")
     layout = choice(Layout, asked.layout, "--layout")
+    if not os.path.lexists(place) and (hint := did_you_mean(near(place, (IMAGENET_VAL, *ARCHIVES)))):
+        raise SourceError(f"the source {place} does not exist: {hint} If not, give a folder of pictures")
     source = open_folder(Path(place), layout=layout, labels=_path(asked.labels), follow_symlinks=asked.follow_symlinks)
     return _told(source, asked, observer)
 

@@ -20,7 +20,7 @@ from bagindex.sources import Entry, ListedSource, Reader, place_hash
 from bagindex.sources.datasets import datasets_folder
 from bagindex.sources.folders import FolderSource, Layout
 from bagindex.sources.plain import as_ppm, ppm_bytes
-from bagindex.text import first_line
+from bagindex.text import did_you_mean, first_line, near
 from bagindex_schemas.rejects import RejectCode
 
 _PREFIX = "torchvision:"
@@ -83,9 +83,12 @@ def open_torchvision(place: str, split: str | None, data: Path | None, ids: bool
         SettingsError: there is no such data set or split.
         SourceError: torchvision is not installed, or cannot fetch or read it.
     """
-    name = _NAMES.get(place.lower().removeprefix(_PREFIX))
+    asked_name = place.lower().removeprefix(_PREFIX)
+    name = _NAMES.get(asked_name)
     if name is None:
-        raise SettingsError(f"{place!r} is not read here: of torchvision's data sets, {', '.join(_NAMES)} are")
+        hint = did_you_mean([_PREFIX + each for each in near(asked_name, _NAMES)])
+        known = f"of torchvision's data sets, {', '.join(_NAMES)} are"
+        raise SettingsError(f"{place!r} is not read here: {hint or known}")
     asked = _Asked(name, (datasets_folder() if data is None else data).absolute(), split)
     dataset, split = _load(asked, download=True)
     if ids:

@@ -12,7 +12,7 @@ from bagindex.decoding import default_workers
 from bagindex.errors import SettingsError, WeightsError
 from bagindex.observer import TrainingObserver
 from bagindex.registry import ARCHITECTURES, Architecture
-from bagindex.text import some
+from bagindex.text import did_you_mean, near, some
 from bagindex.training.files import TrainingFiles
 from bagindex.training.loop import Job
 from bagindex.training.pictures import open_data
@@ -37,7 +37,8 @@ def choose_model(name: str | None, width: float | None, initial: Path | None, re
         WeightsError: `initial` is no such model.
     """
     if name is not None and name not in ARCHITECTURES:
-        raise SettingsError(f"there is no model {name!r}: choose from {', '.join(ARCHITECTURES)}")
+        hint = did_you_mean(near(name, ARCHITECTURES)) or f"choose from {', '.join(ARCHITECTURES)}"
+        raise SettingsError(f"there is no model {name!r}: {hint}")
     if initial is None and name is None:
         raise SettingsError(f"which model? Give --model, one of {', '.join(ARCHITECTURES)}")
     if initial is None and recipe.freeze_features:
