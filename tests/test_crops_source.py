@@ -84,13 +84,6 @@ def test_an_empty_box_is_said_to_be_empty(box: str, said: str, tmp_path: Path) -
     assert re.fullmatch(said, str(source.entries[1].rejected))
 
 
-@pytest.mark.parametrize("box", ["20,20,10,30", "20,20,30,20"])
-def test_an_empty_box_is_said_to_be_empty(box: str, tmp_path: Path) -> None:
-    source = opened(listing(tmp_path, f"a.png,{box},"))
-    with pytest.raises(Rejected, match="the box is empty: x1 is to be beyond x0, and y1 beyond y0"):
-        source.read(source.entries[0])
-
-
 def test_coco(tmp_path: Path) -> None:
     listing(tmp_path)
     found = {

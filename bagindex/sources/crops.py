@@ -68,8 +68,6 @@ class CropReader:
             DecoderError: no process can be started that decodes.
         """
         path, box = _parse(entry.path)
-        if box[0] >= box[2] or box[1] >= box[3]:
-            raise Rejected(RejectCode.TOO_SMALL, "the box is empty: x1 is to be beyond x0, and y1 beyond y0")
         pixels = self._picture(Entry(path, int(entry.version) if entry.version else None))
         height, width = pixels.shape[:2]
         x0, y0, x1, y1 = box
