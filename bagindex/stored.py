@@ -100,6 +100,13 @@ class StoredPatches:
     def _path(self, shard: int) -> Path:
         return self._directory.table_path(self._series, shard, self.table)
 
+    def _shares(self, places: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """Of n images at some places: each shard that holds any, which of the n those are, and their places there."""
+        shards = np.searchsorted(self._firsts, places, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            here = np.flatnonzero(shards == shard)
+            yield shard, here, places[here] - self._firsts[shard]
+
     def _size(self, shard: int) -> int:
         """How many images a shard has."""
         return self._firsts[shard + 1] - self._firsts[shard]
@@ -127,14 +134,10 @@ class StoredFeatures(StoredPatches):
             QueryError: there is no such patch.
         """
         images, cells = np.divmod(patch_ids, self.patches)
-        places = self.places(images)
         found = np.empty((len(patch_ids), self.record.feature_size), np.float16)
-        shards = np.searchsorted(self._firsts, places, side="right") - 1
-        for shard in np.unique(shards).tolist():
-            here = np.flatnonzero(shards == shard)
-            rows = zip((places[here] - self._firsts[shard]).tolist(), cells[here].tolist(), strict=True)
+        for shard, here, places in self._shares(self.places(images)):
             try:
-                found[here] = self._map(shard).rows(list(rows))
+                found[here] = self._map(shard).rows(list(zip(places.tolist(), cells[here].tolist(), strict=True)))
             except (OSError, ValueError) as error:
                 raise damaged(self._path(shard), error) from None
         return found
@@ -175,10 +178,8 @@ class StoredEvidence(StoredPatches):
     def at(self, class_id: int, places: NDArray[np.int64]) -> NDArray[np.float16]:
         """A class's evidence in the images at some places, int64 [n]: float16 [n, P]. The rest stays in the files."""
         found = np.empty((len(places), self.patches), np.float16)
-        shards = np.searchsorted(self._firsts, places, side="right") - 1
-        for shard in np.unique(shards).tolist():
-            here = np.flatnonzero(shards == shard)
-            found[here] = self._map(shard)[class_id][places[here] - self._firsts[shard]]
+        for shard, here, rows in self._shares(places):
+            found[here] = self._map(shard)[class_id][rows]
         return found
 
     def of_patches(self, class_id: int, patch_ids: NDArray[np.int64]) -> NDArray[np.float16]:
@@ -188,7 +189,7 @@ class StoredEvidence(StoredPatches):
             QueryError: there is no such patch.
         """
         images, cells = np.divmod(patch_ids, self.patches)
-        return self.at(class_id, self.places(images))[np.arange(len(cells)), cells]
+        return self._of_cells(class_id, self.places(images), cells)
 
     def strongest(
         self, patch_ids: NDArray[np.int64], progress: Callable[[int, int], None] = lambda _done, _total: None
@@ -202,13 +203,22 @@ class StoredEvidence(StoredPatches):
         Raises:
             QueryError: there is no such patch.
         """
+        images, cells = np.divmod(patch_ids, self.patches)
+        places = self.places(images)
         class_ids, logits = np.zeros(len(patch_ids), np.int64), np.full(len(patch_ids), -np.inf, np.float16)
         for class_id in range(self._classes):
-            values = self.of_patches(class_id, patch_ids)
+            values = self._of_cells(class_id, places, cells)
             better = values > logits
             class_ids[better], logits[better] = class_id, values[better]
             progress(class_id + 1, self._classes)
         return class_ids, logits
+
+    def _of_cells(self, class_id: int, places: NDArray[np.int64], cells: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Of each place one cell, float16 [n]: the other cells are not copied."""
+        found = np.empty(len(places), np.float16)
+        for shard, here, rows in self._shares(places):
+            found[here] = self._map(shard)[class_id][rows, cells[here]]
+        return found
 
     def of_image(self, place: int, class_ids: Sequence[int] | None = None) -> NDArray[np.float16]:
         """An image's evidence for some classes, by default all, float16 [C, P]."""

@@ -30,13 +30,12 @@ def ask(
         asked: the class whose evidence colours it; None: what each point speaks most for.
         crops: gives the patches' pixels.
     """
-    image_ids, cells = np.divmod(found.patch_ids, evidence.patches)
+    image_ids = found.patch_ids // evidence.patches
     logits = found.logits
     if asked is not None and vocabulary is not None:
         logits = vocabulary.means[asked.class_id, found.words].astype(np.float32)
     elif asked is not None:
-        values = evidence.at(asked.class_id, evidence.places(image_ids))
-        logits = values[np.arange(len(values)), cells].astype(np.float32)
+        logits = evidence.of_patches(asked.class_id, found.patch_ids).astype(np.float32)
     wanted = ", ".join(map(str, np.unique(image_ids).tolist()))
     rows = catalog.rows(f"SELECT image_id, path, label_name FROM images WHERE image_id IN ({wanted})")
     images = {image_id: (path, label) for image_id, path, label in rows}
